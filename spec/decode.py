@@ -1,0 +1,82 @@
+"""The loop. Everything goes through it: every drafter, every verifier, greedy and sampling, one row or many, and the baseline (`drafters.none`)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spec.interfaces import Drafter, Verifier
+from spec.model import CausalLM
+from spec.sampling import Sampler
+from spec.state import Limits
+from spec.stats import Clock, GenerationStats
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What `decode` returns."""
+
+    sequences: list[Tensor]  # one 1-D tensor of ids per row, prompt included
+    prompt_lengths: list[int]
+    stats: GenerationStats
+
+    def new_tokens(self, row: int = 0) -> list[int]:
+        """The ids that were generated for one row."""
+        return self.sequences[row][self.prompt_lengths[row] :].tolist()
+
+
+@torch.inference_mode()
+def decode(
+    target: CausalLM,
+    drafter: Drafter,
+    verifier: Verifier,
+    prompts: Sequence[Sequence[int] | Tensor],
+    *,
+    sampler: Sampler,
+    limits: Limits,
+    streamer: Any = None,
+    allow_lossy: bool = False,
+    sequence_ids: Sequence[int] | None = None,
+) -> Generation:
+    """Continues every prompt; with an exact verifier the output's law is the target's own.
+
+    `prompts` are token ids of any lengths. `sequence_ids` key the noise (default 0, 1, ...): a row with the same id, prompt and seed comes out
+    the same in any batch. `streamer` is a transformers streamer, for one prompt. Raises ValueError for input that cannot be served.
+    """
+    if not verifier.exact and not allow_lossy:
+        raise ValueError(f"{type(verifier).__name__} changes the output's law; pass allow_lossy=True if that is wanted")
+    if streamer is not None and len(prompts) != 1:
+        raise ValueError(f"a streamer follows one prompt, {len(prompts)} were given; leave it out or decode them one by one")
+    rows = target.check(prompts)
+    limits.check(rows, target.context)
+    drafter.attach(target)
+    needs_hidden = "hidden" in drafter.needs
+    clock = Clock(target.device)
+    state = target.prefill(rows, sequence_ids=sequence_ids, hidden=needs_hidden)
+    limits.start(state)
+    drafter.reset(state)
+    clock.lap("prefill")
+    stats = GenerationStats(clock=clock)
+    while not all(state.done):
+        live = [not done for done in state.done]
+        clock.lap("other")
+        draft = drafter.propose(state, sampler)
+        clock.lap("draft")
+        scores = target.score(draft, state.cache, hidden=needs_hidden)
+        clock.lap("target")
+        p = sampler.law(scores.logits, draft.contexts(state.rows))
+        verdict = verifier(p, draft, sampler.noise(state))
+        verdict = limits.cut(verdict, draft, state)
+        clock.lap("verify")
+        state.commit(draft, verdict, scores)
+        drafter.observe(state, draft, verdict, scores)
+        stats.record(draft, verdict, live, [len(tokens) for tokens in state.fresh])
+        if streamer is not None:
+            streamer.put(torch.tensor(state.fresh[0]))
+        clock.lap("commit")
+    if streamer is not None:
+        streamer.end()
+    sequences = [torch.tensor(row) for row in state.rows]
+    return Generation(sequences, state.prompt_lengths, stats.finish())

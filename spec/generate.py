@@ -1,0 +1,101 @@
+"""The door for transformers users: `model.generate(**inputs, custom_generate=speculative(drafter, verifier))`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import EosTokenCriteria, GenerationConfig, MaxLengthCriteria
+from transformers.utils import ModelOutput
+
+from spec.decode import Generation, decode
+from spec.interfaces import Drafter, Verifier
+from spec.model import CausalLM
+from spec.sampling import Sampler
+from spec.state import Limits
+from spec.stats import GenerationStats
+
+_KNOWN = (MaxLengthCriteria, EosTokenCriteria)  # `Limits` does these itself
+
+
+@dataclass
+class SpeculativeOutput(ModelOutput):
+    """Returned where `return_dict_in_generate` is set."""
+
+    sequences: Tensor | None = None  # [B, T] prompt included, padded on the right after EOS
+    stats: GenerationStats | None = None
+
+
+def speculative(drafter: Drafter, verifier: Verifier, *, seed: int | None = None, streamer: Any = None, allow_lossy: bool = False) -> Callable:
+    """A callable for `custom_generate`. GenerationConfig, logits processors, stopping criteria and left-padded batches work as in `generate`.
+
+    seed: default drawn from torch's generator, so `torch.manual_seed` and `set_seed` govern it.
+    streamer: give it HERE, because transformers hands a custom callable no streamer; it gets the prompt first, as streamers expect.
+    """
+
+    def generate(
+        model: Any, input_ids: Tensor, *, logits_processor: Any, stopping_criteria: Any, generation_config: Any, **model_kwargs: Any
+    ) -> Tensor | SpeculativeOutput:
+        _refuse_modes(generation_config)
+        prompts = _unpad(input_ids, model_kwargs.get("attention_mask"))  # naming it as a parameter would take it away from `generate`
+        sampler = Sampler(
+            temperature=1.0 if generation_config.do_sample else 0.0,
+            processors=logits_processor,
+            seed=int(torch.randint(2**62, ()).item()) if seed is None else seed,
+        )
+        budget = generation_config.max_length - input_ids.shape[1]
+        if streamer is not None:
+            streamer.put(input_ids.cpu())
+        limits = Limits(budget, generation_config.eos_token_id, [rule for rule in stopping_criteria if not isinstance(rule, _KNOWN)])
+        result = decode(
+            CausalLM(model, _context(model, prompts, budget)),
+            drafter,
+            verifier,
+            prompts,
+            sampler=sampler,
+            limits=limits,
+            streamer=streamer,
+            allow_lossy=allow_lossy,
+        )
+        sequences = _pad(input_ids, result, generation_config)
+        return SpeculativeOutput(sequences, result.stats) if generation_config.return_dict_in_generate else sequences
+
+    return generate
+
+
+def _refuse_modes(config: GenerationConfig) -> None:
+    for name, plain in (("num_beams", 1), ("num_return_sequences", 1)):
+        value = getattr(config, name, None)
+        if value not in (None, plain):
+            raise ValueError(f"{name}={value}: each prompt is continued once here; leave it at {plain} (repeat a prompt for more samples)")
+    for name in ("output_scores", "output_logits", "output_attentions", "output_hidden_states"):
+        if getattr(config, name, False):
+            raise ValueError(f"{name}=True is not served by speculative decoding; leave it out")
+
+
+def _context(model: Any, prompts: list[list[int]], budget: int) -> int | None:
+    """`generate` only warns where the length passes the model's positions; windows are judged by what this call needs."""
+    config = model.config.get_text_config()
+    limit = getattr(config, "max_position_embeddings", None)
+    window = getattr(config, "sliding_window", None)
+    needed = max(map(len, prompts)) + budget
+    return needed if window and limit and needed <= window < limit and needed > 1 else None
+
+
+def _unpad(input_ids: Tensor, attention_mask: Tensor | None) -> list[list[int]]:
+    if attention_mask is None:
+        return input_ids.tolist()
+    if bool((attention_mask[:, 1:] < attention_mask[:, :-1]).any()):
+        raise ValueError("the batch is padded on the right or in the middle; set tokenizer.padding_side='left'")
+    return [row[mask.bool()].tolist() for row, mask in zip(input_ids, attention_mask, strict=True)]
+
+
+def _pad(input_ids: Tensor, result: Generation, config: GenerationConfig) -> Tensor:
+    """The prompt as it was given, then the new tokens, then padding; [B, T]."""
+    new = [result.new_tokens(row) for row in range(len(result.sequences))]
+    eos = config.eos_token_id
+    pad = config.pad_token_id if config.pad_token_id is not None else eos[0] if isinstance(eos, list) else eos or 0
+    longest = max(map(len, new))
+    padded = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in new], device=input_ids.device)
+    return torch.cat([input_ids, padded], 1)

@@ -1,0 +1,46 @@
+"""What a drafter and a verifier are. Everything else in the house serves these two."""
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from torch import Tensor
+
+from spec.noise import StepNoise
+from spec.types import Draft, Scores, Verdict
+
+if TYPE_CHECKING:
+    from spec.model import CausalLM
+    from spec.sampling import Sampler
+    from spec.state import DecodeState
+
+
+class Drafter(ABC):
+    """Proposes drafts. `propose` is the only method one must write; the others are called if a drafter wants to learn."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()  # {"hidden"}: ask the target for its last hidden states
+
+    def attach(self, target: "CausalLM") -> None:  # noqa: B027
+        """Called once per decode, before prefill: heads, shared embeddings, vocabulary checks."""
+
+    def reset(self, state: "DecodeState") -> None:  # noqa: B027
+        """Called after prefill: a new batch begins."""
+
+    @abstractmethod
+    def propose(self, state: "DecodeState", sampler: "Sampler") -> Draft:
+        """A draft for every row; finished rows may get anything, their verdict is thrown away."""
+
+    def observe(self, state: "DecodeState", draft: Draft, verdict: Verdict, scores: Scores) -> None:  # noqa: B027
+        """Called after the step is committed: learn from what happened."""
+
+
+class Verifier(Protocol):
+    """Accepts part of a draft. Stateless: a frozen dataclass with `__call__`."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether the output's law is the target's own; False is lossy by design and needs `allow_lossy=True`."""
+        ...
+
+    def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
+        """p [B, N, V]: p[:, i] is the target's law of the token after slot i."""
+        ...

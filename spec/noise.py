@@ -1,0 +1,88 @@
+"""Randomness as a function: a number is a hash of its key, so it is the same on any device, in any batch and in any order.
+
+Keys are (seed, sequence id, root position of the step, slot, purpose); a root position belongs to one step only, so no number is used twice.
+Keying by the absolute position of a token instead would let a later step reuse a number that a rejected block has been judged by.
+The hash is the finaliser of SplitMix64 (Steele, Lea, Flood 2014) in 64-bit integer arithmetic, which CPU and CUDA compute alike.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+_GOLDEN = -0x61C8864680B583EB  # 0x9E3779B97F4A7C15 as a signed 64-bit number
+_MIX1 = -0x40A7B892E31B1A47  # 0xBF58476D1CE4E5B9
+_MIX2 = -0x6B2FB644ECCEEE15  # 0x94D049BB133111EB
+
+
+class Purpose(IntEnum):
+    """What a number is for; two purposes never share a number."""
+
+    DRAFT = 1
+    ACCEPT = 2
+    RESIDUAL = 3
+    GUMBEL = 4
+
+
+def mix(x: Tensor) -> Tensor:
+    """SplitMix64's finaliser on int64, with logical shifts."""
+    x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * _MIX1
+    x = (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * _MIX2
+    return x ^ ((x >> 31) & 0x1FFFFFFFF)
+
+
+def uniform(bits: Tensor) -> Tensor:
+    """float64 in [0, 1) on a grid of 2**-52, so that u * total < total for every positive total."""
+    return ((bits >> 12) & 0xFFFFFFFFFFFFF).to(torch.float64) * 2.0**-52
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The only source of randomness. `at` binds it to the rows and root positions of one step."""
+
+    seed: int = 0
+
+    def at(self, sequence_ids: Tensor, root_positions: Tensor) -> "StepNoise":
+        """sequence_ids [B] and root_positions [B], int64; the device of the noise is theirs."""
+        return StepNoise(self._rows(sequence_ids), root_positions)
+
+    def _rows(self, sequence_ids: Tensor) -> Tensor:
+        seed = mix(torch.full_like(sequence_ids, self.seed) + _GOLDEN)
+        return mix(seed ^ (sequence_ids * _GOLDEN))
+
+
+@dataclass(frozen=True)
+class StepNoise:
+    """Noise of one step: every draw names its slot and its purpose."""
+
+    rows: Tensor  # [B] hash of (seed, sequence id)
+    root_positions: Tensor  # [B]
+
+    def bits(self, slots: Tensor, purpose: Purpose) -> Tensor:
+        """int64 hash of the whole key; `slots` is [B] or [B, K], and so is the result."""
+        base = mix(self.rows + (self.root_positions + 1) * _GOLDEN)
+        if slots.ndim > 1:
+            base = base[:, None]
+        return mix(base ^ ((slots * 8 + int(purpose)) * _MIX1))
+
+    def bernoulli(self, prob: Tensor, purpose: Purpose, slots: Tensor) -> Tensor:
+        """True with probability `prob`; prob and slots [B] or [B, K]. u < prob with u in [0, 1): 0 is never, 1 is always."""
+        return uniform(self.bits(slots, purpose)) < prob
+
+    def categorical(self, law: Tensor, purpose: Purpose, slots: Tensor) -> Tensor:
+        """An index drawn from each law; law [B, V] with slots [B], or [B, K, V] with [B, K]. Inverse distribution function in float64.
+
+        The law need not be normalised; an index of probability zero is never returned.
+        """
+        cumulative = law.double().cumsum(-1)
+        threshold = uniform(self.bits(slots, purpose))[..., None] * cumulative[..., -1:]
+        return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
+
+    def gumbel(self, positions: Tensor, vocabulary: int) -> Tensor:
+        """Standard Gumbel numbers keyed by (seed, sequence id, ABSOLUTE position, token), for coupling; positions [B, ...] -> [B, ..., V] float64."""
+        rows = self.rows.view(-1, *[1] * (positions.ndim - 1))
+        base = mix(mix(rows ^ int(Purpose.GUMBEL)) + (positions + 1) * _GOLDEN)
+        tokens = torch.arange(vocabulary, device=positions.device)
+        u = uniform(mix(base[..., None] ^ ((tokens + 1) * _MIX1)))
+        return -torch.log(-torch.log(u + 2.0**-53))

@@ -1,0 +1,114 @@
+"""From logits to a law: the only place that knows temperature, top-k, top-p and penalties.
+
+The rules themselves are transformers' logits processors. Those that look at one row of logits only are applied to a whole block at once;
+a processor that reads the prefix is called slot by slot with that slot's own ancestors, so a drafted path is penalised like a committed one.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessorList
+from transformers.generation import logits_process as rules
+
+from spec.noise import Noise, StepNoise
+
+if TYPE_CHECKING:
+    from spec.state import DecodeState
+
+_PREFIX_FREE = (
+    rules.TemperatureLogitsWarper,
+    rules.TopKLogitsWarper,
+    rules.TopPLogitsWarper,
+    rules.MinPLogitsWarper,
+    rules.TypicalLogitsWarper,
+    rules.EpsilonLogitsWarper,
+    rules.EtaLogitsWarper,
+)
+
+
+class Sampler:
+    """What a token is drawn from. Temperature 0 is greedy: a one-hot law, the lowest id wins ties.
+
+    `processors` are further transformers logits processors; they come first, as in `generate`, then repetition penalty, temperature,
+    top-k, top-p, min-p. Raises ValueError for values outside their ranges.
+    """
+
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float | None = None,
+        processors: Sequence[Callable] | None = None,
+        seed: int = 0,
+    ):
+        if not temperature >= 0 or temperature == float("inf"):
+            raise ValueError(f"temperature={temperature}: give 0 (greedy) or a positive finite number")
+        self.temperature, self.seed = temperature, seed
+        self.greedy = temperature == 0
+        chosen: list[Callable] = list(processors or [])
+        if repetition_penalty not in (None, 1.0):
+            chosen.append(rules.RepetitionPenaltyLogitsProcessor(repetition_penalty))
+        if not self.greedy:
+            if temperature != 1.0:
+                chosen.append(rules.TemperatureLogitsWarper(float(temperature)))
+            if top_k:
+                chosen.append(rules.TopKLogitsWarper(top_k))
+            if top_p is not None and top_p != 1.0:
+                chosen.append(rules.TopPLogitsWarper(float(top_p)))
+            if min_p:
+                chosen.append(rules.MinPLogitsWarper(float(min_p)))
+        self.processors = LogitsProcessorList(chosen)
+        self._noise = Noise(seed)
+
+    @property
+    def reads_prefix(self) -> bool:
+        """Whether a law depends on the tokens before it other than through the logits."""
+        return any(not isinstance(processor, _PREFIX_FREE) for processor in self.processors)
+
+    def law(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None = None) -> Tensor:
+        """logits [B, N, V] -> probabilities [B, N, V], float32 (float64 stays). contexts(b, i) gives the tokens before what slot i predicts.
+
+        Raises ValueError for NaN or +inf logits: they are never sampled from.
+        """
+        if logits.dtype != torch.float64:
+            logits = logits.float()
+        _refuse_non_finite(logits)
+        for processor in self.processors:
+            logits = self._apply(processor, logits, contexts)
+        if self.greedy:
+            return torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
+        return logits.softmax(-1)
+
+    def _apply(self, processor: Callable, logits: Tensor, contexts: Callable[[int, int], list[int]] | None) -> Tensor:
+        if isinstance(processor, _PREFIX_FREE):
+            flat = logits.flatten(0, 1)
+            return processor(torch.empty(len(flat), 0, dtype=torch.int64, device=logits.device), flat).view_as(logits)
+        if contexts is None:
+            raise ValueError(f"{type(processor).__name__} reads the prefix, so `law` needs contexts: pass draft.contexts(state.rows)")
+        num_rows, num_slots = logits.shape[:2]
+        flat = [_one_slot(processor, contexts(row, slot), logits[row, slot]) for row in range(num_rows) for slot in range(num_slots)]
+        return torch.stack(flat).view_as(logits)
+
+    def noise(self, state: "DecodeState") -> StepNoise:
+        """The noise of the step whose root is the last committed token of each row."""
+        return self._noise.at(state.sequence_ids, state.root_positions())
+
+
+def _one_slot(processor: Callable, context: list[int], logits: Tensor) -> Tensor:
+    return processor(torch.tensor([context], device=logits.device), logits[None])[0]
+
+
+def _refuse_non_finite(logits: Tensor) -> None:
+    if torch.isfinite(logits.sum()):
+        return
+    bad = torch.isnan(logits) | (logits == float("inf")) | (logits == float("-inf")).all(-1, keepdim=True)
+    if bad.any():
+        row, slot, token = (int(index) for index in bad.nonzero()[0])
+        raise ValueError(
+            f"the model gave logit {logits[row, slot, token].item()} for token {token} (row {row}, slot {slot}): non-finite rows are never sampled; "
+            "check the weights and the dtype (float16 overflows: try bfloat16 or float32)"
+        )

@@ -1,0 +1,65 @@
+"""Pure functions of `parents`: the shape of a draft, apart from what its tokens are.
+
+Letters: B rows, N slots of a draft (slot 0 is the root), R the largest number of siblings. Padding slots are told apart by `sizes`.
+"""
+
+import torch
+from torch import Tensor
+
+
+def chain_parents(num_rows: int, num_slots: int, device: torch.device | str = "cpu") -> Tensor:
+    """Parents of a chain: -1, 0, 1, ...; [B, N]."""
+    return torch.arange(-1, num_slots - 1, device=device).expand(num_rows, num_slots)
+
+
+def depths(parents: Tensor) -> Tensor:
+    """Distance of every slot from the root; [B, N]. Parents stand before their children, so one sweep is enough."""
+    depth = torch.zeros_like(parents)
+    for slot in range(1, parents.shape[1]):
+        depth[:, slot] = depth.gather(1, parents[:, slot : slot + 1]).squeeze(1) + 1
+    return depth
+
+
+def ancestor_mask(parents: Tensor) -> Tensor:
+    """mask[b, i, j]: slot j is slot i or one of its ancestors; bool [B, N, N]."""
+    num_rows, num_slots = parents.shape
+    mask = torch.eye(num_slots, dtype=torch.bool, device=parents.device).repeat(num_rows, 1, 1)
+    rows = torch.arange(num_rows, device=parents.device)
+    for slot in range(1, num_slots):
+        mask[:, slot] |= mask[rows, parents[:, slot]]
+    return mask
+
+
+def children(parents: Tensor, sizes: Tensor, width: int | None = None) -> Tensor:
+    """children[b, r, u]: the r-th child of slot u in drawn order, or -1; [B, R, N]. Giving R as `width` saves a look at the device."""
+    num_rows, num_slots = parents.shape
+    slots = torch.arange(num_slots, device=parents.device)
+    used = (slots > 0) & (slots < sizes[:, None])
+    same_parent = (parents[:, :, None] == parents[:, None, :]) & used[:, None, :]
+    rank = (same_parent & (slots[None, :] < slots[:, None])).sum(-1)
+    if width is None:
+        width = int(torch.where(used, rank, -1).max()) + 1
+    table = torch.full((num_rows, max(width, 1), num_slots + 1), -1, dtype=torch.int64, device=parents.device)
+    rows = torch.arange(num_rows, device=parents.device)[:, None].expand_as(parents)
+    column = torch.where(used, parents, num_slots)  # padding goes to a column that is cut off
+    table[rows, torch.where(used, rank, 0), column] = slots.expand_as(parents)
+    return table[:, :, :num_slots]
+
+
+def merge_chains(chains: list[list[int]]) -> tuple[list[int], list[int]]:
+    """Lays chains of tokens into one tree by common prefixes; returns (tokens, parents) of the slots after the root, in order of first appearance.
+
+    Legal for deterministic drafts only: merging sampled chains would have to keep their order and their laws.
+    """
+    tokens: list[int] = []
+    parents: list[int] = []
+    slot_of: dict[tuple[int, int], int] = {}
+    for chain in chains:
+        node = 0
+        for token in chain:
+            if (node, token) not in slot_of:
+                tokens.append(token)
+                parents.append(node)
+                slot_of[node, token] = len(tokens)
+            node = slot_of[node, token]
+    return tokens, parents

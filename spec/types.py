@@ -1,0 +1,108 @@
+"""The four values that travel through the loop.
+
+Letters, here and everywhere: B rows, N slots of a draft (slot 0 is the root), M scratch slots, D longest kept path, V vocabulary,
+T committed length, H hidden size. Integers are int64. Laws are float32 (float64 where the model is), never 16 bit.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spec.tree import chain_parents, depths
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Slots that are scored in the same forward as the draft but never accepted; they leave no trace in the cache."""
+
+    tokens: Tensor  # [B, M]
+    positions: Tensor  # [B, M]         relative to the root's position
+    visible: Tensor  # [B, M, N + M]  bool: the draft and scratch slots that each one sees besides the cached prefix
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a drafter proposes: for every row a tree rooted at the last committed token.
+
+    The contract on `q`: q[:, i] is the law that token i was drawn from given everything drawn before it: its path, its earlier siblings,
+    other branches. Whether slot i exists at all may depend on the same things, but never on its own token.
+    """
+
+    tokens: Tensor  # [B, N]    slot 0 = the root: last committed token, not yet in the cache
+    parents: Tensor  # [B, N]    parent slot; -1 for the root; parents[:, i] < i; siblings stand in the order in which they were drawn
+    sizes: Tensor  # [B]       slots in use, 1 <= size <= N; the rest is padding
+    q: Tensor | None = None  # [B, N, V] or None: every law is one-hot (deterministic, or unknown and treated so)
+    scratch: Scratch | None = None
+    width: int | None = None  # largest number of siblings where the drafter knows it (1 = chain); None: read off `parents`
+
+    @staticmethod
+    def chain(tokens: Tensor, sizes: Tensor | None = None, q: Tensor | None = None, scratch: Scratch | None = None) -> "Draft":
+        """A chain in every row; tokens [B, N] with the root first, sizes [B] (default: all N)."""
+        num_rows, num_slots = tokens.shape
+        if sizes is None:
+            sizes = torch.full((num_rows,), num_slots, device=tokens.device)
+        return Draft(tokens, chain_parents(num_rows, num_slots, tokens.device), sizes, q, scratch, width=1)
+
+    @staticmethod
+    def of_chains(roots: Sequence[int], chains: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> "Draft":
+        """Deterministic chains of any lengths, one per row, given as token lists without the root."""
+        num_slots = 1 + max(map(len, chains))
+        tokens = [[root, *chain, *[root] * (num_slots - 1 - len(chain))] for root, chain in zip(roots, chains, strict=True)]
+        sizes = torch.tensor([1 + len(chain) for chain in chains], device=device)
+        return Draft.chain(torch.tensor(tokens, device=device), sizes)
+
+    @property
+    def num_slots(self) -> int:
+        return self.tokens.shape[1]
+
+    @property
+    def is_chain(self) -> bool:
+        return self.width == 1
+
+    def depths(self) -> Tensor:
+        """Distance of every slot from the root; [B, N]."""
+        if self.is_chain:
+            return torch.arange(self.num_slots, device=self.tokens.device).expand_as(self.tokens)
+        return depths(self.parents)
+
+    def path(self, row: int, slot: int) -> list[int]:
+        """Tokens from the root's child down to `slot`, for processors that read the prefix."""
+        parents, tokens, found = self.parents[row].tolist(), self.tokens[row].tolist(), []
+        while slot > 0:
+            found.append(tokens[slot])
+            slot = parents[slot]
+        return found[::-1]
+
+    def contexts(self, rows: Sequence[Sequence[int]]) -> Callable[[int, int], list[int]]:
+        """contexts(b, i): all tokens up to and including slot i of row b, given the committed `rows`; nothing is computed until it is called."""
+        return lambda row, slot: [*rows[row], *self.path(row, slot)]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Raw target logits of what follows each slot."""
+
+    logits: Tensor  # [B, N, V]
+    hidden: Tensor | None = None  # [B, N, H] the last hidden state, where somebody needs it
+    scratch: Tensor | None = None  # [B, M, V]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a verifier keeps. Emitted tokens of a row = tokens of path[1:], then the bonus; there are `counts` of them."""
+
+    path: Tensor  # [B, D] kept slots from the root down (root first), -1 after the end
+    bonus: Tensor  # [B]    the token after the last kept slot
+    counts: Tensor  # [B]    kept slots = emitted tokens; 0 for finished rows
+    cut: Tensor | None = None  # [B] bool: an EOS, the budget or a criterion shortened the row here
+    ended: Tensor | None = None  # [B] bool: the row is finished after this step
+
+    def emitted(self, draft: Draft) -> Tensor:
+        """Emitted tokens, [B, D], -1 after the end."""
+        after = torch.nn.functional.pad(self.path[:, 1:], (0, 1), value=-1)
+        tokens = draft.tokens.gather(1, after.clamp(min=0))
+        column = torch.arange(after.shape[1], device=after.device)
+        last = self.counts[:, None] - 1
+        return torch.where(column < last, tokens, torch.where(column == last, self.bonus[:, None], -1))

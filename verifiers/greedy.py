@@ -1,0 +1,54 @@
+"""Greedy match: keep the longest path of the draft that the target's argmax follows. A fast path; `recursive` gives the same for one-hot laws."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spec.noise import StepNoise
+from spec.types import Draft, Verdict
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """Exact at temperature 0 only: raises ValueError for a law that is not one-hot, which it would silently turn into greedy decoding."""
+
+    @property
+    def exact(self) -> bool:
+        return True
+
+    def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
+        """p [B, N, V] one-hot -> Verdict with D = N. Ties were broken by the sampler (lowest id)."""
+        top, choice = p.max(-1)
+        if not bool((top == 1).all()):
+            raise ValueError("the greedy verifier needs one-hot laws (temperature 0); for sampling use verifiers.recursive.Recursive()")
+        slots = torch.arange(draft.num_slots, device=p.device).expand_as(draft.tokens)
+        hit = (draft.tokens == choice.gather(1, draft.parents.clamp(min=0))) & (slots < draft.sizes[:, None])
+        if draft.is_chain:
+            counts = 1 + hit[:, 1:].long().cumprod(1).sum(1)
+            path = torch.where(slots < counts[:, None], slots, -1)
+        else:
+            path, counts = follow(hit, draft)
+        node = path.gather(1, counts[:, None] - 1)
+        return Verdict(path, choice.gather(1, node).squeeze(1), counts)
+
+
+def follow(hit: Tensor, draft: Draft) -> tuple[Tensor, Tensor]:
+    """The longest path of hits from the root: [B, N] with -1 after the end, and its length [B].
+
+    Siblings that repeat a token may both hit; the deeper branch wins.
+    """
+    num_rows, num_slots = draft.tokens.shape
+    rows = torch.arange(num_rows, device=hit.device)
+    reach = torch.zeros_like(draft.tokens)
+    reach[:, 0] = 1
+    for slot in range(1, num_slots):
+        parent = reach[rows, draft.parents[:, slot].clamp(min=0)]
+        reach[:, slot] = torch.where(hit[:, slot] & (parent > 0), parent + 1, 0)
+    counts, node = reach.max(1)
+    path = torch.full_like(draft.tokens, -1)
+    for _ in range(num_slots):
+        depth = reach[rows, node]
+        path[rows, (depth - 1).clamp(min=0)] = node
+        node = torch.where(depth > 1, draft.parents[rows, node].clamp(min=0), 0)
+    return path, counts
