@@ -94,4 +94,4 @@ class DraftModel(Drafter):
         self.cache.keep(sizes)
         last = logits[:, -1:] if feed.num_slots == 1 else logits.gather(1, (feed.sizes - 1)[:, None, None].expand(-1, 1, logits.shape[2]))
         drafted = tokens[:, 1:].tolist() if sampler.reads_prefix else []
-        return sampler.law(last, lambda row, _: [*state.rows[row], *drafted[row]])[:, 0]
+        return sampler.law(last, lambda row, _: [*state.seen(row), *drafted[row]])[:, 0]

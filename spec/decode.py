@@ -66,7 +66,7 @@ def decode(
         clock.lap("draft")
         scores = target.score(draft, state.cache, hidden=needs_hidden)
         clock.lap("target")
-        p = sampler.law(scores.logits, draft.contexts(state.rows))
+        p = sampler.law(scores.logits, draft.contexts(state.seen))
         verdict = verifier(p, draft, sampler.noise(state))
         verdict = limits.cut(verdict, draft, state)
         clock.lap("verify")

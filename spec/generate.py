@@ -47,7 +47,9 @@ def speculative(drafter: Drafter, verifier: Verifier, *, seed: int | None = None
         budget = generation_config.max_length - input_ids.shape[1]
         if streamer is not None:
             streamer.put(input_ids.cpu())
-        limits = Limits(budget, generation_config.eos_token_id, [rule for rule in stopping_criteria if not isinstance(rule, _KNOWN)])
+        padding = [ids[: len(ids) - len(prompt)] for ids, prompt in zip(input_ids.tolist(), prompts, strict=True)]
+        criteria = [rule for rule in stopping_criteria if not isinstance(rule, _KNOWN)]
+        limits = Limits(budget, generation_config.eos_token_id, criteria, padding)
         result = decode(
             CausalLM(model, _context(model, prompts, budget)),
             drafter,

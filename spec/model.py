@@ -53,16 +53,10 @@ class CausalLM:
         self.context: int = context or limit
         _refuse_unservable(model, self.config, self.context)
         self.vocab_size: int = self.config.vocab_size
+        self.device: torch.device = model.device  # kept: on the model each is a walk over its parameters
+        self.dtype: torch.dtype = model.dtype
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._chain_bias: dict[int, Tensor] = {}
-
-    @property
-    def device(self) -> torch.device:
-        return self.model.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.model.dtype
 
     def new_cache(self, num_rows: int, capacity: int) -> KVCache:
         return KVCache(self.config.num_hidden_layers, num_rows, capacity, self.device)
@@ -96,16 +90,12 @@ class CausalLM:
 
     def score(self, draft: Draft, cache: KVCache, *, hidden: bool = False) -> Scores:
         """One forward over the draft's slots (and its scratch) behind what `cache` holds; raw logits of what follows each slot."""
-        tokens, positions = draft.tokens, draft.depths()
-        if draft.scratch is not None:
-            tokens = torch.cat([tokens, draft.scratch.tokens], 1)
-            positions = torch.cat([positions, draft.scratch.positions], 1)
+        tokens = draft.tokens if draft.scratch is None else torch.cat([draft.tokens, draft.scratch.tokens], 1)
         cache.reserve(tokens.shape[1])
-        positions = positions + (cache.lengths[0] if cache.columns is None else cache.starts()[:, None])
         output = self.model(
             input_ids=tokens,
             attention_mask=self._mask(draft, cache),
-            position_ids=positions.clamp(max=self.context - 1),
+            position_ids=self._positions(draft, cache),
             past_key_values=cache,
             use_cache=True,
             output_hidden_states=hidden,
@@ -114,6 +104,13 @@ class CausalLM:
         scratch = None if draft.scratch is None else output.logits[:, n:]
         return Scores(output.logits[:, :n], output.hidden_states[-1][:, :n] if hidden else None, scratch)
 
+    def _positions(self, draft: Draft, cache: KVCache) -> Tensor:
+        """Absolute positions [B or 1, N + M]; what stands beyond the context can never be emitted and is moved inside."""
+        if draft.is_chain and draft.scratch is None and cache.columns is None and cache.longest + draft.num_slots <= self.context:
+            return torch.arange(cache.longest, cache.longest + draft.num_slots, device=self.device)[None]
+        positions = draft.depths() if draft.scratch is None else torch.cat([draft.depths(), draft.scratch.positions], 1)
+        return (positions + cache.starts()[:, None]).clamp(max=self.context - 1)
+
     def _mask(self, draft: Draft, cache: KVCache) -> Tensor:
         """Additive mask [B or 1, 1, N + M, longest + N + M]: the cached prefix of the row, then ancestors-or-self."""
         bias = self._bias(draft)
@@ -121,7 +118,8 @@ class CausalLM:
         width = cache.longest + num_new
         if cache.columns is None:
             mask = bias.new_zeros(bias.shape[0], 1, num_new, width)
-            mask[..., cache.longest :] = bias
+            if num_new > 1:
+                mask[..., cache.longest :] = bias
             return mask
         relative = torch.arange(width, device=bias.device) - cache.starts()[:, None]
         inside = relative.clamp(0, num_new - 1)[:, None, None, :].expand(-1, 1, num_new, -1)

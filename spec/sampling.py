@@ -4,6 +4,7 @@ The rules themselves are transformers' logits processors. Those that look at one
 a processor that reads the prefix is called slot by slot with that slot's own ancestors, so a drafted path is penalised like a committed one.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,7 @@ class Sampler:
                 chosen.append(rules.MinPLogitsWarper(float(min_p)))
         self.processors = LogitsProcessorList(chosen)
         self._noise = Noise(seed)
+        self._no_ids = torch.empty(0, 0, dtype=torch.int64)
 
     @property
     def reads_prefix(self) -> bool:
@@ -77,33 +79,26 @@ class Sampler:
         if logits.dtype != torch.float64:
             logits = logits.float()
         _refuse_non_finite(logits)
+        shape, logits = logits.shape, logits.flatten(0, 1)
         for processor in self.processors:
-            logits = self._apply(processor, logits, contexts)
+            if isinstance(processor, _PREFIX_FREE):
+                logits = processor(self._no_ids, logits)
+            elif contexts is None:
+                raise ValueError(f"{type(processor).__name__} reads the prefix, so `law` needs contexts: pass draft.contexts(state.seen)")
+            else:
+                seen = (torch.tensor([contexts(*divmod(index, shape[1]))], device=logits.device) for index in range(len(logits)))
+                logits = torch.cat([processor(ids, logits[index : index + 1]) for index, ids in enumerate(seen)])
         if self.greedy:
-            return torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
-        return logits.softmax(-1)
-
-    def _apply(self, processor: Callable, logits: Tensor, contexts: Callable[[int, int], list[int]] | None) -> Tensor:
-        if isinstance(processor, _PREFIX_FREE):
-            flat = logits.flatten(0, 1)
-            return processor(torch.empty(len(flat), 0, dtype=torch.int64, device=logits.device), flat).view_as(logits)
-        if contexts is None:
-            raise ValueError(f"{type(processor).__name__} reads the prefix, so `law` needs contexts: pass draft.contexts(state.rows)")
-        num_rows, num_slots = logits.shape[:2]
-        flat = [_one_slot(processor, contexts(row, slot), logits[row, slot]) for row in range(num_rows) for slot in range(num_slots)]
-        return torch.stack(flat).view_as(logits)
+            return torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0).view(shape)
+        return logits.softmax(-1).view(shape)
 
     def noise(self, state: "DecodeState") -> StepNoise:
         """The noise of the step whose root is the last committed token of each row."""
         return self._noise.at(state.sequence_ids, state.root_positions())
 
 
-def _one_slot(processor: Callable, context: list[int], logits: Tensor) -> Tensor:
-    return processor(torch.tensor([context], device=logits.device), logits[None])[0]
-
-
 def _refuse_non_finite(logits: Tensor) -> None:
-    if torch.isfinite(logits.sum()):
+    if math.isfinite(logits.sum().item()):
         return
     bad = torch.isnan(logits) | (logits == float("inf")) | (logits == float("-inf")).all(-1, keepdim=True)
     if bad.any():

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ class DecodeState:
     max_lengths: list[int] = field(default_factory=list)  # longest each row may become
     hidden: Tensor | None = None  # [B, H] the target's last hidden state before the root, where a drafter needs it
     fresh: list[list[int]] = field(default_factory=list)  # tokens that the last step emitted
+    padding: Sequence[Sequence[int]] = ()  # left padding per row, which only processors and criteria see
 
     def __post_init__(self) -> None:
         self.prompt_lengths = [len(row) for row in self.rows]
@@ -45,21 +47,23 @@ class DecodeState:
         """Tokens that each row may still emit; a draft deeper than room - 1 is of no use."""
         return [limit - len(row) for limit, row in zip(self.max_lengths, self.rows, strict=True)]
 
+    def seen(self, row: int) -> list[int]:
+        """A row as logits processors and stopping criteria see it: its left padding, where `generate` had one, and its tokens."""
+        return [*self.padding[row], *self.rows[row]] if self.padding else self.rows[row]
+
     def root_positions(self) -> Tensor:
         """Absolute position of each root, [B]."""
         return torch.tensor([len(row) - 1 for row in self.rows], device=self.device)
 
     def commit(self, draft: Draft, verdict: Verdict, scores: Scores) -> None:
-        """Appends what the verdict emits, keeps its path in the cache and marks finished rows. The step's one transfer to the host."""
-        num_columns = verdict.path.shape[1]
-        ended = torch.zeros_like(verdict.counts) if verdict.ended is None else verdict.ended
-        packed = torch.cat([verdict.emitted(draft), verdict.counts[:, None], ended[:, None]], 1).tolist()
-        counts = [row[num_columns] for row in packed]
-        self.fresh = [row[:count] for row, count in zip(packed, counts, strict=True)]
+        """Appends what the verdict emits, keeps its path in the cache and marks finished rows."""
+        assert verdict.tokens is not None
+        assert verdict.ended is not None
+        self.fresh = verdict.tokens
         for row, tokens in zip(self.rows, self.fresh, strict=True):
             row.extend(tokens)
-        self.cache.keep(counts, None if draft.is_chain else verdict.path)
-        self.done = [done or bool(row[-1]) for done, row in zip(self.done, packed, strict=True)]
+        self.cache.keep([len(tokens) for tokens in self.fresh], None if draft.is_chain else verdict.path)
+        self.done = verdict.ended
         if scores.hidden is not None:
             last = verdict.path.gather(1, (verdict.counts - 1).clamp(min=0)[:, None]).clamp(min=0)
             self.hidden = scores.hidden.gather(1, last[..., None].expand(-1, -1, scores.hidden.shape[2])).squeeze(1)
@@ -69,18 +73,20 @@ class DecodeState:
 class Limits:
     """When a row stops: at an EOS token (which is emitted), after `max_new_tokens`, or when a transformers stopping criterion says so.
 
-    `criteria` are called as criterion(input_ids [1, T], None) after each emitted token, on that row's own tokens.
+    `criteria` are called as criterion(input_ids [1, T], None) after each emitted token, on that row's own tokens. `padding` is for the door
+    of `generate` alone: the left padding of each row, shown to criteria and prefix-reading processors as `generate` would.
     """
 
     max_new_tokens: int = 128
     eos_token_id: int | Sequence[int] | None = None
     criteria: Sequence[Callable] | None = None
+    padding: Sequence[Sequence[int]] = ()
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens={self.max_new_tokens}: give at least 1")
 
-    @property
+    @cached_property
     def eos_ids(self) -> list[int]:
         if self.eos_token_id is None:
             return []
@@ -97,6 +103,7 @@ class Limits:
 
     def start(self, state: DecodeState) -> None:
         """Gives every row its longest length."""
+        state.padding = self.padding
         state.max_lengths = [len(row) + self.max_new_tokens for row in state.rows]
 
     def cut(self, verdict: Verdict, draft: Draft, state: DecodeState) -> Verdict:
@@ -104,33 +111,26 @@ class Limits:
 
         The last token of a shortened row becomes its bonus, so emitted = accepted + 1 holds for every live row.
         """
-        emitted = verdict.emitted(draft)
-        column = torch.arange(emitted.shape[1], device=emitted.device)
-        room = torch.tensor([0 if done else left for done, left in zip(state.done, state.room, strict=True)], device=emitted.device)
-        stop = column + 1 >= room[:, None]
-        for token in self.eos_ids:
-            stop |= emitted == token
-        if self.criteria:
-            stop |= self._criteria_met(emitted, state)
-        stop &= column < verdict.counts[:, None]
-        first = torch.where(stop, column, emitted.shape[1]).amin(1)
-        counts = torch.minimum(verdict.counts, torch.minimum(first + 1, room))
-        last = (counts - 1).clamp(min=0)[:, None]
-        return replace(
-            verdict,
-            path=torch.where(column < counts[:, None], verdict.path, -1),
-            bonus=emitted.gather(1, last).squeeze(1),
-            counts=counts,
-            cut=counts < verdict.counts,
-            ended=(first < emitted.shape[1]) | (room == 0),
-        )
+        full = verdict.to_host(draft)
+        stops = [0 if done else self._stop(row, tokens, state) for row, (done, tokens) in enumerate(zip(state.done, full, strict=True))]
+        emitted = [tokens if stop is None else tokens[:stop] for tokens, stop in zip(full, stops, strict=True)]
+        cut = [len(kept) < len(tokens) for kept, tokens in zip(emitted, full, strict=True)]
+        if any(cut):
+            counts = torch.tensor([len(tokens) for tokens in emitted], device=verdict.path.device)
+            column = torch.arange(verdict.path.shape[1], device=verdict.path.device)
+            bonus = torch.tensor([tokens[-1] if tokens else -1 for tokens in emitted], device=verdict.path.device)
+            verdict = replace(verdict, path=torch.where(column < counts[:, None], verdict.path, -1), bonus=bonus, counts=counts)
+        shortened = [short and not done for short, done in zip(cut, state.done, strict=True)]
+        return replace(verdict, tokens=emitted, cut=shortened, ended=[stop is not None for stop in stops])
 
-    def _criteria_met(self, emitted: Tensor, state: DecodeState) -> Tensor:
-        met = torch.zeros_like(emitted, dtype=torch.bool)
-        for index, tokens in enumerate(emitted.tolist()):
-            for end in range(1, 1 + sum(token >= 0 for token in tokens)):
-                ids = torch.tensor([[*state.rows[index], *tokens[:end]]], device=emitted.device)
-                if not state.done[index] and any(bool(torch.as_tensor(criterion(ids, None)).all()) for criterion in self.criteria or ()):
-                    met[index, end - 1] = True
-                    break
-        return met
+    def _stop(self, row: int, tokens: list[int], state: DecodeState) -> int | None:
+        """How many of the tokens may be emitted before the row ends with them; None where it goes on."""
+        room, eos = state.room[row], self.eos_ids
+        for count, token in enumerate(tokens, 1):
+            if count >= room or token in eos or (self.criteria and self._criterion_met([*state.seen(row), *tokens[:count]])):
+                return count
+        return None
+
+    def _criterion_met(self, tokens: list[int]) -> bool:
+        ids = torch.tensor([tokens])
+        return any(bool(torch.as_tensor(criterion(ids, None)).all()) for criterion in self.criteria or ())

@@ -69,14 +69,13 @@ class GenerationStats:
         """`live` rows were unfinished before the step; `emitted` are the token counts that were committed."""
         sizes = draft.sizes.tolist()
         depths = [size - 1 for size in sizes] if draft.is_chain else _deepest(draft)
-        cut = [False] * len(live) if verdict.cut is None else verdict.cut.tolist()
         self.steps.append(
             Step(
                 drafted=[size - 1 if alive else 0 for size, alive in zip(sizes, live, strict=True)],
                 depth=[depth if alive else 0 for depth, alive in zip(depths, live, strict=True)],
                 accepted=[max(count - 1, 0) for count in emitted],
                 emitted=emitted,
-                cut=cut,
+                cut=verdict.cut or [False] * len(live),
             )
         )
 

@@ -3,12 +3,21 @@
 Letters: B rows, N slots of a draft (slot 0 is the root), R the largest number of siblings. Padding slots are told apart by `sizes`.
 """
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
 
-def chain_parents(num_rows: int, num_slots: int, device: torch.device | str = "cpu") -> Tensor:
-    """Parents of a chain: -1, 0, 1, ...; [B, N]."""
+@lru_cache(maxsize=256)
+def numbers(stop: int, device: torch.device) -> Tensor:
+    """0, 1, ..., stop - 1, made once; never write into it. At these sizes making a tensor costs as much as using it."""
+    return torch.arange(stop, device=device)
+
+
+@lru_cache(maxsize=256)
+def chain_parents(num_rows: int, num_slots: int, device: torch.device = torch.device("cpu")) -> Tensor:  # noqa: B008
+    """Parents of a chain: -1, 0, 1, ...; [B, N]; made once, never write into it."""
     return torch.arange(-1, num_slots - 1, device=device).expand(num_rows, num_slots)
 
 
@@ -35,14 +44,14 @@ def children(parents: Tensor, sizes: Tensor, width: int | None = None) -> Tensor
     num_rows, num_slots = parents.shape
     slots = torch.arange(num_slots, device=parents.device)
     used = (slots > 0) & (slots < sizes[:, None])
-    same_parent = (parents[:, :, None] == parents[:, None, :]) & used[:, None, :]
-    rank = (same_parent & (slots[None, :] < slots[:, None])).sum(-1)
+    earlier = (parents[:, :, None] == parents[:, None, :]) & used[:, None, :] & (slots[None, :] < slots[:, None])
+    rank = torch.where(used, earlier.sum(-1), -1)
     if width is None:
-        width = int(torch.where(used, rank, -1).max()) + 1
-    table = torch.full((num_rows, max(width, 1), num_slots + 1), -1, dtype=torch.int64, device=parents.device)
+        width = max(int(rank.max()) + 1, 1)
+    table = torch.full((num_rows, width, num_slots + 1), -1, dtype=torch.int64, device=parents.device)
     rows = torch.arange(num_rows, device=parents.device)[:, None].expand_as(parents)
-    column = torch.where(used, parents, num_slots)  # padding goes to a column that is cut off
-    table[rows, torch.where(used, rank, 0), column] = slots.expand_as(parents)
+    column = torch.where(used, parents, num_slots)  # the root and padding go to a column that is cut off
+    table[rows, rank.clamp(min=0), column] = slots.expand_as(parents)
     return table[:, :, :num_slots]
 
 

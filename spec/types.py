@@ -6,11 +6,18 @@ T committed length, H hidden size. Integers are int64. Laws are float32 (float64
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from spec.tree import chain_parents, depths
+from spec.tree import chain_parents, depths, numbers
+
+
+@lru_cache(maxsize=256)
+def full_sizes(num_rows: int, num_slots: int, device: torch.device) -> Tensor:
+    """`sizes` of a draft without padding, [B]; made once, never write into it."""
+    return torch.full((num_rows,), num_slots, device=device)
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class Draft:
         """A chain in every row; tokens [B, N] with the root first, sizes [B] (default: all N)."""
         num_rows, num_slots = tokens.shape
         if sizes is None:
-            sizes = torch.full((num_rows,), num_slots, device=tokens.device)
+            sizes = full_sizes(num_rows, num_slots, tokens.device)
         return Draft(tokens, chain_parents(num_rows, num_slots, tokens.device), sizes, q, scratch, width=1)
 
     @staticmethod
@@ -64,7 +71,7 @@ class Draft:
     def depths(self) -> Tensor:
         """Distance of every slot from the root; [B, N]."""
         if self.is_chain:
-            return torch.arange(self.num_slots, device=self.tokens.device).expand_as(self.tokens)
+            return numbers(self.num_slots, self.tokens.device).expand_as(self.tokens)
         return depths(self.parents)
 
     def path(self, row: int, slot: int) -> list[int]:
@@ -75,9 +82,9 @@ class Draft:
             slot = parents[slot]
         return found[::-1]
 
-    def contexts(self, rows: Sequence[Sequence[int]]) -> Callable[[int, int], list[int]]:
-        """contexts(b, i): all tokens up to and including slot i of row b, given the committed `rows`; nothing is computed until it is called."""
-        return lambda row, slot: [*rows[row], *self.path(row, slot)]
+    def contexts(self, seen: Callable[[int], list[int]]) -> Callable[[int, int], list[int]]:
+        """contexts(b, i): all tokens up to and including slot i of row b, where seen(b) are the committed ones; computed when called."""
+        return lambda row, slot: [*seen(row), *self.path(row, slot)]
 
 
 @dataclass(frozen=True)
@@ -91,18 +98,31 @@ class Scores:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a verifier keeps. Emitted tokens of a row = tokens of path[1:], then the bonus; there are `counts` of them."""
+    """What a verifier keeps. Emitted tokens of a row = tokens of path[1:], then the bonus; there are `counts` of them.
+
+    A verifier gives the three tensors; `Limits.cut` brings the tokens to the host and says where a row was shortened and where it ends.
+    """
 
     path: Tensor  # [B, D] kept slots from the root down (root first), -1 after the end
     bonus: Tensor  # [B]    the token after the last kept slot
     counts: Tensor  # [B]    kept slots = emitted tokens; 0 for finished rows
-    cut: Tensor | None = None  # [B] bool: an EOS, the budget or a criterion shortened the row here
-    ended: Tensor | None = None  # [B] bool: the row is finished after this step
+    tokens: list[list[int]] | None = None  # B lists of the counts[b] emitted tokens
+    cut: list[bool] | None = None  # an EOS, the budget or a criterion shortened the row in this step
+    ended: list[bool] | None = None  # the row is finished after this step
 
     def emitted(self, draft: Draft) -> Tensor:
-        """Emitted tokens, [B, D], -1 after the end."""
+        """The emitted tokens, [B, D], -1 after the end."""
         after = torch.nn.functional.pad(self.path[:, 1:], (0, 1), value=-1)
+        column, last = torch.arange(after.shape[1], device=after.device), self.counts[:, None] - 1
         tokens = draft.tokens.gather(1, after.clamp(min=0))
-        column = torch.arange(after.shape[1], device=after.device)
-        last = self.counts[:, None] - 1
         return torch.where(column < last, tokens, torch.where(column == last, self.bonus[:, None], -1))
+
+    def to_host(self, draft: Draft) -> list[list[int]]:
+        """The emitted tokens of every row as lists: the step's one transfer from the device."""
+        num_slots, width = draft.num_slots, self.path.shape[1]
+        packed = torch.cat([draft.tokens, self.path, self.bonus[:, None], self.counts[:, None]], 1).tolist()
+        found = []
+        for row in packed:
+            path = row[num_slots : num_slots + width]
+            found.append([*[row[slot] for slot in path[1 : row[-1]]], row[-2]])
+        return found

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from spec.noise import StepNoise
+from spec.tree import numbers
 from spec.types import Draft, Verdict
 
 
@@ -19,10 +20,12 @@ class Greedy:
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V] one-hot -> Verdict with D = N. Ties were broken by the sampler (lowest id)."""
-        top, choice = p.max(-1)
-        if not bool((top == 1).all()):
+        choice = p.argmax(-1)
+        if not bool((p.gather(2, choice[..., None]) == 1).all()):
             raise ValueError("the greedy verifier needs one-hot laws (temperature 0); for sampling use verifiers.recursive.Recursive()")
-        slots = torch.arange(draft.num_slots, device=p.device).expand_as(draft.tokens)
+        slots = numbers(draft.num_slots, p.device).expand_as(draft.tokens)
+        if draft.num_slots == 1:
+            return Verdict(slots, choice[:, 0], draft.sizes)
         hit = (draft.tokens == choice.gather(1, draft.parents.clamp(min=0))) & (slots < draft.sizes[:, None])
         if draft.is_chain:
             counts = 1 + hit[:, 1:].long().cumprod(1).sum(1)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from spec.noise import Purpose, StepNoise
-from spec.tree import children
+from spec.tree import children, numbers
 from spec.types import Draft, Verdict
 
 
@@ -26,75 +26,83 @@ class Recursive:
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V] -> Verdict with D = N."""
-        table = children(draft.parents, draft.sizes, draft.width)
-        prob = acceptance(p, draft, table)
-        slots = torch.arange(draft.num_slots, device=p.device).expand_as(draft.tokens)
-        path, counts = walk(noise.bernoulli(prob, Purpose.ACCEPT, slots), draft, slots)
-        node = path.gather(1, counts[:, None] - 1).squeeze(1)
-        bonus = noise.categorical(leftover(p, draft, table, node), Purpose.RESIDUAL, node)
-        return Verdict(path, bonus, counts)
+        slots = numbers(draft.num_slots, p.device).expand_as(draft.tokens)
+        if draft.num_slots == 1:
+            return Verdict(slots, noise.categorical(p[:, 0], Purpose.RESIDUAL, slots[:, 0]), draft.sizes)
+        if draft.is_chain:
+            accepted = noise.bernoulli(chain_acceptance(p, draft), Purpose.ACCEPT, slots[:, 1:]) & (slots[:, 1:] < draft.sizes[:, None])
+            node = accepted.cumprod(1).sum(1)
+            path = slots.masked_fill(slots > node[:, None], -1)
+            siblings = (node + 1).masked_fill(node + 1 >= draft.sizes, -1)[:, None]
+        else:
+            table = children(draft.parents, draft.sizes, draft.width)
+            path, node = walk(noise.bernoulli(tree_acceptance(p, draft, table, slots), Purpose.ACCEPT, slots), draft, slots)
+            siblings = table.gather(2, node[:, None, None].expand(-1, table.shape[1], 1)).squeeze(2)
+        bonus = noise.categorical(leftover(p, draft, node, siblings), Purpose.RESIDUAL, node)
+        return Verdict(path, bonus, (path >= 0).sum(1))
 
 
-def acceptance(p: Tensor, draft: Draft, table: Tensor) -> Tensor:
+def chain_acceptance(p: Tensor, draft: Draft) -> Tensor:
+    """p(x) / q(x) of every drafted token of a chain, under the law of its parent, the slot before it; [B, N - 1]."""
+    tokens = draft.tokens[:, 1:, None]
+    wanted = p[:, :-1].gather(2, tokens)
+    return (wanted if draft.q is None else over(wanted, draft.q[:, 1:].gather(2, tokens))).squeeze(2)
+
+
+def tree_acceptance(p: Tensor, draft: Draft, table: Tensor, slots: Tensor) -> Tensor:
     """Probability that each slot is accepted once its parent is and its earlier siblings are not; [B, N], 0 for the root and for padding.
 
     It depends on the draft alone, never on earlier acceptances, so all slots are done at once, one sweep per rank among siblings.
     """
-    prob = torch.zeros(draft.tokens.shape, dtype=p.dtype, device=p.device)
-    law = p
+    law, prob, parents = p, torch.zeros_like(p[..., 0]), draft.parents.clamp(min=0)
+    offered = None if draft.q is None else draft.q.gather(2, draft.tokens[..., None]).squeeze(2)
     for rank in range(table.shape[1]):
-        child = table[:, rank]  # [B, N] by parent
-        token = draft.tokens.gather(1, child.clamp(min=0))[..., None]
-        wanted = law.gather(2, token).squeeze(2)
-        if draft.q is not None:
-            offered = _rows(draft.q, child).gather(2, token).squeeze(2)
-            # q(x) = 0 happens only by underflow: then a token that the target can emit is accepted
-            wanted = torch.where(offered > 0, wanted / offered, (wanted > 0).to(p.dtype))
-        column = torch.where(child > 0, child, 0)
-        prob.scatter_(1, column, torch.where(child > 0, wanted.clamp(max=1), 0))
-        prob[:, 0] = 0
-        if rank + 1 < table.shape[1]:
-            law = torch.where((child > 0)[..., None], _subtract(law, draft, child), law)
+        if rank > 0:
+            law = subtract(law, draft, table[:, rank - 1])
+        wanted = law.flatten(1).gather(1, parents * law.shape[2] + draft.tokens)
+        is_child = table[:, rank].gather(1, parents) == slots
+        prob = torch.where(is_child, wanted if offered is None else over(wanted, offered), prob)
     return prob
 
 
+def over(wanted: Tensor, offered: Tensor) -> Tensor:
+    """p(x) / q(x). q(x) = 0 happens only by underflow: then what the target can emit is accepted (inf), and nothing else (0 / 0)."""
+    return (wanted / offered).nan_to_num(0.0, posinf=1.0)
+
+
 def walk(accepted: Tensor, draft: Draft, slots: Tensor) -> tuple[Tensor, Tensor]:
-    """Path [B, N] of accepted slots from the root, -1 after the end, and its length [B]."""
-    if draft.is_chain:
-        counts = 1 + accepted[:, 1:].long().cumprod(1).sum(1)
-        return torch.where(slots < counts[:, None], slots, -1), counts
-    node = torch.zeros_like(draft.sizes)
-    counts = torch.ones_like(node)
-    path = torch.full_like(draft.tokens, -1)
-    path[:, 0] = 0
+    """Path [B, N] of accepted slots from the root, -1 after the end, and its last slot [B]."""
+    node, depth = torch.zeros_like(draft.sizes), torch.ones_like(draft.sizes)
+    path = torch.where(slots == 0, 0, -1)
     for slot in range(1, draft.num_slots):  # children follow their parent and stand in drawn order, so one pass meets them in the right order
         step = accepted[:, slot] & (draft.parents[:, slot] == node)
         node = torch.where(step, slot, node)
-        path = torch.where(step[:, None] & (slots == counts[:, None]), slot, path)
-        counts = counts + step
-    return path, counts
+        path = torch.where(step[:, None] & (slots == depth[:, None]), slot, path)
+        depth = depth + step
+    return path, node
 
 
-def leftover(p: Tensor, draft: Draft, table: Tensor, node: Tensor) -> Tensor:
-    """What is left of the target's law at `node` [B] after all of its children were rejected; [B, V]."""
-    rows = torch.arange(len(node), device=p.device)
-    law = p[rows, node][:, None]
-    for rank in range(table.shape[1]):
-        child = table[rows, rank, node][:, None]
-        law = torch.where((child > 0)[..., None], _subtract(law, draft, child), law)
+def rows_at(laws: Tensor, slots: Tensor) -> Tensor:
+    """laws [B, N, V] at slots [B, K] -> [B, K, V]."""
+    flat = slots + numbers(len(slots), slots.device)[:, None] * laws.shape[1]
+    return laws.flatten(0, 1).index_select(0, flat.flatten()).view(*slots.shape, laws.shape[2])
+
+
+def leftover(p: Tensor, draft: Draft, node: Tensor, siblings: Tensor) -> Tensor:
+    """What is left of the target's law at `node` [B] after its children `siblings` [B, R] (-1 = none) were all rejected; [B, V]."""
+    law = rows_at(p, node[:, None])
+    for rank in range(siblings.shape[1]):
+        law = subtract(law, draft, siblings[:, rank : rank + 1])
     return law[:, 0]
 
 
-def _rows(q: Tensor, child: Tensor) -> Tensor:
-    return q.gather(1, child.clamp(min=0)[..., None].expand(-1, -1, q.shape[2]))
-
-
-def _subtract(law: Tensor, draft: Draft, child: Tensor) -> Tensor:
-    """Normalised (law - q)+ for the children [B, K] of the nodes whose laws are given [B, K, V]."""
+def subtract(law: Tensor, draft: Draft, child: Tensor) -> Tensor:
+    """Normalised (law - q)+ for the children [B, K] of the nodes whose laws are given, [B, K, V]; unchanged where the child is -1."""
+    slot = child.clamp(min=0)
     if draft.q is None:
-        rest = law.scatter(2, draft.tokens.gather(1, child.clamp(min=0))[..., None], 0.0)
+        rest = law.scatter(2, draft.tokens.gather(1, slot)[..., None], 0.0)
     else:
-        rest = (law - _rows(draft.q, child)).clamp(min=0)
+        rest = (law - rows_at(draft.q, slot)).clamp_(min=0)
     mass = rest.sum(-1, keepdim=True)
     # a rejection implies mass > 0 in exact arithmetic; where rounding leaves none, the law itself is the right answer
-    return torch.where(mass > 0, rest / mass, law)
+    return torch.where((child > 0)[..., None] & (mass > 0), rest / mass, law)
