@@ -18,7 +18,8 @@ class DraftModel(Drafter):
     """A causal LM with the target's vocabulary, given as `model` or loaded by `name` when first attached.
 
     Sampled tokens come from the same float32 row that is handed over as q, made by the target's own sampler. At temperature 0 the tokens are
-    the assistant's argmax and q is left out: deterministic drafts are one-hot. Raises ValueError where the vocabularies differ.
+    the assistant's argmax and q is left out: deterministic drafts are one-hot. `dtype` "auto" is the target's. Raises ValueError where the
+    vocabularies differ.
     """
 
     def __init__(
@@ -40,7 +41,8 @@ class DraftModel(Drafter):
     def attach(self, target: CausalLM) -> None:
         if self.assistant is None:
             place = target.device if self.device_map is None else self.device_map
-            self.assistant = CausalLM(load_model(self.name, self.dtype, place, self.attn_implementation))
+            dtype = target.dtype if self.dtype == "auto" else self.dtype
+            self.assistant = CausalLM(load_model(self.name, dtype, place, self.attn_implementation))
         if self.assistant.vocab_size != target.vocab_size:
             raise ValueError(
                 f"vocabulary sizes differ: target {target.vocab_size}, drafter {self.assistant.vocab_size}; "

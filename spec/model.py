@@ -32,7 +32,7 @@ def resolve_name(name: str) -> str:
     return str(folder)
 
 
-def load_model(name: str, dtype: str = "auto", device_map: Any = None, attn_implementation: str = "sdpa") -> Any:
+def load_model(name: str, dtype: str | torch.dtype = "auto", device_map: Any = None, attn_implementation: str = "sdpa") -> Any:
     """`from_pretrained` in eval mode; a hub name, a local directory, or embedded/target, embedded/drafter."""
     kwargs = {"device_map": device_map} if device_map is not None else {}
     return AutoModelForCausalLM.from_pretrained(resolve_name(name), dtype=dtype, attn_implementation=attn_implementation, **kwargs).eval()

@@ -1,0 +1,43 @@
+"""Jacobi decoding: guess a block, let the target correct every guess at once, keep what was right and carry the corrections over.
+
+Source: Santilli et al. 2023, arXiv 2305.10427, algorithm 1. Without sampling it is a fixed-point iteration whose fixed point is the greedy
+continuation, reached after at most as many steps as there are tokens. As a drafter it is Lookahead (arXiv 2402.02057) without window and pool.
+"""
+
+from itertools import cycle, islice
+from typing import TYPE_CHECKING
+
+from spec.interfaces import Drafter
+from spec.types import Draft, Scores, Verdict
+
+if TYPE_CHECKING:
+    from spec.sampling import Sampler
+    from spec.state import DecodeState
+
+
+class Jacobi(Drafter):
+    """A one-hot chain: the target's own best tokens after the part of the last draft that was not accepted.
+
+    num_tokens: guesses per step. New places at the end of the block start as the row's latest tokens, oldest first, so the drafts depend on
+    nothing but history. Raises ValueError unless num_tokens >= 1.
+    """
+
+    def __init__(self, num_tokens: int = 5):
+        if num_tokens < 1:
+            raise ValueError(f"num_tokens={num_tokens}: a block needs at least 1 token; for plain decoding use drafter=none")
+        self.num_tokens = num_tokens
+        self.guesses: list[list[int]] = []
+
+    def reset(self, state: "DecodeState") -> None:
+        self.guesses = [[] for _ in state.rows]
+
+    def propose(self, state: "DecodeState", sampler: "Sampler") -> Draft:
+        chains = []
+        for guess, row, done, room in zip(self.guesses, state.rows, state.done, state.room, strict=True):
+            latest = cycle(row[-self.num_tokens :])
+            chains.append([] if done else [*guess, *islice(latest, self.num_tokens - len(guess))][: max(room - 1, 0)])
+        return Draft.of_chains(state.roots, chains, state.device)
+
+    def observe(self, state: "DecodeState", draft: Draft, verdict: Verdict, scores: Scores) -> None:
+        best = scores.logits.argmax(-1).tolist()
+        self.guesses = [tokens[len(fresh) :][: self.num_tokens] for tokens, fresh in zip(best, state.fresh, strict=True)]
