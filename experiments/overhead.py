@@ -97,7 +97,7 @@ def measure(parts: Parts, config: DictConfig, temperature: float, prompts: list[
 
 def row(seconds: list[float], reference: list[float], outside: list[float]) -> dict[str, Any]:
     ratios = np.array(reference) / np.array(seconds)
-    found = {"ms_per_token": 1000 * float(np.median(seconds)), "vs_generate": float(np.median(ratios)), "outside_forwards": float(np.median(outside))}
+    found: dict[str, Any] = {"ms_per_token": 1000 * float(np.median(seconds)), "vs_generate": float(np.median(ratios)), "outside_forwards": float(np.median(outside))}
     if len(ratios) > 2 and ratios.std() > 0:
         interval = stats.bootstrap((ratios,), np.median, rng=0, method="percentile").confidence_interval
         found["vs_generate_interval"] = [float(interval.low), float(interval.high)]

@@ -68,8 +68,8 @@ class Windows:
         return stream[:need].view(rows, length + 1)
 
 
-def build_model(part: DictConfig, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    shape = {name: value for name, value in part.items() if name != "steps"}
+def build_model(part: DictConfig, tokenizer: PreTrainedTokenizerFast) -> Any:
+    shape = {str(name): value for name, value in part.items() if name != "steps"}
     end = tokenizer.eos_token_id
     ids = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
     return LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=CONTEXT, tie_word_embeddings=True, **ids, **shape))

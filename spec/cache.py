@@ -40,6 +40,13 @@ class SlotLayer(CacheLayerMixin):
             slots.scatter_(2, cache.columns[:, None, :, None].expand_as(new), new)
         return slots[:, :, : cache.longest + num_new]
 
+    def move(self, source: Tensor, into: Tensor) -> None:
+        """Copies the slots at columns `source` to columns `into`, both [B, 1, D, 1]."""
+        for slots in (self.keys, self.values):
+            if slots is not None:
+                shape = (slots.shape[0], slots.shape[1], source.shape[2], slots.shape[3])
+                slots.scatter_(2, into.expand(shape), slots.gather(2, source.expand(shape)))
+
     def resize(self, capacity: int) -> None:
         if self.keys is not None and self.values is not None:
             room = capacity - self.keys.shape[2]
@@ -64,7 +71,8 @@ class KVCache(Cache):
     """
 
     def __init__(self, num_layers: int, num_rows: int, capacity: int, device: torch.device):
-        super().__init__(layers=[SlotLayer(self) for _ in range(num_layers)])
+        self.slot_layers = [SlotLayer(self) for _ in range(num_layers)]
+        super().__init__(layers=[*self.slot_layers])
         self.capacity, self.device = capacity, device
         self.lengths = [0] * num_rows
         self.columns: Tensor | None = None  # [B, N] where the current forward writes; None when all rows stand at the same length
@@ -85,8 +93,8 @@ class KVCache(Cache):
         """Prepares for a forward over `num_slots` new slots per row; grows the buffers by half where they are too short."""
         if self.longest + num_slots > self.capacity:
             self.capacity = max(self.longest + num_slots, self.capacity * 3 // 2)
-            for layer in self.layers:
-                layer.resize(self.capacity)  # pyright: ignore[reportAttributeAccessIssue]
+            for layer in self.slot_layers:
+                layer.resize(self.capacity)
         self.columns = None if self.is_uniform else self.starts()[:, None] + torch.arange(num_slots, device=self.device)
 
     def keep(self, counts: list[int], path: Tensor | None = None) -> None:
@@ -95,11 +103,8 @@ class KVCache(Cache):
             start = self.starts()[:, None]
             into = start + torch.arange(path.shape[1], device=self.device)
             source = torch.where(path >= 0, start + path, into)
-            for layer in self.layers:
-                for slots in (layer.keys, layer.values):
-                    shape = (slots.shape[0], slots.shape[1], path.shape[1], slots.shape[3])
-                    moved = slots.gather(2, source[:, None, :, None].expand(shape))
-                    slots.scatter_(2, into[:, None, :, None].expand(shape), moved)
+            for layer in self.slot_layers:
+                layer.move(source[:, None, :, None], into[:, None, :, None])
         self.lengths = [length + count for length, count in zip(self.lengths, counts, strict=True)]
 
     def crop(self, max_lengths: list[int]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]

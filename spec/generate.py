@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import EosTokenCriteria, GenerationConfig, MaxLengthCriteria
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from spec.decode import Generation, decode
 from spec.interfaces import Drafter, Verifier

@@ -82,12 +82,11 @@ class Sampler:
         shape, logits = logits.shape, logits.flatten(0, 1)
         for processor in self.processors:
             if isinstance(processor, _PREFIX_FREE):
-                logits = processor(self._no_ids, logits)
+                logits = processor(self._no_ids, logits)  # pyright: ignore[reportArgumentType]
             elif contexts is None:
                 raise ValueError(f"{type(processor).__name__} reads the prefix, so `law` needs contexts: pass draft.contexts(state.seen)")
             else:
-                seen = (torch.tensor([contexts(*divmod(index, shape[1]))], device=logits.device) for index in range(len(logits)))
-                logits = torch.cat([processor(ids, logits[index : index + 1]) for index, ids in enumerate(seen)])
+                logits = _slot_by_slot(processor, logits, shape, contexts)
         if self.greedy:
             return torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0).view(shape)
         return logits.softmax(-1).view(shape)
@@ -95,6 +94,22 @@ class Sampler:
     def noise(self, state: "DecodeState") -> StepNoise:
         """The noise of the step whose root is the last committed token of each row."""
         return self._noise.at(state.sequence_ids, state.root_positions())
+
+
+def _slot_by_slot(processor: Callable, logits: Tensor, shape: torch.Size, contexts: Callable[[int, int], list[int]]) -> Tensor:
+    """Every slot behind its own tokens. A processor that keeps something per row, as `generate` may set it up, gets the whole batch's shape."""
+    num_rows, num_slots = shape[:2]
+    per_row = any(isinstance(value, Tensor) and value.ndim and len(value) == num_rows for value in vars(processor).values())
+    found = []
+    for index in range(len(logits)):
+        row, slot = divmod(index, num_slots)
+        ids = torch.tensor([contexts(row, slot)], device=logits.device)
+        scores = logits[index : index + 1]
+        if per_row:
+            found.append(processor(ids.expand(num_rows, -1), scores.repeat(num_rows, 1))[row : row + 1])
+        else:
+            found.append(processor(ids, scores.clone()))
+    return torch.cat(found)
 
 
 def _refuse_non_finite(logits: Tensor) -> None:

@@ -62,7 +62,8 @@ class DecodeState:
         self.fresh = verdict.tokens
         for row, tokens in zip(self.rows, self.fresh, strict=True):
             row.extend(tokens)
-        self.cache.keep([len(tokens) for tokens in self.fresh], None if draft.is_chain else verdict.path)
+        counts = [len(tokens) for tokens in self.fresh]
+        self.cache.keep(counts, None if draft.is_chain else verdict.path[:, : max(counts)])
         self.done = verdict.ended
         if scores.hidden is not None:
             last = verdict.path.gather(1, (verdict.counts - 1).clamp(min=0)[:, None]).clamp(min=0)

@@ -108,8 +108,8 @@ class GenerationStats:
     def row(self, index: int) -> "GenerationStats":
         """The counts of one row; clocks belong to the batch and are left out."""
         steps = [step for step in self.steps if step.emitted[index]]
-        names = ("drafted", "depth", "accepted", "emitted", "cut")
-        return GenerationStats([Step(**{name: [getattr(step, name)[index]] for name in names}) for step in steps])
+        at = slice(index, index + 1)
+        return GenerationStats([Step(step.drafted[at], step.depth[at], step.accepted[at], step.emitted[at], step.cut[at]) for step in steps])
 
     @property
     def num_steps(self) -> int:

@@ -1,0 +1,38 @@
+# make run: everything from a fresh clone to the comparison table, which the sweep prints when it is done. make test: everything from a fresh clone to
+# passed tests. RUN_ARGS and TEST_ARGS are handed on: make run RUN_ARGS="num_prompts=8", make test TEST_ARGS="-m 'not slow'"
+
+PYTHON ?= python3
+VENV ?= .venv
+RUN_ARGS ?=
+TEST_ARGS ?=
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# These models are small: beyond four threads the hand-over between cores costs more than it saves.
+CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
+export OMP_NUM_THREADS ?= $(shell echo $$(( $(CORES) < 4 ? $(CORES) : 4 )))
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: run test lint setup clean
+
+run: $(STAMP)
+	$(BIN)/python -m experiments.run experiment=default_sweep $(RUN_ARGS)
+
+test: lint
+	$(BIN)/python -m pytest $(TEST_ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Foretoken needs Python 3.11 or newer: make PYTHON=python3.11 ..." if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

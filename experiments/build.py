@@ -1,0 +1,152 @@
+"""From configuration to objects: what `_target_` names is built here, and whatever is wrong with it is said in one line before any work."""
+
+import inspect
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from transformers import AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
+
+from experiments.data import Prompt
+from experiments.tracking import Tracker
+from spec.interfaces import Drafter, Verifier
+from spec.model import CausalLM, load_model, resolve_name
+from spec.sampling import Sampler
+
+PACKAGES = ("spec", "drafters", "verifiers", "experiments")
+HAS_WHITELIST = "execution_whitelist" in inspect.signature(hydra.main).parameters  # Hydra 1.4 and later ask which packages may be run
+
+
+@dataclass(frozen=True)
+class Target:
+    """The model to speed up, and the tokenizer that belongs to it."""
+
+    model: CausalLM
+    tokenizer: Any
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything a run is made of."""
+
+    target: Target
+    drafter: Drafter
+    verifier: Verifier
+    sampler: Sampler
+    prompts: list[Prompt]
+    tracker: Tracker
+
+
+def build(config: DictConfig) -> Parts:
+    """Builds every part, cheap ones first. Raises ValueError with one line that says which part is wrong and why."""
+    made = {group: make(config, group) for group in ("sampling", "verifier", "data", "tracking", "drafter", "target")}
+    if not made["verifier"].exact and not config.allow_lossy:
+        raise ValueError(f"verifier={config.verifier._target_.split('.')[-1]} changes the target's law; set allow_lossy=true if that is wanted")
+    parts = Parts(made["target"], made["drafter"], made["verifier"], made["sampling"], made["data"], made["tracking"])
+    _check_tokenizers(config, parts.target.tokenizer)
+    parts.drafter.attach(parts.target.model)
+    return parts
+
+
+def make(config: DictConfig, group: str) -> Any:
+    """The object that one group of the configuration describes."""
+    whitelist = [f"{package}.*" for package in (*PACKAGES, *config.trusted_packages)]
+    extra = {"_execution_whitelist_": whitelist} if HAS_WHITELIST else {}
+    try:
+        return instantiate(config[group], _convert_="all", **extra)
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        if not isinstance(cause, (ValueError, TypeError, ImportError, AttributeError, OSError, HydraException)):
+            raise
+        raise ValueError(f"{group}: {' '.join(str(cause).split())}") from error
+
+
+def load_target(
+    name: str, dtype: str = "auto", device: str = "auto", device_map: Any = None, attn_implementation: str = "sdpa", context: int | None = None
+) -> Target:
+    """Model and tokenizer by hub name, local directory or embedded name. Raises ValueError where they cannot be loaded or served."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if not sys.stderr.isatty():
+        disable_progress_bar()
+    try:
+        model = load_model(name, dtype, device_map, attn_implementation)
+        tokenizer = AutoTokenizer.from_pretrained(resolve_name(name))
+    except (OSError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"model {name!r} could not be loaded: {reason} Give a hub id, a local directory or embedded/target") from error
+    return Target(CausalLM(model if device_map is not None else model.to(device), context), tokenizer)
+
+
+def check_choices(overrides: Sequence[str]) -> str | None:
+    """What is wrong with the options chosen on the command line, as one line with the nearest known name; None if all exist."""
+    folders = [Path(str(files("conf"))), *_extra_folders(overrides)]
+    groups = {path.name for folder in folders if folder.is_dir() for path in folder.iterdir() if path.is_dir() and not path.name.startswith("_")}
+    plain = [item for item in overrides if "=" in item and not item.startswith("-")]
+    for item in plain:
+        try:
+            override = OverridesParser.create().parse_override(item)
+        except HydraException:
+            continue  # Hydra itself says what is wrong with the syntax
+        group = override.key_or_group
+        if group not in groups:
+            continue
+        known = sorted(
+            {path.relative_to(folder / group).with_suffix("").as_posix() for folder in folders for path in (folder / group).rglob("*.yaml")}
+        )
+        for name in _chosen(override):
+            if name.removesuffix(".yaml") not in (*known, "null"):
+                near = get_close_matches(name, known, 1, 0.5)
+                hint = f"; did you mean {near[0]!r}?" if near else ";"
+                return f"unknown {group} {name!r}{hint} Known: {', '.join(known)}".replace("'", '"')
+    return None
+
+
+def _chosen(override: Override) -> list[str]:
+    if override.is_sweep_override():
+        return list(override.sweep_string_iterator()) if override.is_choice_sweep() else []
+    value = override.value()
+    return [str(name) for name in value] if isinstance(value, list) else [override.get_value_element_as_str()]
+
+
+def refuse(message: str) -> NoReturn:
+    """Ends the process with one line and the exit code of a user's mistake."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _extra_folders(arguments: Sequence[str]) -> list[Path]:
+    found = []
+    for index, item in enumerate(arguments):
+        name, _, value = item.partition("=")
+        if name in ("--config-dir", "-cd"):
+            found.append(Path(value or "".join(arguments[index + 1 : index + 2])))
+    return found
+
+
+def _check_tokenizers(config: DictConfig, tokenizer: Any) -> None:
+    """A drafter that is a model of its own must split text as the target does: equal vocabularies are not yet equal meanings."""
+    name = config.drafter.get("name")
+    if not name:
+        return
+    try:
+        other = AutoTokenizer.from_pretrained(resolve_name(name))
+    except (OSError, ValueError):
+        return  # a drafter may come without a tokenizer; its size is checked when it is attached
+    if other.get_vocab() != tokenizer.get_vocab():
+        raise ValueError(
+            f"drafter {name!r} has another tokenizer than target {config.target.name!r} ({len(other)} and {len(tokenizer)} entries, not the same); "
+            "choose a drafter of the target's family"
+        )

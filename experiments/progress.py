@@ -1,0 +1,36 @@
+"""How far a run is: a bar on a terminal, a line per prompt in the log elsewhere."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def progress(total: int, done: int) -> Iterator[Any]:
+    """Yields a function to call with the figures of finished prompts: a bar on a terminal, a line per prompt elsewhere."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        count = done
+
+        def tell(rows: Sequence[dict[str, Any]]) -> None:
+            nonlocal count
+            for row in rows:
+                count += 1
+                log.info("%d/%d %s: %.2f tokens per step, speedup %.2f", count, total, row["prompt"], row["tokens_per_step"], row["speedup"])
+
+        yield tell
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("prompts", total=total, completed=done)
+
+        def show(rows: Sequence[dict[str, Any]]) -> None:
+            bar.update(task, advance=len(rows), description=f"{rows[-1]['tokens_per_step']:.2f} tokens per step, speedup {rows[-1]['speedup']:.2f}")
+
+        yield show

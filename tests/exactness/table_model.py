@@ -1,0 +1,49 @@
+"""The golden instance as a causal language model with real attention and a real cache, so that it can be decoded by the whole loop."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from transformers import Cache, PretrainedConfig
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from spec.sampling import Sampler
+from spec.state import DecodeState
+from tests.exactness.enumeration import Branches, BranchingNoise
+
+Weights = Callable[[Tensor], Tensor]  # h [B, N] -> [B, N, V]
+
+
+class TableLM(nn.Module):
+    """Next-token weights as a function of h = sum over the visible tokens after the prompt of (j + 1)(token + 1), j their place, from 0.
+
+    The summands lie in the key/value cache and are added up under the attention mask, so a wrong mask, position or cache slot gives a wrong law.
+    """
+
+    def __init__(self, weights: Weights, vocabulary: int, prompt_length: int):
+        super().__init__()
+        self.weights, self.prompt_length = weights, prompt_length
+        self.config = PretrainedConfig(vocab_size=vocabulary, num_hidden_layers=1, max_position_embeddings=64)
+        self.anchor = nn.Parameter(torch.zeros((), dtype=torch.float64))
+        self.device, self.dtype = self.anchor.device, self.anchor.dtype
+
+    def forward(self, input_ids: Tensor, position_ids: Tensor, past_key_values: Cache, attention_mask: Tensor | None = None, **kwargs):
+        """input_ids and position_ids [B, N]; attention_mask additive [B or 1, 1, N, S], or None for a causal prefill."""
+        place = position_ids - self.prompt_length
+        summands = torch.where(place >= 0, (place + 1) * (input_ids + 1), 0).double()[:, None, :, None]
+        seen = past_key_values.update(summands, summands, 0)[0][:, 0, :, 0]
+        if attention_mask is None:
+            attention_mask = torch.ones(1, 1, input_ids.shape[1], seen.shape[1]).triu(1)
+        h = ((attention_mask[:, 0] == 0) * seen[:, None, :]).sum(-1)
+        return CausalLMOutputWithPast(logits=self.weights(h).log())  # type: ignore[arg-type]
+
+
+class BranchingSampler(Sampler):
+    """The real sampler at temperature 1, with the branching noise in place of the real one."""
+
+    def __init__(self, branches: Branches):
+        super().__init__()
+        self.branches = branches
+
+    def noise(self, state: DecodeState) -> BranchingNoise:  # type: ignore[override]
+        return BranchingNoise(self.branches, state.root_positions(), ~torch.tensor(state.done))

@@ -1,0 +1,138 @@
+"""The whole loop, enumerated: real decode, cache, masks, drafters and verifier on the golden instance, all randomness followed."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from drafters.draft_model import DraftModel
+from drafters.jacobi import Jacobi
+from drafters.lookahead import Lookahead
+from drafters.none import NoDraft
+from drafters.prompt_lookup import PromptLookup
+from spec.decode import decode
+from spec.interfaces import Drafter
+from spec.model import CausalLM
+from spec.noise import Purpose
+from spec.sampling import Sampler
+from spec.state import DecodeState, Limits
+from spec.types import Draft
+from tests.exactness.enumeration import Branches, Keys, enumerate_law
+from tests.exactness.laws import tv
+from tests.exactness.mutants import SoftArgmax
+from tests.exactness.table_model import BranchingSampler, TableLM
+from tests.exactness.tables import GOLDEN, GOLDEN_P, GOLDEN_Q, SMALL, Instance, Prefix, golden_weights
+from verifiers.recursive import Recursive
+
+PROMPT = [2, 1, 0, 2, 1, 1, 0, 2, 1]  # repeats itself, so that lookups find something
+LENGTH = 3
+NUM_SLOTS = 8
+
+
+def drafter_name(drafter: Drafter) -> str:
+    return type(drafter).__name__
+
+
+def golden_model(constants: tuple[int, int, int, int], vocabulary: int = 4) -> TableLM:
+    return TableLM(partial(golden_weights, constants, vocabulary=vocabulary), vocabulary, len(PROMPT))
+
+
+def loop_law(drafter: Drafter, length: int = LENGTH, eos: int | None = None, instance: Instance = GOLDEN) -> dict[Prefix, float]:
+    """The law of what the loop emits within `length` tokens."""
+    target = CausalLM(golden_model(GOLDEN_P, instance.vocabulary))
+
+    def run(branches: Branches) -> Tensor:
+        limits, sampler = Limits(max_new_tokens=length, eos_token_id=eos), BranchingSampler(branches)
+        generation = decode(target, drafter, Recursive(), [PROMPT] * len(branches), sampler=sampler, limits=limits)
+        emitted = [sequence[len(PROMPT) :] for sequence in generation.sequences]
+        return torch.stack([pad(tokens, (0, length - len(tokens)), value=-1) for tokens in emitted])
+
+    return enumerate_law(run, Keys(NUM_SLOTS, length, len(PROMPT) - 1), batch=4000)
+
+
+def target_law(length: int = LENGTH, eos: int | None = None, instance: Instance = GOLDEN) -> dict[Prefix, float]:
+    """The target's own law of the first `length` tokens, cut after the first EOS."""
+    law: dict[Prefix, float] = {}
+    for text, mass in instance.target_law(length).items():
+        cut = text[: text.index(eos) + 1] if eos in text else text
+        law[cut] = law.get(cut, 0.0) + mass
+    return law
+
+
+class SiblingTree(Drafter):
+    """Two children of the root without replacement, one child each, from the small drafter: a sampled tree, to move slots in the cache."""
+
+    purpose = Purpose.DRAFT
+
+    def propose(self, state: DecodeState, sampler: Sampler) -> Draft:
+        noise, rows = sampler.noise(state), [tuple(row[len(PROMPT) :]) for row in state.rows]
+        root = torch.tensor(state.roots)
+        sizes = torch.tensor([(1, 3, 5)[min(max(room - 1, 0), 2)] for room in state.room])
+        certain = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
+        laws, tokens = [torch.zeros(len(rows), 3, dtype=torch.float64)], [root]
+
+        def draw(law: Tensor) -> list[int]:
+            laws.append(torch.where(sizes[:, None] > len(tokens), law, certain))  # padding must not fork
+            tokens.append(noise.categorical(laws[-1], self.purpose, torch.full_like(root, len(tokens))))
+            return tokens[-1].tolist()
+
+        law = torch.stack([SMALL.q(row) for row in rows])
+        first = draw(law)
+        rest = law.scatter(1, tokens[1][:, None], 0.0)
+        second = draw(rest / rest.sum(1, keepdim=True))
+        for chosen in (first, second):
+            draw(torch.stack([SMALL.q((*row, token)) for row, token in zip(rows, chosen, strict=True)]))
+        parents = torch.tensor([-1, 0, 0, 1, 2]).expand(len(rows), -1)
+        return Draft(torch.stack(tokens, 1), parents, sizes, torch.stack(laws, 1), width=2)
+
+
+class Colliding(SiblingTree):
+    """Wrong: draws its draft with the numbers that the draft will be judged by."""
+
+    purpose = Purpose.ACCEPT
+
+
+DRAFTERS = [
+    NoDraft(),
+    DraftModel(model=golden_model(GOLDEN_Q), num_tokens=2),
+    PromptLookup(max_ngram=2, num_tokens=2),
+    Lookahead(window=2, ngram=3, guesses=2),
+    Jacobi(num_tokens=2),
+]
+
+
+def assert_exact_loop(drafter: Drafter, length: int = LENGTH, eos: int | None = None, instance: Instance = GOLDEN) -> None:
+    law = loop_law(drafter, length, eos, instance)
+    assert abs(sum(law.values()) - 1) < 1e-12
+    assert tv(law, target_law(length, eos, instance)) < 1e-12
+
+
+@pytest.mark.parametrize("drafter", DRAFTERS, ids=drafter_name)
+def test_loop_emits_the_law_of_the_target(drafter):
+    assert_exact_loop(drafter)
+
+
+@pytest.mark.parametrize("drafter", [DraftModel(model=golden_model(GOLDEN_Q, 3), num_tokens=2), *DRAFTERS[2:]], ids=drafter_name)
+def test_loop_that_goes_on_after_a_full_acceptance(drafter):
+    assert_exact_loop(drafter, length=4, instance=SMALL)
+
+
+@pytest.mark.parametrize("drafter", DRAFTERS[1:], ids=drafter_name)
+def test_loop_cut_at_eos_emits_the_law_of_the_target(drafter):
+    assert_exact_loop(drafter, eos=2)
+
+
+def test_loop_with_a_sampled_tree():
+    assert_exact_loop(SiblingTree(), instance=SMALL)
+
+
+def test_loop_convicts_a_drafter_that_declares_soft_rows_for_argmax_tokens():
+    law = loop_law(SoftArgmax(model=golden_model(GOLDEN_Q), num_tokens=2))
+    assert tv(law, target_law()) > 0.1
+
+
+def test_loop_convicts_a_noise_key_used_twice():
+    with pytest.raises(AssertionError, match="noise key"):
+        loop_law(Colliding(), length=2, instance=SMALL)

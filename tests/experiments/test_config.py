@@ -1,0 +1,110 @@
+"""One YAML per class, both ways; every pair and every experiment composes; wrong names are answered with the nearest right one."""
+
+import importlib
+import inspect
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.utils import get_class
+from omegaconf import OmegaConf
+
+from experiments.build import check_choices, make
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNTIME = {"model", "processors"}  # objects that a notebook may pass and YAML cannot hold
+
+
+def stems(folder: str, suffix: str) -> set[str]:
+    return {path.stem for path in (ROOT / folder).glob(f"*{suffix}") if not path.stem.startswith("_")}
+
+
+def options(group: str) -> list[str]:
+    return sorted(stems(f"conf/{group}", ".yaml"))
+
+
+def composed(*overrides: str, config: str = "config") -> Any:
+    with initialize_config_module("conf", version_base=None):
+        return compose(config, list(overrides))
+
+
+@pytest.mark.parametrize(("package", "group"), [("drafters", "drafter"), ("verifiers", "verifier")])
+def test_every_class_has_a_yaml_and_every_yaml_a_class(package: str, group: str) -> None:
+    assert stems(package, ".py") == stems(f"conf/{group}", ".yaml")
+
+
+@pytest.mark.parametrize(("package", "group", "stem"), [(f"{g}s", g, stem) for g in ("drafter", "verifier") for stem in options(g)])
+def test_yaml_and_constructor_have_the_same_parameters_and_defaults(package: str, group: str, stem: str) -> None:
+    settings = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / group / f"{stem}.yaml"))
+    assert isinstance(settings, dict)
+    part = get_class(str(settings.pop("_target_")))
+    assert part.__module__ == f"{package}.{stem}"
+    own = [name for name, kind in inspect.getmembers(importlib.import_module(part.__module__), inspect.isclass) if kind is part]
+    assert own == [part.__name__]
+    parameters = {} if part.__init__ is object.__init__ else inspect.signature(part).parameters
+    assert settings == {name: parameter.default for name, parameter in parameters.items() if name not in RUNTIME}
+
+
+@pytest.mark.parametrize("group", ["sampling", "data", "tracking", "target"])
+def test_the_other_groups_name_every_parameter(group: str) -> None:
+    for stem in options(group):
+        settings = OmegaConf.load(ROOT / "conf" / group / f"{stem}.yaml")
+        module, _, name = str(settings._target_).rpartition(".")
+        parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+        assert set(settings) - {"_target_"} == set(parameters) - RUNTIME
+
+
+@pytest.mark.parametrize(("drafter", "verifier"), list(product(options("drafter"), options("verifier"))))
+def test_every_pair_composes_and_can_be_made(drafter: str, verifier: str) -> None:
+    config = composed(f"drafter={drafter}", f"verifier={verifier}", "sampling=sample")
+    assert config.sampling.temperature == 0.8
+    for group in ("drafter", "verifier", "sampling", "tracking"):
+        assert make(config, group) is not None
+
+
+@pytest.mark.parametrize("group", ["target", "data", "sampling", "tracking"])
+def test_every_option_composes(group: str) -> None:
+    for option in options(group):
+        assert f"{composed(f'{group}={option}')[group]._target_}"
+
+
+@pytest.mark.parametrize("name", options("experiment"))
+def test_every_experiment_composes_and_names_options_that_exist(name: str) -> None:
+    with initialize_config_module("conf", version_base=None):
+        config = compose("config", [f"experiment={name}"], return_hydra_config=True)
+    swept = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    assert check_choices(swept) is None
+    assert config.hydra.mode is None or config.hydra.mode.name == "MULTIRUN"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("drafter=promt_lookup", 'unknown drafter "promt_lookup"; did you mean "prompt_lookup"? Known: '),
+        ("verifier=recursiv", 'unknown verifier "recursiv"; did you mean "recursive"? Known: greedy, recursive'),
+        ("data=jsnol", 'unknown data "jsnol"; did you mean "jsonl"? Known: embedded, hub, jsonl'),
+        ("target=embeded", 'unknown target "embeded"; did you mean "embedded"? Known: embedded, hub'),
+        ("sampling=zzz", 'unknown sampling "zzz"; Known: greedy, sample'),
+        ("drafter=none,lookahaed", 'unknown drafter "lookahaed"; did you mean "lookahead"? Known: '),
+        ("+experiment=default_swep", 'unknown experiment "default_swep"; did you mean "default_sweep"? Known: default_sweep'),
+    ],
+)
+def test_an_unknown_option_is_answered_with_the_nearest(override: str, message: str) -> None:
+    assert (check_choices(["-m", override]) or "").startswith(message)
+
+
+def test_known_options_settings_and_flags_pass() -> None:
+    assert (
+        check_choices(["-m", "drafter=none,prompt_lookup", "drafter.num_tokens=3", "experiment=null", "seed=range(3)", "--cfg", "job", "a b=("])
+        is None
+    )
+
+
+def test_options_of_a_further_config_folder_are_known(tmp_path: Path) -> None:
+    (tmp_path / "drafter").mkdir()
+    (tmp_path / "drafter" / "mine.yaml").write_text("_target_: mine.Mine\n")
+    assert check_choices(["--config-dir", str(tmp_path), "drafter=mine"]) is None
+    assert check_choices([f"--config-dir={tmp_path}", "drafter=mine"]) is None
+    assert check_choices(["drafter=mine"]) is not None

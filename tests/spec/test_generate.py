@@ -1,0 +1,126 @@
+"""The door for transformers users: the same call, the same answer, more tokens per forward."""
+
+import pytest
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
+
+from drafters.draft_model import DraftModel
+from drafters.prompt_lookup import PromptLookup
+from spec import speculative
+from spec.stats import GenerationStats
+from tests.tiny import build
+from verifiers.recursive import Recursive
+
+PADDED = torch.tensor([[0, 0, 0, 5, 9, 13], [5, 9, 13, 5, 9, 13], [0, 2, 30, 30, 8, 17]])
+MASK = torch.tensor([[0, 0, 0, 1, 1, 1], [1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1]])
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build("llama")
+
+
+def both(model, drafter=None, ids=PADDED, mask=MASK, **options):
+    """`generate` with and without the door, on equal arguments."""
+    arguments = {"attention_mask": mask, "max_new_tokens": 24, "do_sample": False, "pad_token_id": 0, **options}
+    theirs = model.generate(ids, **arguments)
+    ours = model.generate(ids, **arguments, custom_generate=speculative(drafter or DraftModel(model=model, num_tokens=4), Recursive()))
+    return ours, theirs
+
+
+def test_left_padded_batches(model):
+    for drafter in (None, PromptLookup()):
+        ours, theirs = both(model, drafter)
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"repetition_penalty": 1.5}, {"no_repeat_ngram_size": 2}, {"bad_words_ids": [[11], [3, 4]]}, {"min_new_tokens": 20, "eos_token_id": 13}],
+    ids=["repetition_penalty", "no_repeat_ngram", "bad_words", "min_new_tokens"],
+)
+def test_generation_config_is_obeyed(model, options):
+    ours, theirs = both(model, **options)
+    assert torch.equal(ours, theirs)
+
+
+def test_eos_and_padding_after_it(model):
+    free = both(model)[1][:, PADDED.shape[1] :]
+    eos = [int(free[0, 9]), int(free[1, 14])]
+    ours, theirs = both(model, eos_token_id=eos, pad_token_id=1)
+    assert torch.equal(ours, theirs)
+    assert ours.shape[1] < PADDED.shape[1] + 24 or (ours == 1).any()
+
+
+class Forbid(LogitsProcessor):
+    """Forbids the token before last: a processor of a user's own that reads the prefix."""
+
+    def __call__(self, input_ids, scores):
+        return scores.scatter(1, input_ids[:, -2:-1], float("-inf"))
+
+
+class AfterTwo(StoppingCriteria):
+    """Stops a row at the second occurrence of a token that it has generated."""
+
+    def __init__(self, token):
+        self.token = token
+
+    def __call__(self, input_ids, scores, **kwargs):
+        return (input_ids[:, PADDED.shape[1] :] == self.token).sum(1) >= 2
+
+
+def test_users_processors_and_criteria(model):
+    free = both(model, logits_processor=LogitsProcessorList([Forbid()]))
+    assert torch.equal(*free)
+    token = int(free[1][1, -3])
+    rules = {"logits_processor": LogitsProcessorList([Forbid()]), "stopping_criteria": StoppingCriteriaList([AfterTwo(token)])}
+    stopped = both(model, **rules, eos_token_id=39)  # without an EOS transformers lets stopped rows run on
+    assert torch.equal(*stopped)
+
+
+def test_return_dict_carries_the_stats(model):
+    ours, theirs = both(model, return_dict_in_generate=True)
+    assert torch.equal(ours.sequences, theirs.sequences)
+    assert isinstance(ours.stats, GenerationStats)
+    assert ours.stats.tokens_per_step > 4
+
+
+def test_sampling_follows_manual_seed(model):
+    def sample(seed):
+        torch.manual_seed(seed)
+        door = speculative(PromptLookup(), Recursive())
+        return model.generate(PADDED, attention_mask=MASK, max_new_tokens=16, do_sample=True, temperature=0.9, pad_token_id=0, custom_generate=door)
+
+    assert torch.equal(sample(1), sample(1))
+    assert not torch.equal(sample(1), sample(2))
+
+
+class Collector:
+    def __init__(self):
+        self.chunks, self.ended = [], False
+
+    def put(self, value):
+        self.chunks.append(value.flatten().tolist())
+
+    def end(self):
+        self.ended = True
+
+
+def test_streamer_gets_prompt_then_tokens(model):
+    streamer = Collector()
+    ids = PADDED[1:2]
+    out = model.generate(
+        ids, max_new_tokens=12, do_sample=False, pad_token_id=0, custom_generate=speculative(PromptLookup(), Recursive(), streamer=streamer)
+    )
+    assert streamer.chunks[0] == ids[0].tolist()
+    assert [token for chunk in streamer.chunks for token in chunk] == out[0].tolist()
+    assert streamer.ended
+
+
+def test_what_cannot_be_served_is_refused(model):
+    with pytest.raises(ValueError, match="num_return_sequences=2"):
+        both(model, num_return_sequences=2, do_sample=True)
+    with pytest.raises(ValueError, match="padding_side='left'"):
+        both(model, ids=PADDED.flip(1), mask=MASK.flip(1))
+    with pytest.raises(ValueError, match="model_kwargs"):
+        both(model, gama=3)
