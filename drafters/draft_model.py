@@ -40,9 +40,8 @@ class DraftModel(Drafter):
 
     def attach(self, target: CausalLM) -> None:
         if self.assistant is None:
-            place = target.device if self.device_map is None else self.device_map
-            dtype = target.dtype if self.dtype == "auto" else self.dtype
-            self.assistant = CausalLM(load_model(self.name, dtype, place, self.attn_implementation))
+            model = load_model(self.name, target.dtype if self.dtype == "auto" else self.dtype, self.device_map, self.attn_implementation)
+            self.assistant = CausalLM(model if self.device_map is not None else model.to(target.device))
         if self.assistant.vocab_size != target.vocab_size:
             raise ValueError(
                 f"vocabulary sizes differ: target {target.vocab_size}, drafter {self.assistant.vocab_size}; "
