@@ -47,12 +47,10 @@ class DraftModel(Drafter):
                 f"vocabulary sizes differ: target {target.vocab_size}, drafter {self.assistant.vocab_size}; "
                 "a draft model must share the target's tokenizer (prompt_lookup and lookahead need none)"
             )
+        self.context = self.assistant.context
 
     def reset(self, state: DecodeState) -> None:
         assert self.assistant is not None
-        limit = self.assistant.context
-        if max(state.max_lengths) > limit:
-            raise ValueError(f"prompt and new tokens reach {max(state.max_lengths)} positions, the drafter has {limit}; choose one with more")
         self.cache = self.assistant.new_cache(state.num_rows, max(map(len, state.rows)) + 64)
         self.assistant.extend(self.cache, [row[:-1] for row in state.rows])
 

@@ -22,9 +22,10 @@ class Task:
 
 def make_tasks(config: DictConfig, parts: Parts) -> list[Task]:
     """Prompts as token ids, every one of them checked against the context. Raises ValueError naming the prompt that cannot be served."""
-    tokenizer, context = parts.target.tokenizer, parts.target.model.context
+    tokenizer = parts.target.tokenizer
+    context = min(parts.target.model.context, parts.drafter.context or parts.target.model.context)  # the drafter is attached by now
     if config.max_new_tokens >= context:
-        raise ValueError(f"max_new_tokens={config.max_new_tokens} does not fit the target's context of {context} tokens; give less")
+        raise ValueError(f"max_new_tokens={config.max_new_tokens} does not fit the context of {context} that target and drafter have; give less")
     tasks: list[Task] = []
     skipped = 0
     for prompt in choose(parts.prompts, config.num_prompts):

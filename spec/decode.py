@@ -50,8 +50,8 @@ def decode(
     if streamer is not None and len(prompts) != 1:
         raise ValueError(f"a streamer follows one prompt, {len(prompts)} were given; leave it out or decode them one by one")
     rows = target.check(prompts)
-    limits.check(rows, target.context)
     drafter.attach(target)
+    limits.check(rows, min(target.context, drafter.context or target.context))
     needs_hidden = "hidden" in drafter.needs
     clock = Clock(target.device)
     state = target.prefill(rows, sequence_ids=sequence_ids, hidden=needs_hidden)

@@ -18,6 +18,7 @@ class Drafter(ABC):
     """Proposes drafts. `propose` is the only method one must write; the others are called if a drafter wants to learn."""
 
     needs: ClassVar[frozenset[str]] = frozenset()  # {"hidden"}: ask the target for its last hidden states
+    context: int | None = None  # longest sequence that the drafter can follow, known once attached; None: any
 
     def attach(self, target: "CausalLM") -> None:  # noqa: B027
         """Called once per decode, before prefill: heads, shared embeddings, vocabulary checks."""

@@ -98,8 +98,8 @@ class Limits:
         for index, row in enumerate(rows):
             if len(row) + self.max_new_tokens > context:
                 raise ValueError(
-                    f"prompt {index} has {len(row)} tokens and max_new_tokens is {self.max_new_tokens}, together more than the model's context of "
-                    f"{context}; shorten the prompt or ask for at most {max(context - len(row), 0)} new tokens"
+                    f"prompt {index} has {len(row)} tokens and max_new_tokens is {self.max_new_tokens}, together more than the context of "
+                    f"{context} that target and drafter have; shorten the prompt or ask for at most {max(context - len(row), 0)} new tokens"
                 )
 
     def start(self, state: DecodeState) -> None:

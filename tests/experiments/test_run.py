@@ -170,7 +170,7 @@ def test_a_failing_job_fails_the_sweep_but_not_the_other_jobs(
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("max_new_tokens=300",), "max_new_tokens=300 does not fit the target's context of 256"),
+        (("max_new_tokens=300",), "max_new_tokens=300 does not fit the context of 256"),
         (("max_new_tokens=241",), "prompt p0 has 16 tokens and max_new_tokens is 241"),
         (("max_new_tokens=0",), "max_new_tokens=0: give a whole number of at least 1"),
         (("max_new_tokens=many",), "max_new_tokens=many: give a whole number"),

@@ -191,6 +191,14 @@ def test_vocabularies_must_match(target):
         run(target, drafter=DraftModel(model=other))
 
 
+def test_a_drafter_with_less_context_is_refused_before_any_work(target):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shape = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "max_position_embeddings": 10}
+    with pytest.raises(ValueError, match="context of 10 that target and drafter have"):
+        run(target, drafter=DraftModel(model=LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, **shape))), limits=Limits(9))
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_non_finite_logits_are_never_sampled(value):
     model = build("llama")
