@@ -53,6 +53,10 @@ class Noise:
 
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if not -(2**63) <= self.seed < 2**63:
+            raise ValueError(f"seed={self.seed}: give a whole number of at most 64 bits, sign included")
+
     def at(self, sequence_ids: Tensor, root_positions: Tensor) -> "StepNoise":
         """sequence_ids [B] and root_positions [B], int64; the device of the noise is theirs."""
         return StepNoise(self._rows(sequence_ids), root_positions)

@@ -113,7 +113,8 @@ class Limits:
         The last token of a shortened row becomes its bonus, so emitted = accepted + 1 holds for every live row.
         """
         full = verdict.to_host(draft)
-        stops = [0 if done else self._stop(row, tokens, state) for row, (done, tokens) in enumerate(zip(state.done, full, strict=True))]
+        room = state.room
+        stops = [0 if done else self._stop(row, tokens, room[row], state) for row, (done, tokens) in enumerate(zip(state.done, full, strict=True))]
         emitted = [tokens if stop is None else tokens[:stop] for tokens, stop in zip(full, stops, strict=True)]
         cut = [len(kept) < len(tokens) for kept, tokens in zip(emitted, full, strict=True)]
         if any(cut):
@@ -124,9 +125,9 @@ class Limits:
         shortened = [short and not done for short, done in zip(cut, state.done, strict=True)]
         return replace(verdict, tokens=emitted, cut=shortened, ended=[stop is not None for stop in stops])
 
-    def _stop(self, row: int, tokens: list[int], state: DecodeState) -> int | None:
+    def _stop(self, row: int, tokens: list[int], room: int, state: DecodeState) -> int | None:
         """How many of the tokens may be emitted before the row ends with them; None where it goes on."""
-        room, eos = state.room[row], self.eos_ids
+        eos = self.eos_ids
         for count, token in enumerate(tokens, 1):
             if count >= room or token in eos or (self.criteria and self._criterion_met([*state.seen(row), *tokens[:count]])):
                 return count

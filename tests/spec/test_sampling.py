@@ -61,3 +61,8 @@ def test_bad_temperatures_are_refused(temperature):
 def test_a_prefix_reader_without_contexts_says_what_it_needs():
     with pytest.raises(ValueError, match="needs contexts"):
         Sampler(processors=[MinLengthLogitsProcessor(3, 0)]).law(torch.zeros(1, 1, 4))
+
+
+def test_seeds_that_no_device_holds_are_refused():
+    with pytest.raises(ValueError, match="seed="):
+        Sampler(seed=2**63)
