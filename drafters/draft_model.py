@@ -47,6 +47,8 @@ class DraftModel(Drafter):
                 f"vocabulary sizes differ: target {target.vocab_size}, drafter {self.assistant.vocab_size}; "
                 "a draft model must share the target's tokenizer (prompt_lookup and lookahead need none)"
             )
+        if self.assistant.device != target.device:
+            raise ValueError(f"the target is on {target.device}, the draft model on {self.assistant.device}; put both on one device")
         self.context = self.assistant.context
 
     def reset(self, state: DecodeState) -> None:

@@ -56,7 +56,11 @@ def build(config: DictConfig) -> Parts:
         raise ValueError(f"verifier={config.verifier._target_.split('.')[-1]} changes the target's law; set allow_lossy=true if that is wanted")
     parts = Parts(made["target"], made["drafter"], made["verifier"], made["sampling"], made["data"], made["tracking"])
     _check_tokenizers(config, parts.target.tokenizer)
-    parts.drafter.attach(parts.target.model)
+    try:
+        parts.drafter.attach(parts.target.model)
+    except (OSError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"drafter {config.drafter.get('name')!r} could not be loaded: {reason}") from error
     return parts
 
 

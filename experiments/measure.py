@@ -101,15 +101,18 @@ class Bench:
 
     @torch.inference_mode()
     def _margin(self, task: Task, pair: Pair) -> dict[str, Any] | None:
-        """Where the roles part at temperature 0: index, both tokens, and the gap between the two largest logits there; None if they never do."""
+        """Where the roles part at temperature 0: index, both tokens, how far the worse of them is from the largest logit; None if they never do."""
         index = first_difference(pair.method.tokens, pair.baseline.tokens)
         if index is None:
             return None
         model = self.parts.target.model.model
         ids = torch.tensor([[*task.tokens, *pair.baseline.tokens[:index]]], device=model.device)
-        top = model(input_ids=ids, use_cache=False).logits[0, -1].float().topk(2).values.tolist()
+        logits = model(input_ids=ids, use_cache=False).logits[:, -1:]
+        scores = self.parts.sampler.processed(logits, lambda _row, _slot: ids[0].tolist())[0, 0]
         tokens = [role.tokens[index] if index < len(role.tokens) else None for role in pair]
-        return {"index": index, "method": tokens[0], "baseline": tokens[1], "margin": top[0] - top[1], "logit": top[0]}
+        named = [scores[token].item() for token in tokens if token is not None]
+        margin = max(scores.max().item() - score for score in named)  # how far the worse of the two choices is from the best
+        return {"index": index, "method": tokens[0], "baseline": tokens[1], "margin": margin, "logit": scores.max().item()}
 
 
 def share_seconds(stats: GenerationStats, num_rows: int) -> list[dict[str, float]]:

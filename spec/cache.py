@@ -37,7 +37,7 @@ class SlotLayer(CacheLayerMixin):
             start = cache.lengths[0]
             slots[:, :, start : start + num_new] = new
         else:
-            slots.scatter_(2, cache.columns[:, None, :, None].expand_as(new), new)
+            slots.scatter_(2, cache.columns.to(slots.device)[:, None, :, None].expand_as(new), new)
         return slots[:, :, : cache.longest + num_new]
 
     def move(self, source: Tensor, into: Tensor) -> None:
@@ -45,7 +45,8 @@ class SlotLayer(CacheLayerMixin):
         for slots in (self.keys, self.values):
             if slots is not None:
                 shape = (slots.shape[0], slots.shape[1], source.shape[2], slots.shape[3])
-                slots.scatter_(2, into.expand(shape), slots.gather(2, source.expand(shape)))
+                moved = slots.gather(2, source.to(slots.device).expand(shape))
+                slots.scatter_(2, into.to(slots.device).expand(shape), moved)
 
     def resize(self, capacity: int) -> None:
         if self.keys is not None and self.values is not None:

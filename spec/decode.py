@@ -43,7 +43,8 @@ def decode(
     """Continues every prompt; with an exact verifier the output's law is the target's own.
 
     `prompts` are token ids of any lengths. `sequence_ids` key the noise (default 0, 1, ...): a row with the same id, prompt and seed comes out
-    the same in any batch. `streamer` is a transformers streamer, for one prompt. Raises ValueError for input that cannot be served.
+    the same in any batch. `streamer` is a transformers streamer, for one prompt, which it gets first. Raises ValueError for input that cannot be
+    served.
     """
     if not verifier.exact and not allow_lossy:
         raise ValueError(f"{type(verifier).__name__} changes the output's law; pass allow_lossy=True if that is wanted")
@@ -59,6 +60,8 @@ def decode(
     drafter.reset(state)
     clock.lap("prefill")
     stats = GenerationStats(clock=clock)
+    if streamer is not None:
+        streamer.put(torch.tensor(rows))
     while not all(state.done):
         live = [not done for done in state.done]
         clock.lap("other")

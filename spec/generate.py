@@ -11,12 +11,10 @@ from transformers.utils.generic import ModelOutput
 
 from spec.decode import Generation, decode
 from spec.interfaces import Drafter, Verifier
-from spec.model import CausalLM
+from spec.model import CausalLM, attention_window
 from spec.sampling import Sampler
 from spec.state import Limits
 from spec.stats import GenerationStats
-
-_KNOWN = (MaxLengthCriteria, EosTokenCriteria)  # `Limits` does these itself
 
 
 @dataclass
@@ -31,24 +29,23 @@ def speculative(drafter: Drafter, verifier: Verifier, *, seed: int | None = None
     """A callable for `custom_generate`. GenerationConfig, logits processors, stopping criteria and left-padded batches work as in `generate`.
 
     seed: default drawn from torch's generator, so `torch.manual_seed` and `set_seed` govern it.
-    streamer: give it HERE, because transformers hands a custom callable no streamer; it gets the prompt first, as streamers expect.
+    streamer: give it HERE. One given to `generate` itself is dropped by transformers without a word and would print the prompt alone.
     """
 
     def generate(
         model: Any, input_ids: Tensor, *, logits_processor: Any, stopping_criteria: Any, generation_config: Any, **model_kwargs: Any
     ) -> Tensor | SpeculativeOutput:
         _refuse_modes(generation_config)
-        prompts = _unpad(input_ids, model_kwargs.get("attention_mask"))  # naming it as a parameter would take it away from `generate`
+        _refuse_inputs(input_ids, model_kwargs)  # none is named as a parameter: that would take it away from `generate`
+        prompts = _unpad(input_ids, model_kwargs.get("attention_mask"))
         sampler = Sampler(
             temperature=1.0 if generation_config.do_sample else 0.0,
             processors=logits_processor,
             seed=int(torch.randint(2**62, ()).item()) if seed is None else seed,
         )
         budget = generation_config.max_length - input_ids.shape[1]
-        if streamer is not None:
-            streamer.put(input_ids.cpu())
         padding = [ids[: len(ids) - len(prompt)] for ids, prompt in zip(input_ids.tolist(), prompts, strict=True)]
-        criteria = [rule for rule in stopping_criteria if not isinstance(rule, _KNOWN)]
+        criteria = [rule for rule in stopping_criteria if not _is_limit(rule, generation_config)]
         limits = Limits(budget, generation_config.eos_token_id, criteria, padding)
         result = decode(
             CausalLM(model, _context(model, prompts, budget)),
@@ -76,11 +73,35 @@ def _refuse_modes(config: GenerationConfig) -> None:
             raise ValueError(f"{name}=True is not served by speculative decoding; leave it out")
 
 
+def _refuse_inputs(input_ids: Tensor, model_kwargs: dict[str, Any]) -> None:
+    """Only ids and their padding reach the loop; anything else that would change the logits is refused, not dropped."""
+    mask = model_kwargs.get("attention_mask")
+    usual = torch.arange(input_ids.shape[1], device=input_ids.device) if mask is None else (mask.long().cumsum(-1) - 1).clamp(min=0)
+    for name, value in model_kwargs.items():
+        if value is None or name in ("attention_mask", "use_cache", "logits_to_keep", "cache_position"):
+            continue
+        if name == "position_ids" and bool(((value == usual) | (mask == 0 if mask is not None else False)).all()):
+            continue
+        if name == "past_key_values" and value.get_seq_length() == 0:
+            continue
+        raise ValueError(f"{name} is not served by speculative decoding, which starts from input_ids and attention_mask; leave it out")
+
+
+def _is_limit(rule: Any, config: GenerationConfig) -> bool:
+    """Whether a criterion is one of the two that `generate` makes from the config; `Limits` does these itself."""
+    if isinstance(rule, MaxLengthCriteria):
+        return rule.max_length == config.max_length
+    if isinstance(rule, EosTokenCriteria):
+        eos = config.eos_token_id
+        return sorted(rule.eos_token_id.flatten().tolist()) == sorted([eos] if isinstance(eos, int) else eos or [])
+    return False
+
+
 def _context(model: Any, prompts: list[list[int]], budget: int) -> int | None:
     """`generate` only warns where the length passes the model's positions; windows are judged by what this call needs."""
     config = model.config.get_text_config()
     limit = getattr(config, "max_position_embeddings", None)
-    window = getattr(config, "sliding_window", None)
+    window = attention_window(config)
     needed = max(map(len, prompts)) + budget
     return needed if window and limit and needed <= window < limit and needed > 1 else None
 

@@ -76,6 +76,8 @@ class CausalLM:
         """Runs rows of any lengths into an empty cache under the model's own causal mask; no logits are made beyond the last."""
         longest = max(map(len, rows))
         if longest == 0:
+            if state is not None:
+                state.hidden = torch.zeros(len(rows), self.config.hidden_size, dtype=self.dtype, device=self.device)
             return
         tokens = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=self.device)
         cache.reserve(longest)
@@ -85,8 +87,9 @@ class CausalLM:
         output = self.model(input_ids=tokens, position_ids=positions, past_key_values=cache, use_cache=True, output_hidden_states=hidden, **keep)
         cache.keep([len(row) for row in rows])
         if state is not None:
-            last = torch.tensor([max(len(row) - 1, 0) for row in rows], device=self.device)
-            state.hidden = output.hidden_states[-1][torch.arange(len(rows), device=self.device), last]
+            lengths = torch.tensor([len(row) for row in rows], device=self.device)
+            last = output.hidden_states[-1][torch.arange(len(rows), device=self.device), (lengths - 1).clamp(min=0)]
+            state.hidden = last * (lengths > 0)[:, None]  # a prompt of one token has nothing before its root: zeros
 
     def score(self, draft: Draft, cache: KVCache, *, hidden: bool = False) -> Scores:
         """One forward over the draft's slots (and its scratch) behind what `cache` holds; raw logits of what follows each slot."""
@@ -133,7 +136,8 @@ class CausalLM:
         if draft.is_chain and draft.scratch is None:
             n = draft.num_slots
             if n not in self._chain_bias:
-                self._chain_bias[n] = torch.full((1, 1, n, n), lowest, dtype=self.dtype, device=self.device).triu(1)
+                with torch.inference_mode(False):
+                    self._chain_bias[n] = torch.full((1, 1, n, n), lowest, dtype=self.dtype, device=self.device).triu(1)
             return self._chain_bias[n]
         visible = ancestor_mask(draft.parents)
         if draft.scratch is not None:
@@ -160,19 +164,33 @@ class CausalLM:
         return row
 
 
+def attention_window(config: Any) -> int | None:
+    """The shortest window or chunk that any layer attends within, in positions; None where all layers see everything."""
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if kinds and not kinds & set(_WINDOWED):
+        return None
+    slides = bool(kinds) or getattr(config, "use_sliding_window", True)
+    sizes = [getattr(config, "sliding_window", None) if slides else None, getattr(config, "attention_chunk_size", None)]
+    return min((size for size in sizes if size), default=None)
+
+
 def _refuse_unservable(model: Any, config: Any, context: int) -> None:
     name = type(model).__name__
     if getattr(model.config, "is_encoder_decoder", False):
         raise ValueError(f"{name} is an encoder-decoder; speculative decoding here needs a decoder-only causal LM")
     kinds = set(getattr(config, "layer_types", None) or ())
-    if getattr(model, "_is_stateful", False) or any("linear" in kind or "mamba" in kind or "recurrent" in kind for kind in kinds):
+    recurrent = ("linear", "mamba", "recurrent", "conv")
+    if getattr(model, "_is_stateful", False) or any(word in kind for kind in kinds for word in recurrent):
         raise ValueError(f"{name} keeps a recurrent or linear-attention state, from which no rejected draft can be taken back; use full attention")
-    window = getattr(config, "sliding_window", None)
-    slides = bool(kinds & set(_WINDOWED)) if kinds else window is not None and getattr(config, "use_sliding_window", True)
-    if slides and window is not None and window < context:
+    window = attention_window(config)
+    if window is not None and window < context:
         raise ValueError(
             f"{name} attends within a window of {window} positions, which is shorter than the context of {context}: keys could be evicted that a "
             f"rejected draft needs back; use CausalLM(model, context={window}) to stay inside the window"
+        )
+    if "local" in (getattr(config, "attention_layers", None) or ()):
+        raise ValueError(
+            f"{name} cuts its local attention by cache slot, not by position: ragged rows and trees would come out wrong; use another family"
         )
     if "position_ids" not in inspect.signature(model.forward).parameters:
         raise ValueError(f"{name}.forward takes no position_ids, so the slots of a tree cannot be placed; use a model that does")

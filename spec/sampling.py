@@ -27,6 +27,7 @@ _PREFIX_FREE = (
     rules.EpsilonLogitsWarper,
     rules.EtaLogitsWarper,
 )
+_STATEFUL = (rules.UnbatchedClassifierFreeGuidanceLogitsProcessor, rules.SynthIDTextWatermarkLogitsProcessor)
 
 
 class Sampler:
@@ -51,8 +52,12 @@ class Sampler:
         self.temperature, self.seed = temperature, seed
         self.greedy = temperature == 0
         chosen: list[Callable] = list(processors or [])
-        if repetition_penalty not in (None, 1.0):
-            chosen.append(rules.RepetitionPenaltyLogitsProcessor(repetition_penalty))
+        for processor in chosen:
+            if isinstance(processor, _STATEFUL):
+                raise ValueError(f"{type(processor).__name__} keeps state from call to call, which rejected drafts would corrupt; leave it out")
+        self._penalty = None if repetition_penalty in (None, 1.0) else rules.RepetitionPenaltyLogitsProcessor(float(repetition_penalty))
+        if self._penalty is not None:
+            chosen.append(self._penalty)
         if not self.greedy:
             if temperature != 1.0:
                 chosen.append(rules.TemperatureLogitsWarper(float(temperature)))
@@ -74,11 +79,18 @@ class Sampler:
     def law(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None = None) -> Tensor:
         """logits [B, N, V] -> probabilities [B, N, V], float32 (float64 stays). contexts(b, i) gives the tokens before what slot i predicts.
 
-        Raises ValueError for NaN or +inf logits: they are never sampled from.
+        Raises ValueError for NaN or +inf logits and for rows in which nothing is left: they are never sampled from.
         """
+        logits = self.processed(logits, contexts)
+        if self.greedy:
+            return torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
+        return logits.softmax(-1)
+
+    def processed(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None = None) -> Tensor:
+        """The logits behind `law`: in float32 or float64, after every processor; [B, N, V]."""
         if logits.dtype != torch.float64:
             logits = logits.float()
-        _refuse_non_finite(logits)
+        _refuse_non_finite(logits, "the model gave", "check the weights and the dtype (float16 overflows: try bfloat16 or float32)")
         shape, logits = logits.shape, logits.flatten(0, 1)
         for processor in self.processors:
             if isinstance(processor, _PREFIX_FREE):
@@ -86,39 +98,37 @@ class Sampler:
             elif contexts is None:
                 raise ValueError(f"{type(processor).__name__} reads the prefix, so `law` needs contexts: pass draft.contexts(state.seen)")
             else:
-                logits = _slot_by_slot(processor, logits, shape, contexts)
-        if self.greedy:
-            return torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0).view(shape)
-        return logits.softmax(-1).view(shape)
+                logits = _slot_by_slot(processor, logits, shape, contexts, processor is not self._penalty)
+        logits = logits.view(shape)
+        if self.processors and not math.isfinite(logits.amax(-1).sum().item()):
+            _refuse_non_finite(logits, "temperature and processors left", "they must leave at least one token of finite logit")
+        return logits
 
     def noise(self, state: "DecodeState") -> StepNoise:
         """The noise of the step whose root is the last committed token of each row."""
         return self._noise.at(state.sequence_ids, state.root_positions())
 
 
-def _slot_by_slot(processor: Callable, logits: Tensor, shape: torch.Size, contexts: Callable[[int, int], list[int]]) -> Tensor:
-    """Every slot behind its own tokens. A processor that keeps something per row, as `generate` may set it up, gets the whole batch's shape."""
+def _slot_by_slot(processor: Callable, logits: Tensor, shape: torch.Size, contexts: Callable[[int, int], list[int]], by_row: bool) -> Tensor:
+    """Every slot behind its own tokens. A processor that is not ours may know which row it looks at, so it gets the whole batch's shape."""
     num_rows, num_slots = shape[:2]
-    per_row = any(isinstance(value, Tensor) and value.ndim and len(value) == num_rows for value in vars(processor).values())
     found = []
     for index in range(len(logits)):
         row, slot = divmod(index, num_slots)
         ids = torch.tensor([contexts(row, slot)], device=logits.device)
         scores = logits[index : index + 1]
-        if per_row:
-            found.append(processor(ids.expand(num_rows, -1), scores.repeat(num_rows, 1))[row : row + 1])
+        if by_row and num_rows > 1:
+            found.append(processor(ids.repeat(num_rows, 1), scores.repeat(num_rows, 1))[row : row + 1])
         else:
             found.append(processor(ids, scores.clone()))
     return torch.cat(found)
 
 
-def _refuse_non_finite(logits: Tensor) -> None:
+def _refuse_non_finite(logits: Tensor, source: str, remedy: str) -> None:
     if math.isfinite(logits.sum().item()):
         return
     bad = torch.isnan(logits) | (logits == float("inf")) | (logits == float("-inf")).all(-1, keepdim=True)
     if bad.any():
         row, slot, token = (int(index) for index in bad.nonzero()[0])
-        raise ValueError(
-            f"the model gave logit {logits[row, slot, token].item()} for token {token} (row {row}, slot {slot}): non-finite rows are never sampled; "
-            "check the weights and the dtype (float16 overflows: try bfloat16 or float32)"
-        )
+        value = logits[row, slot, token].item()
+        raise ValueError(f"{source} logit {value} for token {token} (row {row}, slot {slot}): non-finite rows are never sampled; {remedy}")

@@ -129,10 +129,10 @@ class Limits:
         """How many of the tokens may be emitted before the row ends with them; None where it goes on."""
         eos = self.eos_ids
         for count, token in enumerate(tokens, 1):
-            if count >= room or token in eos or (self.criteria and self._criterion_met([*state.seen(row), *tokens[:count]])):
+            if count >= room or token in eos or (self.criteria and self._criterion_met([*state.seen(row), *tokens[:count]], state.device)):
                 return count
         return None
 
-    def _criterion_met(self, tokens: list[int]) -> bool:
-        ids = torch.tensor([tokens])
+    def _criterion_met(self, tokens: list[int], device: torch.device) -> bool:
+        ids = torch.tensor([tokens], device=device)
         return any(bool(torch.as_tensor(criterion(ids, None)).all()) for criterion in self.criteria or ())

@@ -12,13 +12,15 @@ from torch import Tensor
 @lru_cache(maxsize=256)
 def numbers(stop: int, device: torch.device) -> Tensor:
     """0, 1, ..., stop - 1, made once; never write into it. At these sizes making a tensor costs as much as using it."""
-    return torch.arange(stop, device=device)
+    with torch.inference_mode(False):  # what is kept must serve callers under autograd too
+        return torch.arange(stop, device=device)
 
 
 @lru_cache(maxsize=256)
 def chain_parents(num_rows: int, num_slots: int, device: torch.device = torch.device("cpu")) -> Tensor:  # noqa: B008
     """Parents of a chain: -1, 0, 1, ...; [B, N]; made once, never write into it."""
-    return torch.arange(-1, num_slots - 1, device=device).expand(num_rows, num_slots)
+    with torch.inference_mode(False):
+        return torch.arange(-1, num_slots - 1, device=device).expand(num_rows, num_slots)
 
 
 def depths(parents: Tensor) -> Tensor:

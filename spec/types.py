@@ -17,7 +17,8 @@ from spec.tree import chain_parents, depths, numbers
 @lru_cache(maxsize=256)
 def full_sizes(num_rows: int, num_slots: int, device: torch.device) -> Tensor:
     """`sizes` of a draft without padding, [B]; made once, never write into it."""
-    return torch.full((num_rows,), num_slots, device=device)
+    with torch.inference_mode(False):
+        return torch.full((num_rows,), num_slots, device=device)
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Draft:
     """
 
     tokens: Tensor  # [B, N]    slot 0 = the root: last committed token, not yet in the cache
-    parents: Tensor  # [B, N]    parent slot; -1 for the root; parents[:, i] < i; siblings stand in the order in which they were drawn
+    parents: Tensor  # [B, N]    parent slot; -1 for the root, 0 for padding; parents[:, i] < i; siblings stand in the order in which they were drawn
     sizes: Tensor  # [B]       slots in use, 1 <= size <= N; the rest is padding
     q: Tensor | None = None  # [B, N, V] or None: every law is one-hot (deterministic, or unknown and treated so)
     scratch: Scratch | None = None

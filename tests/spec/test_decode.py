@@ -118,7 +118,7 @@ class Collector:
         self.tokens, self.ended = [], False
 
     def put(self, value):
-        self.tokens += value.tolist()
+        self.tokens += value.flatten().tolist()
 
     def end(self):
         self.ended = True
@@ -128,7 +128,7 @@ def test_a_streamer_gets_every_token_in_order(target, assistant):
     streamer = Collector()
     drafter = DraftModel(model=assistant, num_tokens=4)
     result = decode(target, drafter, Recursive(), [PROMPTS[0]], sampler=Sampler(0.8), limits=Limits(30), streamer=streamer)
-    assert streamer.tokens == result.new_tokens()
+    assert streamer.tokens == result.sequences[0].tolist()
     assert streamer.ended
 
 
@@ -220,3 +220,13 @@ def test_context_can_be_used_to_its_end(target, assistant):
     assert len(plain) == CONTEXT - len(prompt)
     for drafter in drafters(assistant):
         assert decode(target, drafter, Recursive(), [prompt], sampler=Sampler(0), limits=limits).new_tokens() == plain
+
+
+def test_kept_tensors_serve_training_code_after_a_decode(target):
+    """What the loop caches inside inference mode must be usable under autograd outside it."""
+    run(target, drafter=PromptLookup(), prompts=[[1, 2, 1, 2, 1, 2]])
+    weights = torch.randn(1, 7, requires_grad=True)
+    for num_slots in range(1, 8):
+        draft = Draft.chain(torch.zeros(1, num_slots, dtype=torch.int64))
+        weights.gather(1, draft.depths()).sum().backward()
+    assert weights.grad is not None

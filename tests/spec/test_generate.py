@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
+from transformers import LogitsProcessor, LogitsProcessorList, MaxLengthCriteria, StoppingCriteria, StoppingCriteriaList
 
 from drafters.draft_model import DraftModel
 from drafters.prompt_lookup import PromptLookup
@@ -124,3 +124,25 @@ def test_what_cannot_be_served_is_refused(model):
         both(model, ids=PADDED.flip(1), mask=MASK.flip(1))
     with pytest.raises(ValueError, match="model_kwargs"):
         both(model, gama=3)
+    with pytest.raises(ValueError, match="position_ids is not served"):
+        both(model, position_ids=MASK.cumsum(1) + 3)
+    with pytest.raises(ValueError, match="keeps state"):
+        both(model, guidance_scale=1.7)
+
+
+def test_a_processor_may_know_its_row(model):
+    ours, theirs = both(model, prefix_allowed_tokens_fn=lambda row, _: [[1, 2], [3, 4], [5, 6]][row])
+    assert torch.equal(ours, theirs)
+
+
+def test_a_users_own_limits_are_kept(model):
+    ours, theirs = both(model, stopping_criteria=StoppingCriteriaList([MaxLengthCriteria(9)]), max_new_tokens=10)
+    assert torch.equal(ours, theirs)
+    assert ours.shape[1] == 9
+
+
+def test_the_same_drafter_serves_again(model):
+    door = speculative(DraftModel(model=model, num_tokens=4), Recursive())
+    for ids, mask in ((PADDED, MASK), (PADDED[1:2], None), (PADDED[:, 3:], None)):
+        arguments = {"attention_mask": mask, "max_new_tokens": 12, "do_sample": False, "pad_token_id": 0}
+        assert torch.equal(model.generate(ids, **arguments, custom_generate=door), model.generate(ids, **arguments))

@@ -66,3 +66,11 @@ def test_a_prefix_reader_without_contexts_says_what_it_needs():
 def test_seeds_that_no_device_holds_are_refused():
     with pytest.raises(ValueError, match="seed="):
         Sampler(seed=2**63)
+
+
+def test_processors_must_leave_a_token():
+    forbid = lambda ids, scores: torch.full_like(scores, float("-inf"))  # noqa: E731
+    with pytest.raises(ValueError, match="at least one token"):
+        Sampler(processors=[forbid]).law(torch.zeros(1, 1, 4), lambda row, slot: [0])
+    with pytest.raises(ValueError, match="temperature and processors left"):
+        Sampler(1e-40).law(torch.ones(1, 1, 4))
