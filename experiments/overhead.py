@@ -1,4 +1,4 @@
-"""What the loop costs besides forwards. `python -m experiments.overhead`, with the same groups as the main job.
+"""What the loop costs besides forwards. `python -m experiments.overhead drafter=draft_model`, with the same groups as the main job.
 
 Two questions, answered on the same prompts in one interleaved run: is plain decoding here slower than `model.generate`, and which share of the decode
 time is spent outside the forwards of target and drafter. On CUDA the forwards return before they are done, so the second question is not asked there.
@@ -25,8 +25,8 @@ from drafters.prompt_lookup import PromptLookup
 from experiments.build import Parts, build
 from experiments.provenance import circumstances
 from experiments.table import render
-from experiments.tasks import eos_ids, make_tasks
-from spec import Limits, Sampler, decode
+from experiments.tasks import make_tasks
+from spec import Drafter, Limits, Sampler, decode
 from verifiers.recursive import Recursive
 
 log = logging.getLogger(__name__)
@@ -67,10 +67,12 @@ def ways(parts: Parts, config: DictConfig, temperature: float) -> dict[str, Call
         return model.generate(ids, max_new_tokens=budget, pad_token_id=0, **sampling).shape[1] - len(prompt)
 
     def ours(drafter: Any) -> Callable[[list[int]], int]:
-        sampler, limits = Sampler(temperature, seed=config.seed), Limits(budget, eos_ids(parts))
+        sampler, limits = Sampler(temperature, seed=config.seed), Limits(budget)
         return lambda prompt: len(decode(parts.target.model, drafter, Recursive(), [prompt], sampler=sampler, limits=limits).new_tokens())
 
-    drafters = {"none": NoDraft(), "prompt_lookup": PromptLookup(), "draft_model": parts.drafter, "lookahead": Lookahead()}
+    drafters: dict[str, Drafter] = {"none": NoDraft(), "prompt_lookup": PromptLookup(), "lookahead": Lookahead()}
+    if isinstance(parts.drafter, DraftModel):
+        drafters["draft_model"] = parts.drafter
     return {"generate": generate} | {name: ours(drafter) for name, drafter in drafters.items()}
 
 
@@ -110,6 +112,7 @@ def main(config: DictConfig) -> None:
     torch.set_num_threads(config.threads)
     parts = build(config)
     prompts = [task.tokens for task in make_tasks(config, parts)]
+    parts.target.model.model.generation_config.eos_token_id = None  # every answer as long as the budget, on both sides
     result: dict[str, Any] = {"provenance": circumstances(parts.target.model.device, parts.target.model.dtype), "num_prompts": len(prompts)}
     for temperature in (0.0, 0.8):
         result[f"T={temperature:g}"] = found = measure(parts, config, temperature, prompts)
