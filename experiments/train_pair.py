@@ -24,6 +24,7 @@ from experiments.corpus import Corpus, edit_examples, read_corpus
 from experiments.muon import Muon32
 from experiments.pair_card import CONTEXT, agreement, bits_per_byte, card
 from spec import CausalLM, Limits, Sampler, decode
+from spec.model import load_model, resolve_name
 from verifiers.recursive import Recursive
 
 log = logging.getLogger(__name__)
@@ -194,25 +195,39 @@ def pools_of(corpus: Corpus, tokenizer: PreTrainedTokenizerFast, settings: DictC
     return {name: encode_all(tokenizer, texts) for name, texts in {"library": corpus.library, "tests": corpus.tests, "edits": edits}.items()}
 
 
+def prepared_target(settings: DictConfig, trainer: Trainer, corpus: Corpus) -> tuple[Any, PreTrainedTokenizerFast, dict[str, list[Tensor]]]:
+    """The target in the precision in which it is saved, its tokenizer and the pools of tokens; trained here, or taken from `distil_from`."""
+    if settings.distil_from:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(resolve_name(settings.distil_from))
+        target, pools = load_model(settings.distil_from, torch.float32).to(trainer.device), pools_of(corpus, tokenizer, settings)
+        return target, tokenizer, pools
+    place = trainer.folder / "tokenizer"
+    if not place.exists():
+        train_tokenizer(corpus.library + edit_examples(corpus.library, 2000, settings.seed), settings.vocabulary).save_pretrained(place)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(place)
+    pools = pools_of(corpus, tokenizer, settings)
+    log.info("tokens: %s", json.dumps({name: sum(map(len, pool)) for name, pool in pools.items()}))
+    target = build_model(settings.target, tokenizer).to(trainer.device)
+    trainer.run("target", target, Windows(pools, dict(settings.mixture), settings.seed), cross_entropy, settings.target.steps)
+    return target.half().float().eval(), tokenizer, pools  # what is saved is what the drafter learns from and what is evaluated
+
+
+def kept(path: Path, make: Callable[[], list[Tensor]]) -> list[Tensor]:
+    """What `make` returns, made once and read back when the recipe goes on."""
+    if not path.exists():
+        torch.save(make(), path)
+    return torch.load(path)
+
+
 @hydra.main(config_path="pkg://conf", config_name="train_pair", version_base=None)
 def main(settings: DictConfig) -> None:
     folder = Path(settings.output)
     folder.mkdir(parents=True, exist_ok=True)
     device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if settings.device == "auto" else settings.device)
     torch.manual_seed(settings.seed)
-    corpus = read_corpus()
-    tokenizer_folder = folder / "tokenizer"
-    if not tokenizer_folder.exists():
-        train_tokenizer(corpus.library + edit_examples(corpus.library, 2000, settings.seed), settings.vocabulary).save_pretrained(tokenizer_folder)
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer_folder)
-    pools = pools_of(corpus, tokenizer, settings)
-    log.info("tokens: %s", json.dumps({name: sum(map(len, pool)) for name, pool in pools.items()}))
-    trainer = Trainer(settings, device, folder)
-    target = build_model(settings.target, tokenizer).to(device)
-    windows = Windows(pools, dict(settings.mixture), settings.seed)
-    trainer.run("target", target, windows, cross_entropy, settings.target.steps)
-    target.half().float().eval()  # what is saved, so what the drafter learns from and what is evaluated
-    pools["samples"] = own_samples(target, pools, settings.own_samples, settings.seed)
+    corpus, trainer = read_corpus(), Trainer(settings, device, folder)
+    target, tokenizer, pools = prepared_target(settings, trainer, corpus)
+    pools["samples"] = kept(folder / "samples.pt", lambda: own_samples(target, pools, settings.own_samples, settings.seed))
     drafter = build_model(settings.drafter, tokenizer).to(device)
     windows = Windows(pools, dict(settings.drafter_mixture), settings.seed + 1)
     trainer.run("drafter", drafter, windows, distillation(target), settings.drafter.steps)

@@ -113,3 +113,8 @@ def test_the_recipe_runs_goes_on_and_leaves_a_pair(tmp_path, monkeypatch):
     main(config)  # finished: nothing is trained again
     assert before == {name: path.stat().st_mtime_ns for name in ("target", "drafter") for path in [tmp_path / f"{name}.checkpoint.pt"]}
     assert "agreement" in (tmp_path / "CARD.md").read_text()
+    config.distil_from, config.output = str(tmp_path / "target"), str(tmp_path / "again")
+    main(config)  # another drafter for the same target
+    assert not (tmp_path / "again" / "target.checkpoint.pt").exists()
+    saved = [load_model(str(folder / "target")).state_dict() for folder in (tmp_path, tmp_path / "again")]
+    assert all(torch.equal(one, other) for one, other in zip(*(state.values() for state in saved), strict=True))
