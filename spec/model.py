@@ -12,7 +12,6 @@ from transformers import AutoModelForCausalLM
 
 from spec.cache import KVCache
 from spec.state import DecodeState
-from spec.tree import ancestor_mask
 from spec.types import Draft, Scores
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "experiments" / "embedded"
@@ -139,7 +138,7 @@ class CausalLM:
                 with torch.inference_mode(False):
                     self._chain_bias[n] = torch.full((1, 1, n, n), lowest, dtype=self.dtype, device=self.device).triu(1)
             return self._chain_bias[n]
-        visible = ancestor_mask(draft.parents)
+        visible = draft.ancestors
         if draft.scratch is not None:
             visible = torch.nn.functional.pad(visible, (0, draft.scratch.tokens.shape[1]), value=False)
             visible = torch.cat([visible, draft.scratch.visible], 1)

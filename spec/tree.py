@@ -23,22 +23,14 @@ def chain_parents(num_rows: int, num_slots: int, device: torch.device = torch.de
         return torch.arange(-1, num_slots - 1, device=device).expand(num_rows, num_slots)
 
 
-def depths(parents: Tensor) -> Tensor:
-    """Distance of every slot from the root; [B, N]. Parents stand before their children, so one sweep is enough."""
-    depth = torch.zeros_like(parents)
-    for slot in range(1, parents.shape[1]):
-        depth[:, slot] = depth.gather(1, parents[:, slot : slot + 1]).squeeze(1) + 1
-    return depth
-
-
 def ancestor_mask(parents: Tensor) -> Tensor:
-    """mask[b, i, j]: slot j is slot i or one of its ancestors; bool [B, N, N]."""
-    num_rows, num_slots = parents.shape
-    mask = torch.eye(num_slots, dtype=torch.bool, device=parents.device).repeat(num_rows, 1, 1)
-    rows = torch.arange(num_rows, device=parents.device)
-    for slot in range(1, num_slots):
-        mask[:, slot] |= mask[rows, parents[:, slot]]
-    return mask
+    """mask[b, i, j]: slot j is slot i or one of its ancestors; bool [B, N, N]. The reach doubles with every product."""
+    num_slots = parents.shape[1]
+    slots = numbers(num_slots, parents.device)
+    reach = ((parents[:, :, None] == slots) | (slots[:, None] == slots)).float()
+    for _ in range(max(num_slots - 1, 0).bit_length()):
+        reach = (reach @ reach).clamp_(max=1)
+    return reach > 0
 
 
 def children(parents: Tensor, sizes: Tensor, width: int | None = None) -> Tensor:

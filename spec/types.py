@@ -6,12 +6,12 @@ T committed length, H hidden size. Integers are int64. Laws are float32 (float64
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
 
-from spec.tree import chain_parents, depths, numbers
+from spec.tree import ancestor_mask, chain_parents, numbers
 
 
 @lru_cache(maxsize=256)
@@ -73,7 +73,12 @@ class Draft:
         """Distance of every slot from the root; [B, N]."""
         if self.is_chain:
             return numbers(self.num_slots, self.tokens.device).expand_as(self.tokens)
-        return depths(self.parents)
+        return self.ancestors.sum(-1) - 1
+
+    @cached_property
+    def ancestors(self) -> Tensor:
+        """ancestors[b, i, j]: slot j is slot i or above it; bool [B, N, N]."""
+        return ancestor_mask(self.parents)
 
     def path(self, row: int, slot: int) -> list[int]:
         """Tokens from the root's child down to `slot`, for processors that read the prefix."""

@@ -31,27 +31,18 @@ class Greedy:
             counts = 1 + hit[:, 1:].long().cumprod(1).sum(1)
             path = torch.where(slots < counts[:, None], slots, -1)
         else:
-            path, counts = follow(hit, draft)
+            path, counts = follow(hit, draft, slots)
         node = path.gather(1, counts[:, None] - 1)
         return Verdict(path, choice.gather(1, node).squeeze(1), counts)
 
 
-def follow(hit: Tensor, draft: Draft) -> tuple[Tensor, Tensor]:
+def follow(hit: Tensor, draft: Draft, slots: Tensor) -> tuple[Tensor, Tensor]:
     """The longest path of hits from the root: [B, N] with -1 after the end, and its length [B].
 
     Siblings that repeat a token may both hit; the deeper branch wins.
     """
-    num_rows, num_slots = draft.tokens.shape
-    rows = torch.arange(num_rows, device=hit.device)
-    reach = torch.zeros_like(draft.tokens)
-    reach[:, 0] = 1
-    for slot in range(1, num_slots):
-        parent = reach[rows, draft.parents[:, slot].clamp(min=0)]
-        reach[:, slot] = torch.where(hit[:, slot] & (parent > 0), parent + 1, 0)
-    counts, node = reach.max(1)
-    path = torch.full_like(draft.tokens, -1)
-    for _ in range(num_slots):
-        depth = reach[rows, node]
-        path[rows, (depth - 1).clamp(min=0)] = node
-        node = torch.where(depth > 1, draft.parents[rows, node].clamp(min=0), 0)
-    return path, counts
+    reached = ~(draft.ancestors & ~(hit | (slots == 0))[:, None, :]).any(-1)
+    node = torch.where(reached, draft.depths(), -1).argmax(1)
+    kept = draft.ancestors[numbers(len(node), hit.device), node]
+    path = torch.where(kept, slots, draft.num_slots).sort(1).values
+    return path.masked_fill(path == draft.num_slots, -1), kept.sum(1)

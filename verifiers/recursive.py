@@ -36,7 +36,8 @@ class Recursive:
             siblings = (node + 1).masked_fill(node + 1 >= draft.sizes, -1)[:, None]
         else:
             table = children(draft.parents, draft.sizes, draft.width)
-            path, node = walk(noise.bernoulli(tree_acceptance(p, draft, table, slots), Purpose.ACCEPT, slots), draft, slots)
+            accepted = noise.bernoulli(tree_acceptance(p, draft, table, slots), Purpose.ACCEPT, slots)
+            path, node = walk(accepted, draft, table, slots)
             siblings = table.gather(2, node[:, None, None].expand(-1, table.shape[1], 1)).squeeze(2)
         bonus = noise.categorical(leftover(p, draft, node, siblings), Purpose.RESIDUAL, node)
         return Verdict(path, bonus, (path >= 0).sum(1))
@@ -70,16 +71,20 @@ def over(wanted: Tensor, offered: Tensor) -> Tensor:
     return (wanted / offered).nan_to_num(0.0, posinf=1.0)
 
 
-def walk(accepted: Tensor, draft: Draft, slots: Tensor) -> tuple[Tensor, Tensor]:
-    """Path [B, N] of accepted slots from the root, -1 after the end, and its last slot [B]."""
-    node, depth = torch.zeros_like(draft.sizes), torch.ones_like(draft.sizes)
-    path = torch.where(slots == 0, 0, -1)
-    for slot in range(1, draft.num_slots):  # children follow their parent and stand in drawn order, so one pass meets them in the right order
-        step = accepted[:, slot] & (draft.parents[:, slot] == node)
-        node = torch.where(step, slot, node)
-        path = torch.where(step[:, None] & (slots == depth[:, None]), slot, path)
-        depth = depth + step
-    return path, node
+def walk(accepted: Tensor, draft: Draft, table: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
+    """Path [B, N] of accepted slots from the root, -1 after the end, and its last slot [B].
+
+    Of the accepted children of a node the first in drawn order counts; a slot is kept if that holds for it and for all of its ancestors.
+    """
+    chosen, taken = slots == 0, torch.zeros_like(slots)
+    parents = draft.parents.clamp(min=0)
+    for rank in range(table.shape[1]):
+        hit = accepted & (table[:, rank].gather(1, parents) == slots) & (taken.gather(1, parents) == 0)
+        chosen = chosen | hit
+        taken = taken.scatter_add(1, parents, hit.long())
+    kept = ~(draft.ancestors & ~chosen[:, None, :]).any(-1)
+    path = torch.where(kept, slots, draft.num_slots).sort(1).values
+    return path.masked_fill(path == draft.num_slots, -1), torch.where(kept, slots, 0).amax(1)
 
 
 def rows_at(laws: Tensor, slots: Tensor) -> Tensor:

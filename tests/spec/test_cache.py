@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-import spec.model
 from spec.cache import KVCache
 from spec.model import CausalLM
 from spec.types import Draft, Scratch
@@ -142,6 +141,16 @@ def sees_all_but_itself(parents):
     return sees_every_earlier_slot(parents) & ~torch.eye(parents.shape[1], dtype=torch.bool)
 
 
+def biased(visible):
+    """A mask mutant that leaves the positions as they are."""
+
+    def bias(self, draft):
+        shown = visible(draft.parents)
+        return torch.full(shown.shape, torch.finfo(self.dtype).min, dtype=self.dtype).masked_fill(shown, 0)[:, None]
+
+    return bias
+
+
 def writes_behind_the_longest_row(self, num_slots):
     self.capacity = max(self.capacity, self.longest + num_slots)
     self.columns = (self.starts() * 0 + self.longest)[:, None] + torch.arange(num_slots)
@@ -171,8 +180,8 @@ def shows_every_row_the_longest_prefix(self, draft, cache, mask=CausalLM._mask):
 MUTANTS = {
     "position: slot index": (Draft, "depths", positions_by_slot),
     "position: all at the longest row": (KVCache, "starts", lambda self: torch.full((len(self.lengths),), self.longest)),
-    "mask: causal": (spec.model, "ancestor_mask", sees_every_earlier_slot),
-    "mask: not itself": (spec.model, "ancestor_mask", sees_all_but_itself),
+    "mask: causal": (CausalLM, "_bias", biased(sees_every_earlier_slot)),
+    "mask: not itself": (CausalLM, "_bias", biased(sees_all_but_itself)),
     "mask: longest prefix": (CausalLM, "_mask", shows_every_row_the_longest_prefix),
     "write: behind the longest row": (KVCache, "reserve", writes_behind_the_longest_row),
     "gather: crop": (KVCache, "keep", crops_instead_of_gathering),

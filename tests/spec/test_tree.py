@@ -4,7 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spec.tree import ancestor_mask, chain_parents, children, depths, merge_chains
+from spec.tree import ancestor_mask, chain_parents, children, merge_chains
+from spec.types import Draft
 
 
 @st.composite
@@ -14,6 +15,10 @@ def trees(draw):
     sizes = draw(st.lists(st.integers(1, num_slots), min_size=num_rows, max_size=num_rows))
     rows = [[-1, *(draw(st.integers(0, i - 1)) if i < size else 0 for i in range(1, num_slots))] for size in sizes]
     return torch.tensor(rows), torch.tensor(sizes)
+
+
+def drafted(parents):
+    return Draft(torch.zeros_like(parents), parents, torch.full((len(parents),), parents.shape[1]))
 
 
 def lineage(parents, slot):
@@ -28,7 +33,7 @@ def lineage(parents, slot):
 @given(trees())
 def test_depths_count_the_steps_to_the_root(tree):
     parents, _ = tree
-    assert depths(parents).tolist() == [[len(lineage(row, slot)) - 1 for slot in range(len(row))] for row in parents.tolist()]
+    assert drafted(parents).depths().tolist() == [[len(lineage(row, slot)) - 1 for slot in range(len(row))] for row in parents.tolist()]
 
 
 @settings(deadline=None)
@@ -53,7 +58,7 @@ def test_children_stand_in_drawn_order_without_padding(tree, width_known):
 
 def test_small_tree_by_hand():
     parents = torch.tensor([[-1, 0, 0, 1, 1, 2]])
-    assert depths(parents).tolist() == [[0, 1, 1, 2, 2, 2]]
+    assert drafted(parents).depths().tolist() == [[0, 1, 1, 2, 2, 2]]
     assert children(parents, torch.tensor([6])).tolist() == [[[1, 3, 5, -1, -1, -1], [2, 4, -1, -1, -1, -1]]]
     assert children(parents, torch.tensor([4])).tolist() == [[[1, 3, -1, -1, -1, -1], [2, -1, -1, -1, -1, -1]]]
     assert ancestor_mask(parents)[0].int().tolist() == [
