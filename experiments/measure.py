@@ -74,7 +74,7 @@ class Bench:
 
     def _record(self, role: str, batch: int, order: int, task: Task, generation: Generation, row: int, seconds: dict[str, float]) -> Record:
         tokens, counts = generation.new_tokens(row), generation.stats.row(row)
-        tested, kept = judged_positions(counts)
+        tested, kept = counts.judged_by_position
         repeated, ngrams = repeated_ngrams(tokens)
         ends = [index for index, token in enumerate(tokens) if token in self.limits.eos_ids]
         return Record(
@@ -126,21 +126,6 @@ def share_seconds(stats: GenerationStats, num_rows: int) -> list[dict[str, float
     for row in range(num_rows):
         shares[row]["other"] += stats.seconds["other"] * stats.row(row).num_steps / max(stats.num_steps, 1)
     return shares
-
-
-def judged_positions(stats: GenerationStats) -> tuple[list[int], list[int]]:
-    """(steps that judged the draft token at each depth, steps that accepted it); a step that was cut judges nothing beyond its cut."""
-    tested: list[int] = []
-    kept: list[int] = []
-    for step in stats.steps:
-        depth, accepted, cut = step.depth[0], step.accepted[0], step.cut[0]
-        for position in range(min(depth, accepted + (not cut))):
-            if position == len(tested):
-                tested.append(0)
-                kept.append(0)
-            tested[position] += 1
-            kept[position] += position < accepted
-    return tested, kept
 
 
 def step_lines(prompt: str, stats: GenerationStats, row: int) -> list[dict[str, Any]]:

@@ -142,19 +142,27 @@ class GenerationStats:
         return self.num_tokens / max(self.num_steps, 1)
 
     @property
-    def acceptance_by_position(self) -> list[float]:
-        """Conditional rates: of the steps that drafted depth i and accepted all i - 1 before it, the share that accepted depth i too.
+    def judged_by_position(self) -> tuple[list[int], list[int]]:
+        """(steps that judged the draft token at each depth, steps that accepted it), from depth 1 on.
 
         A step that was cut says nothing about the position after its cut and is not counted there.
         """
-        tried: dict[int, int] = {}
-        passed: dict[int, int] = {}
+        tested: list[int] = []
+        kept: list[int] = []
         for step in self.steps:
             for depth, accepted, cut in zip(step.depth, step.accepted, step.cut, strict=True):
-                for position in range(1, min(depth, accepted + (not cut)) + 1):
-                    tried[position] = tried.get(position, 0) + 1
-                    passed[position] = passed.get(position, 0) + (position <= accepted)
-        return [passed[position] / tried[position] for position in sorted(tried)]
+                for position in range(min(depth, accepted + (not cut))):
+                    if position == len(tested):
+                        tested.append(0)
+                        kept.append(0)
+                    tested[position] += 1
+                    kept[position] += position < accepted
+        return tested, kept
+
+    @property
+    def acceptance_by_position(self) -> list[float]:
+        """Conditional rates: of the steps that drafted depth i and accepted all i - 1 before it, the share that accepted depth i too."""
+        return [accepted / judged for judged, accepted in zip(*self.judged_by_position, strict=True)]
 
     @property
     def seconds(self) -> dict[str, float]:
