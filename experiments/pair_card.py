@@ -55,7 +55,7 @@ def windows_of(text: str, tokenizer: PreTrainedTokenizerFast) -> Iterator[tuple[
 
 def card(settings: DictConfig, corpus: Corpus, pools: dict[str, list[Tensor]], sizes: dict[str, int], figures: dict[str, float]) -> str:
     """The model card, Markdown; `sizes` are parameter counts by model."""
-    tokens = {name: part.steps * settings.tokens_per_step for name, part in (("target", settings.target), ("drafter", settings.drafter))}
+    tokens = {name: part.steps * part.tokens_per_step for name, part in (("target", settings.target), ("drafter", settings.drafter))}
     rows = "\n".join(f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in figures.items())
     return f"""# The embedded pair
 

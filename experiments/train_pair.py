@@ -70,7 +70,7 @@ class Windows:
 
 
 def build_model(part: DictConfig, tokenizer: PreTrainedTokenizerFast) -> Any:
-    shape = {str(name): value for name, value in part.items() if name != "steps"}
+    shape = {str(name): value for name, value in part.items() if name not in ("steps", "tokens_per_step")}
     end = tokenizer.eos_token_id
     ids = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
     return LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=CONTEXT, tie_word_embeddings=True, **ids, **shape))
@@ -114,7 +114,9 @@ class Trainer:
     device: torch.device
     folder: Path
 
-    def run(self, name: str, model: LlamaForCausalLM, windows: Windows, loss_of: Callable[[Any, Tensor], Tensor], steps: int) -> None:
+    def run(self, name: str, model: LlamaForCausalLM, windows: Windows, loss_of: Callable[[Any, Tensor], Tensor]) -> None:
+        part = self.settings[name]
+        steps = part.steps
         checkpoint = self.folder / f"{name}.checkpoint.pt"
         optimizer, start = Optimizer(model, self.settings.optimizer, steps), 0
         if checkpoint.exists():
@@ -128,7 +130,7 @@ class Trainer:
         mean = 0.0
         for index in range(start, steps):
             length = self.length_at(index / steps)
-            batch = windows.batch(self.settings.tokens_per_step // length, length).to(self.device)
+            batch = windows.batch(part.tokens_per_step // length, length).to(self.device)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.use_bf16()):
                 loss = loss_of(forward, batch)
             loss.backward()
@@ -173,15 +175,16 @@ def distillation(target: LlamaForCausalLM) -> Callable[[Any, Tensor], Tensor]:
     return loss_of
 
 
-def own_samples(target: LlamaForCausalLM, pools: dict[str, list[Tensor]], num_rows: int, seed: int) -> list[Tensor]:
-    """Continuations that the target itself draws at temperature 1 behind the openings of library modules and edit requests."""
-    rng, model, found = random.Random(seed), CausalLM(target), []
-    for batch in range(0, num_rows, 64):
-        documents = [rng.choice(pools["library" if row % 2 else "edits"]) for row in range(64)]
-        prompts = [document[: rng.randint(8, 64)].tolist() for document in documents]
-        ids = range(batch, batch + 64)
-        result = decode(model, NoDraft(), Recursive(), prompts, sampler=Sampler(1.0, seed=seed), limits=Limits(320), sequence_ids=ids)
-        found += result.sequences
+def own_samples(target: LlamaForCausalLM, pools: dict[str, list[Tensor]], settings: DictConfig) -> list[Tensor]:
+    """Continuations that the target itself writes behind the openings of library modules and edit requests, at each temperature in turn."""
+    rng, model, found, rows = random.Random(settings.seed), CausalLM(target), [], 64
+    for batch in range(settings.own_samples // rows):
+        documents = [rng.choice(pools["library" if row % 2 else "edits"]) for row in range(rows)]
+        prompts = [document[: rng.randint(8, 160)].tolist() for document in documents]
+        sampler = Sampler(settings.sample_temperatures[batch % len(settings.sample_temperatures)], seed=settings.seed)
+        ids = range(batch * rows, (batch + 1) * rows)
+        found += decode(model, NoDraft(), Recursive(), prompts, sampler=sampler, limits=Limits(320), sequence_ids=ids).sequences
+        log.info("samples of the target's own: %d of %d", len(found), settings.own_samples)
     return found
 
 
@@ -208,7 +211,7 @@ def prepared_target(settings: DictConfig, trainer: Trainer, corpus: Corpus) -> t
     pools = pools_of(corpus, tokenizer, settings)
     log.info("tokens: %s", json.dumps({name: sum(map(len, pool)) for name, pool in pools.items()}))
     target = build_model(settings.target, tokenizer).to(trainer.device)
-    trainer.run("target", target, Windows(pools, dict(settings.mixture), settings.seed), cross_entropy, settings.target.steps)
+    trainer.run("target", target, Windows(pools, dict(settings.mixture), settings.seed), cross_entropy)
     return target.half().float().eval(), tokenizer, pools  # what is saved is what the drafter learns from and what is evaluated
 
 
@@ -227,10 +230,10 @@ def main(settings: DictConfig) -> None:
     torch.manual_seed(settings.seed)
     corpus, trainer = read_corpus(), Trainer(settings, device, folder)
     target, tokenizer, pools = prepared_target(settings, trainer, corpus)
-    pools["samples"] = kept(folder / "samples.pt", lambda: own_samples(target, pools, settings.own_samples, settings.seed))
+    pools["samples"] = kept(folder / "samples.pt", lambda: own_samples(target, pools, settings))
     drafter = build_model(settings.drafter, tokenizer).to(device)
     windows = Windows(pools, dict(settings.drafter_mixture), settings.seed + 1)
-    trainer.run("drafter", drafter, windows, distillation(target), settings.drafter.steps)
+    trainer.run("drafter", drafter, windows, distillation(target))
     drafter.half().float().eval()
     held_out = list(corpus.held_out.values())
     figures = {

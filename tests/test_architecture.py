@@ -20,7 +20,7 @@ MAY_IMPORT = {  # what of ours each part may import
 SPEC_ORDER = [  # a file imports files of earlier lines only
     {"tree"},
     {"types"},
-    {"noise"},
+    {"noise", "residual"},
     {"sampling", "cache"},
     {"state"},
     {"model"},

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from spec.noise import Purpose, StepNoise
+from spec.residual import over, rows_at, subtract
 from spec.tree import children, numbers
 from spec.types import Draft, Verdict
 
@@ -66,11 +67,6 @@ def tree_acceptance(p: Tensor, draft: Draft, table: Tensor, slots: Tensor) -> Te
     return prob
 
 
-def over(wanted: Tensor, offered: Tensor) -> Tensor:
-    """p(x) / q(x). q(x) = 0 happens only by underflow: then what the target can emit is accepted (inf), and nothing else (0 / 0)."""
-    return (wanted / offered).nan_to_num(0.0, posinf=1.0)
-
-
 def walk(accepted: Tensor, draft: Draft, table: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
     """Path [B, N] of accepted slots from the root, -1 after the end, and its last slot [B].
 
@@ -87,27 +83,9 @@ def walk(accepted: Tensor, draft: Draft, table: Tensor, slots: Tensor) -> tuple[
     return path.masked_fill(path == draft.num_slots, -1), torch.where(kept, slots, 0).amax(1)
 
 
-def rows_at(laws: Tensor, slots: Tensor) -> Tensor:
-    """laws [B, N, V] at slots [B, K] -> [B, K, V]."""
-    flat = slots + numbers(len(slots), slots.device)[:, None] * laws.shape[1]
-    return laws.flatten(0, 1).index_select(0, flat.flatten()).view(*slots.shape, laws.shape[2])
-
-
 def leftover(p: Tensor, draft: Draft, node: Tensor, siblings: Tensor) -> Tensor:
     """What is left of the target's law at `node` [B] after its children `siblings` [B, R] (-1 = none) were all rejected; [B, V]."""
     law = rows_at(p, node[:, None])
     for rank in range(siblings.shape[1]):
         law = subtract(law, draft, siblings[:, rank : rank + 1])
     return law[:, 0]
-
-
-def subtract(law: Tensor, draft: Draft, child: Tensor) -> Tensor:
-    """Normalised (law - q)+ for the children [B, K] of the nodes whose laws are given, [B, K, V]; unchanged where the child is -1."""
-    slot = child.clamp(min=0)
-    if draft.q is None:
-        rest = law.scatter(2, draft.tokens.gather(1, slot)[..., None], 0.0)
-    else:
-        rest = (law - rows_at(draft.q, slot)).clamp_(min=0)
-    mass = rest.sum(-1, keepdim=True)
-    # a rejection implies mass > 0 in exact arithmetic; where rounding leaves none, the law itself is the right answer
-    return torch.where((child > 0)[..., None] & (mass > 0), rest / mass, law)

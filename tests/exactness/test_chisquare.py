@@ -13,12 +13,12 @@ from drafters.jacobi import Jacobi
 from drafters.lookahead import Lookahead
 from drafters.none import NoDraft
 from drafters.prompt_lookup import PromptLookup
+from experiments.exactness.mutants import SoftArgmax
 from spec.decode import decode
 from spec.interfaces import Drafter
 from spec.model import CausalLM
 from spec.sampling import Sampler
 from spec.state import Limits
-from tests.exactness.mutants import SoftArgmax
 from verifiers.recursive import Recursive
 
 VOCABULARY, WINDOW, NUM_TOKENS, NUM_ROWS = 5, 3, 4, 2000

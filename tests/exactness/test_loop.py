@@ -12,6 +12,11 @@ from drafters.jacobi import Jacobi
 from drafters.lookahead import Lookahead
 from drafters.none import NoDraft
 from drafters.prompt_lookup import PromptLookup
+from experiments.exactness.enumeration import Branches, Keys, enumerate_law
+from experiments.exactness.laws import tv
+from experiments.exactness.mutants import SoftArgmax
+from experiments.exactness.table_model import BranchingSampler, TableLM
+from experiments.exactness.tables import GOLDEN, GOLDEN_P, GOLDEN_Q, SMALL, Instance, Prefix, golden_weights
 from spec.decode import decode
 from spec.interfaces import Drafter
 from spec.model import CausalLM
@@ -19,11 +24,6 @@ from spec.noise import Purpose
 from spec.sampling import Sampler
 from spec.state import DecodeState, Limits
 from spec.types import Draft
-from tests.exactness.enumeration import Branches, Keys, enumerate_law
-from tests.exactness.laws import tv
-from tests.exactness.mutants import SoftArgmax
-from tests.exactness.table_model import BranchingSampler, TableLM
-from tests.exactness.tables import GOLDEN, GOLDEN_P, GOLDEN_Q, SMALL, Instance, Prefix, golden_weights
 from verifiers.recursive import Recursive
 
 PROMPT = [2, 1, 0, 2, 1, 1, 0, 2, 1]  # repeats itself, so that lookups find something

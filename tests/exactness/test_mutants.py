@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.exactness.laws import assert_exact, examine
-from tests.exactness.mutants import MUTANTS, ChainRule, Mutant, SiblingRule
-from tests.exactness.proposals import chain, distinct, independent, tree
-from tests.exactness.tables import GOLDEN
+from experiments.exactness.laws import assert_exact, examine
+from experiments.exactness.mutants import MUTANTS, ChainRule, Mutant, SiblingRule
+from experiments.exactness.proposals import chain, distinct, independent, tree
+from experiments.exactness.tables import GOLDEN
 from verifiers.recursive import Recursive
 
 CHAIN_3 = 2.5756158080739806  # tokens a step, golden, gamma = 3

@@ -5,11 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments.exactness.laws import assert_exact, examine, tv
+from experiments.exactness.proposals import Growth, Row, chain, distinct, independent, one_hot, pack, propose, top, tree
+from experiments.exactness.tables import B4, GOLDEN, INSTANCES, A, Instance, S, Z, constant, iid, random_instance
 from spec.noise import Noise
 from spec.types import Draft
-from tests.exactness.laws import assert_exact, examine, tv
-from tests.exactness.proposals import Growth, Row, chain, distinct, independent, one_hot, pack, propose, top, tree
-from tests.exactness.tables import B4, GOLDEN, INSTANCES, A, Instance, S, Z, constant, iid, random_instance
 from verifiers.recursive import Recursive
 
 CHAINS = [

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from experiments.exactness.tables import Instance, Prefix
 from spec.types import Draft
-from tests.exactness.tables import Instance, Prefix
 
 PADDING = 0  # padding tokens are legal ids, as in any drafter
 

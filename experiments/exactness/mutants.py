@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from drafters.draft_model import DraftModel
+from experiments.exactness.enumeration import BranchingNoise
+from experiments.exactness.proposals import Growth, Proposals, Row, Rule, chain, distinct, grow, independent, one_hot, pack, tree, tree_plan
+from experiments.exactness.tables import GOLDEN, Instance
 from spec.noise import Purpose
 from spec.sampling import Sampler
 from spec.state import DecodeState
 from spec.types import Draft, Verdict
-from tests.exactness.enumeration import BranchingNoise
-from tests.exactness.proposals import Growth, Proposals, Row, Rule, chain, distinct, grow, independent, one_hot, pack, tree, tree_plan
-from tests.exactness.tables import GOLDEN, Instance
 
 
 def at(rows: Tensor, tokens: Tensor) -> Tensor:

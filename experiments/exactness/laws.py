@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from experiments.exactness.enumeration import Branches, BranchingNoise, Keys, enumerate_law
+from experiments.exactness.proposals import Proposals
+from experiments.exactness.tables import Instance, Prefix
 from spec.interfaces import Verifier
 from spec.types import Draft, Verdict
-from tests.exactness.enumeration import Branches, BranchingNoise, Keys, enumerate_law
-from tests.exactness.proposals import Proposals
-from tests.exactness.tables import Instance, Prefix
 
 Law = dict[Prefix, float]
 

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from transformers import Cache, PretrainedConfig
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from experiments.exactness.enumeration import Branches, BranchingNoise
 from spec.sampling import Sampler
 from spec.state import DecodeState
-from tests.exactness.enumeration import Branches, BranchingNoise
 
 Weights = Callable[[Tensor], Tensor]  # h [B, N] -> [B, N, V]
 

@@ -1,0 +1,30 @@
+"""The two operations that rejection sampling is made of: the ratio that a token is accepted with, and what a rejection leaves of a law."""
+
+import torch
+from torch import Tensor
+
+from spec.tree import numbers
+from spec.types import Draft
+
+
+def over(wanted: Tensor, offered: Tensor) -> Tensor:
+    """p(x) / q(x). q(x) = 0 happens only by underflow: then what the target can emit is accepted (inf), and nothing else (0 / 0)."""
+    return (wanted / offered).nan_to_num(0.0, posinf=1.0)
+
+
+def rows_at(laws: Tensor, slots: Tensor) -> Tensor:
+    """laws [B, N, V] at slots [B, K] -> [B, K, V]."""
+    flat = slots + numbers(len(slots), slots.device)[:, None] * laws.shape[1]
+    return laws.flatten(0, 1).index_select(0, flat.flatten()).view(*slots.shape, laws.shape[2])
+
+
+def subtract(law: Tensor, draft: Draft, child: Tensor) -> Tensor:
+    """Normalised (law - q)+ for the children [B, K] of the nodes whose laws are given, [B, K, V]; unchanged where the child is -1."""
+    slot = child.clamp(min=0)
+    if draft.q is None:
+        rest = law.scatter(2, draft.tokens.gather(1, slot)[..., None], 0.0)
+    else:
+        rest = (law - rows_at(draft.q, slot)).clamp_(min=0)
+    mass = rest.sum(-1, keepdim=True)
+    # a rejection implies mass > 0 in exact arithmetic; where rounding leaves none, the law itself is the right answer
+    return torch.where((child > 0)[..., None] & (mass > 0), rest / mass, law)
