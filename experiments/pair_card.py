@@ -56,6 +56,10 @@ def windows_of(text: str, tokenizer: PreTrainedTokenizerFast) -> Iterator[tuple[
 def card(settings: DictConfig, corpus: Corpus, pools: dict[str, list[Tensor]], sizes: dict[str, int], figures: dict[str, float]) -> str:
     """The model card, Markdown; `sizes` are parameter counts by model."""
     tokens = {name: part.steps * part.tokens_per_step for name, part in (("target", settings.target), ("drafter", settings.drafter))}
+    lessons = settings.drafter.lessons
+    asked = (
+        f"{lessons} batches ({lessons * settings.drafter.tokens_per_step:,} tokens, the {settings.drafter.likeliest} likeliest continuations of each)"
+    )
     rows = "\n".join(f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in figures.items())
     return f"""# The embedded pair
 
@@ -72,7 +76,9 @@ Made by `python -m experiments.train_pair` with the settings in `conf/train_pair
 ({sum(map(len, pools["library"])):,} tokens), {len(corpus.tests)} modules of its test suites, and repeat-with-an-edit examples
 generated from the library modules.
 {len(corpus.held_out)} library modules, chosen by the hash of their path, were held out of all three. No text of the library is stored here.
-The drafter was distilled (KL to the target's law) on the same data and on {len(pools["samples"])} continuations drawn from the target.
+The drafter was distilled: the target was asked once for its laws on {asked}
+of the same data, of {len(pools["samples"])} continuations that the target wrote at temperatures {list(settings.sample_temperatures)},
+and of spans of library text said two to four times over.
 
 Measured on the held-out modules ({sum(len(text.encode()) for text in corpus.held_out.values()):,} bytes), on the weights as saved:
 

@@ -8,6 +8,7 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,16 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from drafters.none import NoDraft
 from experiments.corpus import Corpus, edit_examples, read_corpus
+from experiments.distil import distillation, make_lessons, own_samples, repeats
 from experiments.muon import Muon32
 from experiments.pair_card import CONTEXT, agreement, bits_per_byte, card
-from spec import CausalLM, Limits, Sampler, decode
 from spec.model import load_model, resolve_name
-from verifiers.recursive import Recursive
 
 log = logging.getLogger(__name__)
 END = "<|endoftext|>"
+LossOf = Callable[[Any, Any], Tensor]  # (model, what a batch is) -> mean loss
+NOT_SHAPE = ("steps", "tokens_per_step", "phases", "lessons", "likeliest")  # settings of a part that are not its model's
 
 
 def train_tokenizer(documents: list[str], vocabulary: int) -> PreTrainedTokenizerFast:
@@ -70,7 +71,7 @@ class Windows:
 
 
 def build_model(part: DictConfig, tokenizer: PreTrainedTokenizerFast) -> Any:
-    shape = {str(name): value for name, value in part.items() if name not in ("steps", "tokens_per_step")}
+    shape = {str(name): value for name, value in part.items() if name not in NOT_SHAPE}
     end = tokenizer.eos_token_id
     ids = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
     return LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=CONTEXT, tie_word_embeddings=True, **ids, **shape))
@@ -114,25 +115,25 @@ class Trainer:
     device: torch.device
     folder: Path
 
-    def run(self, name: str, model: LlamaForCausalLM, windows: Windows, loss_of: Callable[[Any, Tensor], Tensor]) -> None:
-        part = self.settings[name]
-        steps = part.steps
+    def run(
+        self, name: str, model: LlamaForCausalLM, batches: Callable[[int], Any], loss_of: Callable[[Any, Any], Tensor], rng: random.Random
+    ) -> None:
+        """`batches(step)` makes the material of a step, drawing from `rng`, whose state is kept with the checkpoints."""
+        steps = self.settings[name].steps
         checkpoint = self.folder / f"{name}.checkpoint.pt"
         optimizer, start = Optimizer(model, self.settings.optimizer, steps), 0
         if checkpoint.exists():
             saved = torch.load(checkpoint, map_location=self.device, weights_only=False)
             model.load_state_dict(saved["model"])
             optimizer.load(saved["optimizer"])
-            windows.rng.setstate(saved["rng"])
+            rng.setstate(saved["rng"])
             start = saved["step"]
             log.info("%s: going on from step %d", name, start)
-        forward = torch.compile(model) if self.settings.compile else model
+        forward = torch.compile(model, dynamic=False) if self.settings.compile else model
         mean = 0.0
         for index in range(start, steps):
-            length = self.length_at(index / steps)
-            batch = windows.batch(part.tokens_per_step // length, length).to(self.device)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.use_bf16()):
-                loss = loss_of(forward, batch)
+                loss = loss_of(forward, batches(index))
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step(index)
@@ -140,17 +141,16 @@ class Trainer:
             if (index + 1) % 10 == 0:
                 log.info("%s step %d/%d loss %.4f", name, index + 1, steps, mean)
             if (index + 1) % self.settings.save_every == 0 or index + 1 == steps:
-                state = {"model": model.state_dict(), "optimizer": optimizer.state(), "rng": windows.rng.getstate(), "step": index + 1}
+                state = {"model": model.state_dict(), "optimizer": optimizer.state(), "rng": rng.getstate(), "step": index + 1}
                 partial = checkpoint.with_suffix(".partial")
                 torch.save(state, partial)
                 partial.replace(checkpoint)
 
-    def length_at(self, progress: float) -> int:
-        for phase in self.settings.phases:
-            progress -= phase.share
-            if progress < 0:
-                return phase.length
-        return self.settings.phases[-1].length
+    def batch(self, name: str, windows: Windows, progress: float) -> Tensor:
+        """Token windows for one step of a model, as long as its phases say; [rows, length + 1]."""
+        part = self.settings[name]
+        length = length_at(part.phases, progress)
+        return windows.batch(part.tokens_per_step // length, length).to(self.device)
 
     def use_bf16(self) -> bool:
         if self.settings.autocast != "auto":
@@ -163,29 +163,13 @@ def cross_entropy(model: Any, windows: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1).float(), windows[:, 1:].flatten())
 
 
-def distillation(target: LlamaForCausalLM) -> Callable[[Any, Tensor], Tensor]:
-    """KL(target || drafter) per token: the drafter learns the target's whole law, which is what acceptance, sum of min(p, q), depends on."""
-
-    def loss_of(model: Any, windows: Tensor) -> Tensor:
-        with torch.no_grad():
-            wanted = target(input_ids=windows[:, :-1], use_cache=False).logits.float().log_softmax(-1)
-        offered = model(input_ids=windows[:, :-1], use_cache=False).logits.float().log_softmax(-1)
-        return F.kl_div(offered, wanted, log_target=True, reduction="none").sum(-1).mean()
-
-    return loss_of
-
-
-def own_samples(target: LlamaForCausalLM, pools: dict[str, list[Tensor]], settings: DictConfig) -> list[Tensor]:
-    """Continuations that the target itself writes behind the openings of library modules and edit requests, at each temperature in turn."""
-    rng, model, found, rows = random.Random(settings.seed), CausalLM(target), [], 64
-    for batch in range(settings.own_samples // rows):
-        documents = [rng.choice(pools["library" if row % 2 else "edits"]) for row in range(rows)]
-        prompts = [document[: rng.randint(8, 160)].tolist() for document in documents]
-        sampler = Sampler(settings.sample_temperatures[batch % len(settings.sample_temperatures)], seed=settings.seed)
-        ids = range(batch * rows, (batch + 1) * rows)
-        found += decode(model, NoDraft(), Recursive(), prompts, sampler=sampler, limits=Limits(320), sequence_ids=ids).sequences
-        log.info("samples of the target's own: %d of %d", len(found), settings.own_samples)
-    return found
+def length_at(phases: Any, progress: float) -> int:
+    """Window length after the share `progress` of the steps."""
+    for phase in phases:
+        progress -= phase.share
+        if progress < 0:
+            return phase.length
+    return phases[-1].length
 
 
 def encode_all(tokenizer: PreTrainedTokenizerFast, documents: list[str]) -> list[Tensor]:
@@ -211,15 +195,16 @@ def prepared_target(settings: DictConfig, trainer: Trainer, corpus: Corpus) -> t
     pools = pools_of(corpus, tokenizer, settings)
     log.info("tokens: %s", json.dumps({name: sum(map(len, pool)) for name, pool in pools.items()}))
     target = build_model(settings.target, tokenizer).to(trainer.device)
-    trainer.run("target", target, Windows(pools, dict(settings.mixture), settings.seed), cross_entropy)
+    windows = Windows(pools, dict(settings.mixture), settings.seed)
+    trainer.run("target", target, lambda step: trainer.batch("target", windows, step / settings.target.steps), cross_entropy, windows.rng)
     return target.half().float().eval(), tokenizer, pools  # what is saved is what the drafter learns from and what is evaluated
 
 
-def kept(path: Path, make: Callable[[], list[Tensor]]) -> list[Tensor]:
+def kept(path: Path, make: Callable[[], Any]) -> Any:
     """What `make` returns, made once and read back when the recipe goes on."""
     if not path.exists():
         torch.save(make(), path)
-    return torch.load(path)
+    return torch.load(path, weights_only=False)
 
 
 @hydra.main(config_path="pkg://conf", config_name="train_pair", version_base=None)
@@ -231,9 +216,12 @@ def main(settings: DictConfig) -> None:
     corpus, trainer = read_corpus(), Trainer(settings, device, folder)
     target, tokenizer, pools = prepared_target(settings, trainer, corpus)
     pools["samples"] = kept(folder / "samples.pt", lambda: own_samples(target, pools, settings))
-    drafter = build_model(settings.drafter, tokenizer).to(device)
+    pools["repeats"] = repeats(pools["library"], settings.repeats, settings.seed)
     windows = Windows(pools, dict(settings.drafter_mixture), settings.seed + 1)
-    trainer.run("drafter", drafter, windows, distillation(target))
+    asked = partial(make_lessons, target, settings.drafter, lambda progress: trainer.batch("drafter", windows, progress))
+    lessons, rng = kept(folder / "lessons.pt", asked), random.Random(settings.seed + 2)
+    drafter = build_model(settings.drafter, tokenizer).to(device)
+    trainer.run("drafter", drafter, lambda step: rng.choice(lessons), distillation, rng)
     drafter.half().float().eval()
     held_out = list(corpus.held_out.values())
     figures = {

@@ -100,8 +100,11 @@ def test_the_recipe_runs_goes_on_and_leaves_a_pair(tmp_path, monkeypatch):
     shape = ["hidden_size=16", "intermediate_size=16", "num_hidden_layers=1", "num_attention_heads=2", "num_key_value_heads=1", "steps=4"]
     overrides = [f"{part}.{item}" for part in ("target", "drafter") for item in shape]
     with initialize_config_module("conf", version_base=None):
-        config = compose("train_pair", [*overrides, f"output={tmp_path}", "compile=false", "vocabulary=300", "edit_examples=10", "own_samples=64"])
-    config.tokens_per_step, config.save_every, config.phases = 64, 2, [{"length": 32, "share": 1.0}]
+        sizes = ["compile=false", "vocabulary=300", "edit_examples=10", "own_samples=64", "repeats=20"]
+        config = compose("train_pair", [*overrides, f"output={tmp_path}", *sizes])
+    config.save_every, config.drafter.lessons = 2, 3
+    for part in (config.target, config.drafter):
+        part.tokens_per_step, part.phases = 64, [{"length": 32, "share": 1.0}]
     main = train_pair.main.__wrapped__
     main(config)
     from spec.model import load_model
