@@ -88,6 +88,8 @@ class Lookahead(Drafter):
     The drafts are a function of history alone. Raises ValueError unless window >= 2, ngram >= 2 and guesses >= 1.
     """
 
+    makes_trees = True
+
     def __init__(self, window: int = 7, ngram: int = 5, *, guesses: int = 7, seed_pool: bool = True, learn_output: bool = True):
         for name, value, least in (("window", window, 2), ("ngram", ngram, 2), ("guesses", guesses, 1)):
             if value < least:
@@ -111,6 +113,7 @@ class Lookahead(Drafter):
             for pool, row in zip(self.pools, state.rows, strict=True):
                 self._learn(pool, row)
         self.visible, self.positions = self.visible.to(state.device), self.positions.to(state.device)
+        self.padded: dict[int, Tensor] = {}  # by the number of draft slots: which slots the window's entries see
 
     def propose(self, state: "DecodeState", sampler: "Sampler") -> Draft:
         trees = []
@@ -145,8 +148,10 @@ class Lookahead(Drafter):
             pool.add(text[start : start + self.ngram])
 
     def _scratch(self, num_slots: int, state: "DecodeState") -> Scratch:
-        candidates = self.visible.new_zeros(len(self.visible), num_slots - 1)
-        visible = torch.cat([self.visible[:, :1], candidates, self.visible[:, 1:]], 1)
+        visible = self.padded.get(num_slots)
+        if visible is None:
+            candidates = self.visible.new_zeros(len(self.visible), num_slots - 1)
+            visible = self.padded[num_slots] = torch.cat([self.visible[:, :1], candidates, self.visible[:, 1:]], 1)
         num_rows = len(self.windows)
         tokens = torch.tensor([window.entries() for window in self.windows], device=state.device)
         return Scratch(tokens, self.positions.expand(num_rows, -1), visible.expand(num_rows, -1, -1))

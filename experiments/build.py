@@ -21,7 +21,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from experiments.data import Prompt
 from experiments.tracking import Tracker
-from spec.interfaces import Drafter, Verifier
+from spec.interfaces import Drafter, Verifier, check_pair
 from spec.model import CausalLM, load_model, resolve_name
 from spec.sampling import Sampler
 
@@ -51,9 +51,11 @@ class Parts:
 
 def build(config: DictConfig) -> Parts:
     """Builds every part, cheap ones first. Raises ValueError with one line that says which part is wrong and why."""
-    made = {group: make(config, group) for group in ("sampling", "verifier", "data", "tracking", "drafter", "target")}
+    made = {group: make(config, group) for group in ("sampling", "verifier", "data", "tracking", "drafter")}
     if not made["verifier"].exact and not config.allow_lossy:
         raise ValueError(f"verifier={config.verifier._target_.split('.')[-1]} changes the target's law; set allow_lossy=true if that is wanted")
+    check_pair(made["drafter"], made["verifier"])
+    made["target"] = make(config, "target")
     parts = Parts(made["target"], made["drafter"], made["verifier"], made["sampling"], made["data"], made["tracking"])
     _check_tokenizers(config, parts.target.tokenizer)
     try:
@@ -97,7 +99,7 @@ def load_target(
 def check_choices(overrides: Sequence[str]) -> str | None:
     """What is wrong with the options chosen on the command line, as one line with the nearest known name; None if all exist."""
     folders = [Path(str(files("conf"))), *_extra_folders(overrides)]
-    groups = {path.name for folder in folders if folder.is_dir() for path in folder.iterdir() if path.is_dir() and not path.name.startswith("_")}
+    groups = {path.relative_to(folder).as_posix() for folder in folders for path in folder.rglob("*") if path.is_dir() and path.name[0] not in "_."}
     plain = [item for item in overrides if "=" in item and not item.startswith("-")]
     for item in plain:
         try:
@@ -107,9 +109,7 @@ def check_choices(overrides: Sequence[str]) -> str | None:
         group = override.key_or_group
         if group not in groups:
             continue
-        known = sorted(
-            {path.relative_to(folder / group).with_suffix("").as_posix() for folder in folders for path in (folder / group).rglob("*.yaml")}
-        )
+        known = sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
         for name in _chosen(override):
             if name.removesuffix(".yaml") not in (*known, "null"):
                 near = get_close_matches(name, known, 1, 0.5)

@@ -81,7 +81,7 @@ def measure(parts: Parts, config: DictConfig, temperature: float, prompts: list[
     watch, chosen = Stopwatch(), ways(parts, config, temperature)
     seconds: dict[str, list[float]] = {name: [] for name in chosen}
     outside: dict[str, list[float]] = {name: [] for name in chosen}
-    assistant = parts.drafter.assistant if isinstance(parts.drafter, DraftModel) else None
+    assistant = parts.drafter.assistant.model if isinstance(parts.drafter, DraftModel) else None
     with ExitStack() as stack:
         for model in (parts.target.model, assistant):
             if model is not None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spec.interfaces import Drafter, Verifier
+from spec.interfaces import Drafter, Verifier, check_pair
 from spec.model import CausalLM
 from spec.sampling import Sampler
 from spec.state import Limits
@@ -48,6 +48,7 @@ def decode(
     """
     if not verifier.exact and not allow_lossy:
         raise ValueError(f"{type(verifier).__name__} changes the output's law; pass allow_lossy=True if that is wanted")
+    check_pair(drafter, verifier)
     if streamer is not None and len(prompts) != 1:
         raise ValueError(f"a streamer follows one prompt, {len(prompts)} were given; leave it out or decode them one by one")
     rows = target.check(prompts)
@@ -66,6 +67,7 @@ def decode(
         live = [not done for done in state.done]
         clock.lap("other")
         draft = drafter.propose(state, sampler)
+        draft.check_laws()
         clock.lap("draft")
         scores = target.score(draft, state.cache, hidden=needs_hidden)
         clock.lap("target")

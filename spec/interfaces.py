@@ -18,6 +18,7 @@ class Drafter(ABC):
     """Proposes drafts. `propose` is the only method one must write; the others are called if a drafter wants to learn."""
 
     needs: ClassVar[frozenset[str]] = frozenset()  # {"hidden"}: ask the target for its last hidden states
+    makes_trees: bool = False  # whether a draft may branch; verifiers of chains refuse such a drafter before any work
     context: int | None = None  # longest sequence that the drafter can follow, known once attached; None: any
 
     def attach(self, target: "CausalLM") -> None:  # noqa: B027
@@ -35,7 +36,10 @@ class Drafter(ABC):
 
 
 class Verifier(Protocol):
-    """Accepts part of a draft. Stateless: a frozen dataclass with `__call__`."""
+    """Accepts part of a draft. Stateless: a frozen dataclass with `__call__`.
+
+    A verifier that cannot take trees says so by a class attribute `chains_only = True`, and raises ValueError when it gets one.
+    """
 
     @property
     def exact(self) -> bool:
@@ -45,3 +49,12 @@ class Verifier(Protocol):
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V]: p[:, i] is the target's law of the token after slot i."""
         ...
+
+
+def check_pair(drafter: Drafter, verifier: Verifier) -> None:
+    """Raises ValueError for a drafter whose drafts the verifier cannot take."""
+    if drafter.makes_trees and getattr(verifier, "chains_only", False):
+        raise ValueError(
+            f"{type(verifier).__name__} verifies chains only and {type(drafter).__name__} drafts trees; take a verifier for trees (recursive, "
+            "traversal, sample_match or coupled) or a drafter of chains (draft_model, prompt_lookup or jacobi)"
+        )

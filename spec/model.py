@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from spec.cache import KVCache
 from spec.state import DecodeState
+from spec.tree import numbers
 from spec.types import Draft, Scores
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "experiments" / "embedded"
@@ -55,7 +56,7 @@ class CausalLM:
         self.device: torch.device = model.device  # kept: on the model each is a walk over its parameters
         self.dtype: torch.dtype = model.dtype
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
-        self._chain_bias: dict[int, Tensor] = {}
+        self._chain_masks: dict[int, Tensor] = {}
 
     def new_cache(self, num_rows: int, capacity: int) -> KVCache:
         return KVCache(self.config.num_hidden_layers, num_rows, capacity, self.device)
@@ -90,60 +91,78 @@ class CausalLM:
             last = output.hidden_states[-1][torch.arange(len(rows), device=self.device), (lengths - 1).clamp(min=0)]
             state.hidden = last * (lengths > 0)[:, None]  # a prompt of one token has nothing before its root: zeros
 
-    def score(self, draft: Draft, cache: KVCache, *, hidden: bool = False) -> Scores:
-        """One forward over the draft's slots (and its scratch) behind what `cache` holds; raw logits of what follows each slot."""
+    def score(self, draft: Draft, cache: KVCache, *, hidden: bool = False, num_scored: int = 0) -> Scores:
+        """One forward over the draft's slots (and its scratch) behind what `cache` holds; raw logits of what follows each slot.
+
+        `num_scored`: so many of the draft's first slots were scored before and kept, all of them, at the end of the cache; only the others are
+        run, and the scores are theirs alone. That is how a tree is scored while it grows.
+        """
         tokens = draft.tokens if draft.scratch is None else torch.cat([draft.tokens, draft.scratch.tokens], 1)
+        tokens = tokens[:, num_scored:]
         cache.reserve(tokens.shape[1])
         output = self.model(
             input_ids=tokens,
-            attention_mask=self._mask(draft, cache),
-            position_ids=self._positions(draft, cache),
+            attention_mask=self._mask(draft, cache, num_scored),
+            position_ids=self._positions(draft, cache, num_scored),
             past_key_values=cache,
             use_cache=True,
             output_hidden_states=hidden,
         )
+        last = output.hidden_states[-1] if hidden else None
+        if draft.scratch is None:
+            return Scores(output.logits, last)
         n = draft.num_slots
-        scratch = None if draft.scratch is None else output.logits[:, n:]
-        return Scores(output.logits[:, :n], output.hidden_states[-1][:, :n] if hidden else None, scratch)
+        return Scores(output.logits[:, :n], None if last is None else last[:, :n], output.logits[:, n:])
 
-    def _positions(self, draft: Draft, cache: KVCache) -> Tensor:
-        """Absolute positions [B or 1, N + M]; what stands beyond the context can never be emitted and is moved inside."""
-        if draft.is_chain and draft.scratch is None and cache.columns is None and cache.longest + draft.num_slots <= self.context:
-            return torch.arange(cache.longest, cache.longest + draft.num_slots, device=self.device)[None]
+    def _positions(self, draft: Draft, cache: KVCache, num_scored: int) -> Tensor:
+        """Absolute positions [B or 1, slots to run]; what stands beyond the context can never be emitted and is moved inside."""
+        start, stop = cache.longest, cache.longest + draft.num_slots - num_scored
+        if draft.is_chain and draft.scratch is None and cache.columns is None and stop <= self.context:
+            return numbers(cache.capacity, self.device)[None, start:stop]
         positions = draft.depths() if draft.scratch is None else torch.cat([draft.depths(), draft.scratch.positions], 1)
-        return (positions + cache.starts()[:, None]).clamp(max=self.context - 1)
+        return (positions[:, num_scored:] + (cache.starts() - num_scored)[:, None]).clamp(max=self.context - 1)
 
-    def _mask(self, draft: Draft, cache: KVCache) -> Tensor:
-        """Additive mask [B or 1, 1, N + M, longest + N + M]: the cached prefix of the row, then ancestors-or-self."""
-        bias = self._bias(draft)
-        num_new = bias.shape[-1]
+    def _mask(self, draft: Draft, cache: KVCache, num_scored: int) -> Tensor:
+        """Additive mask [B or 1, 1, slots to run, longest + slots to run]: the cached prefix of the row, then ancestors-or-self."""
+        if draft.is_chain and draft.scratch is None and cache.columns is None:
+            return self._chain_mask(draft.num_slots - num_scored, cache)
+        bias = self._bias(draft)[:, :, num_scored:]
+        num_new, num_all = bias.shape[2:]
         width = cache.longest + num_new
         if cache.columns is None:
             mask = bias.new_zeros(bias.shape[0], 1, num_new, width)
-            if num_new > 1:
-                mask[..., cache.longest :] = bias
+            mask[..., width - num_all :] = bias
             return mask
-        relative = torch.arange(width, device=bias.device) - cache.starts()[:, None]
-        inside = relative.clamp(0, num_new - 1)[:, None, None, :].expand(-1, 1, num_new, -1)
+        relative = torch.arange(width, device=bias.device) - (cache.starts() - num_scored)[:, None]
+        inside = relative.clamp(0, num_all - 1)[:, None, None, :].expand(-1, 1, num_new, -1)
         block = bias.expand(len(relative), -1, -1, -1).gather(3, inside)
-        block = block.masked_fill((relative >= num_new)[:, None, None, :], torch.finfo(self.dtype).min)
+        block = block.masked_fill((relative >= num_all)[:, None, None, :], torch.finfo(self.dtype).min)
         return block.masked_fill((relative < 0)[:, None, None, :], 0.0)
+
+    def _chain_mask(self, num_slots: int, cache: KVCache) -> Tensor:
+        """The mask of a chain behind rows of one length: the end of a longer one that is made once, [1, 1, N, longest + N]."""
+        longer = self._chain_masks.get(num_slots)
+        if longer is None or longer.shape[3] < cache.longest + num_slots:
+            with torch.inference_mode(False):
+                longer = torch.nn.functional.pad(self._chain_bias(num_slots), (cache.capacity, 0))
+            self._chain_masks = {**self._chain_masks, num_slots: longer} if len(self._chain_masks) < 16 else {num_slots: longer}
+        mask = longer[..., longer.shape[3] - cache.longest - num_slots :]
+        return mask if mask.device.type == "cpu" else mask.contiguous()  # CUDA kernels want their masks aligned
 
     def _bias(self, draft: Draft) -> Tensor:
         """Which new slots see which: 0 or the dtype's minimum, [B or 1, 1, N + M, N + M]."""
-        lowest = torch.finfo(self.dtype).min
         if draft.is_chain and draft.scratch is None:
-            n = draft.num_slots
-            if n not in self._chain_bias:
-                with torch.inference_mode(False):
-                    self._chain_bias[n] = torch.full((1, 1, n, n), lowest, dtype=self.dtype, device=self.device).triu(1)
-            return self._chain_bias[n]
+            return self._chain_bias(draft.num_slots)
         visible = draft.ancestors
         if draft.scratch is not None:
             visible = torch.nn.functional.pad(visible, (0, draft.scratch.tokens.shape[1]), value=False)
             visible = torch.cat([visible, draft.scratch.visible], 1)
-        bias = torch.full(visible.shape, lowest, dtype=self.dtype, device=self.device)
+        bias = torch.full(visible.shape, torch.finfo(self.dtype).min, dtype=self.dtype, device=self.device)
         return bias.masked_fill(visible, 0.0)[:, None]
+
+    def _chain_bias(self, num_slots: int) -> Tensor:
+        lowest = torch.finfo(self.dtype).min
+        return torch.full((1, 1, num_slots, num_slots), lowest, dtype=self.dtype, device=self.device).triu(1)
 
     def check(self, prompts: Sequence[Sequence[int] | Tensor]) -> list[list[int]]:
         """Prompts as lists of ids; raises ValueError where one is empty, too long or outside the vocabulary."""

@@ -8,6 +8,7 @@ the few numbers of a step are hashed with Python's integers, which costs a tenth
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -47,6 +48,11 @@ def mix_int(x: int) -> int:
     return x ^ (x >> 31)
 
 
+def number(base: int, place: int) -> float:
+    """`uniform` of `bits` on Python integers, for one key."""
+    return (mix_int(base ^ (place * _MIX1)) >> 12) * 2.0**-52
+
+
 @dataclass(frozen=True)
 class Noise:
     """The only source of randomness. `at` binds it to the rows and root positions of one step."""
@@ -59,15 +65,19 @@ class Noise:
 
     def at(self, sequence_ids: Tensor, root_positions: Tensor) -> "StepNoise":
         """sequence_ids [B] and root_positions [B], int64; the device of the noise is theirs."""
-        return StepNoise(self._rows(sequence_ids), root_positions)
-
-    def _rows(self, sequence_ids: Tensor) -> Tensor:
         if sequence_ids.device.type == "cpu":
-            seed = mix_int(self.seed + _GOLDEN)
-            hashes = [mix_int(seed ^ (sequence_id * _GOLDEN & _MASK)) for sequence_id in sequence_ids.tolist()]
-            return torch.tensor([value - (value >> 63 << 64) for value in hashes])
+            return StepNoise(row_hashes(self.seed, tuple(sequence_ids.tolist())), root_positions)
         seed = mix(torch.full_like(sequence_ids, self.seed) + _GOLDEN)
-        return mix(seed ^ (sequence_ids * _GOLDEN))
+        return StepNoise(mix(seed ^ (sequence_ids * _GOLDEN)), root_positions)
+
+
+@lru_cache(maxsize=64)
+def row_hashes(seed: int, sequence_ids: tuple[int, ...]) -> Tensor:
+    """What the rows' numbers hang on, [B] int64 on the CPU; the same in every step of a generation, so made once."""
+    base = mix_int(seed + _GOLDEN)
+    hashes = [mix_int(base ^ (sequence_id * _GOLDEN & _MASK)) for sequence_id in sequence_ids]
+    with torch.inference_mode(False):
+        return torch.tensor([value - (value >> 63 << 64) for value in hashes])
 
 
 @dataclass(frozen=True)
@@ -81,13 +91,16 @@ class StepNoise:
         """float64 in [0, 1) for every key; `slots` is [B] or [B, K], and so is the result."""
         if slots.device.type != "cpu":
             return uniform(self.bits(slots, purpose))
-        single = slots.ndim == 1
-        bases = [mix_int(row + (root + 1) * _GOLDEN) for row, root in zip(self.rows.tolist(), self.root_positions.tolist(), strict=True)]
-        table = [[column] for column in slots.tolist()] if single else slots.tolist()
-        keys = ([base ^ ((slot * 8 + purpose) * _MIX1) for slot in row] for base, row in zip(bases, table, strict=True))
-        numbers = [[(mix_int(key) >> 12) * 2.0**-52 for key in row] for row in keys]
-        found = torch.tensor(numbers, dtype=torch.float64)
-        return found[:, 0] if single else found
+        bases, place = self._bases, int(purpose)
+        if slots.ndim == 1:
+            found = [number(base, slot * 8 + place) for base, slot in zip(bases, slots.tolist(), strict=True)]
+        else:
+            found = [[number(base, slot * 8 + place) for slot in row] for base, row in zip(bases, slots.tolist(), strict=True)]
+        return torch.tensor(found, dtype=torch.float64)
+
+    @cached_property
+    def _bases(self) -> list[int]:
+        return [mix_int(row + (root + 1) * _GOLDEN) for row, root in zip(self.rows.tolist(), self.root_positions.tolist(), strict=True)]
 
     def bits(self, slots: Tensor, purpose: Purpose) -> Tensor:
         """int64 hash of the whole key; `slots` is [B] or [B, K], and so is the result."""
@@ -106,13 +119,29 @@ class StepNoise:
         The law need not be normalised; an index of probability zero is never returned.
         """
         cumulative = law.cumsum(-1, dtype=torch.float64)
-        threshold = self.uniform(slots, purpose)[..., None] * cumulative[..., -1:]
+        threshold = self.uniform(slots, purpose).unsqueeze(-1) * cumulative[..., -1:]
         return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
 
     def gumbel(self, positions: Tensor, vocabulary: int) -> Tensor:
         """Standard Gumbel numbers keyed by (seed, sequence id, ABSOLUTE position, token), for coupling; positions [B, ...] -> [B, ..., V] float64."""
         rows = self.rows.view(-1, *[1] * (positions.ndim - 1))
         base = mix(mix(rows ^ int(Purpose.GUMBEL)) + (positions + 1) * _GOLDEN)
-        tokens = torch.arange(vocabulary, device=positions.device)
-        u = uniform(mix(base[..., None] ^ ((tokens + 1) * _MIX1)))
-        return -torch.log(-torch.log(u + 2.0**-53))
+        hashes = mix_(base[..., None] ^ token_keys(vocabulary, positions.device))
+        numbers = hashes.bitwise_right_shift_(12).bitwise_and_(0xFFFFFFFFFFFFF).to(torch.float64)
+        return numbers.add_(0.5).mul_(2.0**-52).log_().neg_().log_().neg_()
+
+
+@lru_cache(maxsize=8)
+def token_keys(vocabulary: int, device: torch.device) -> Tensor:
+    """One key for every token, [V]; made once, never write into it."""
+    with torch.inference_mode(False):
+        return (torch.arange(vocabulary, device=device) + 1) * _MIX1
+
+
+def mix_(x: Tensor) -> Tensor:
+    """`mix` in place, for as many numbers as a vocabulary has."""
+    for shift, mask, factor in ((30, 0x3FFFFFFFF, _MIX1), (27, 0x1FFFFFFFFF, _MIX2), (31, 0x1FFFFFFFF, None)):
+        x.bitwise_xor_((x >> shift).bitwise_and_(mask))
+        if factor is not None:
+            x.mul_(factor)
+    return x

@@ -68,6 +68,7 @@ class Sampler:
             if min_p:
                 chosen.append(rules.MinPLogitsWarper(float(min_p)))
         self.processors = LogitsProcessorList(chosen)
+        self._only_scales = all(isinstance(processor, rules.TemperatureLogitsWarper) for processor in chosen)  # any shape of logits will do
         self._noise = Noise(seed)
         self._no_ids = torch.empty(0, 0, dtype=torch.int64)
 
@@ -81,16 +82,32 @@ class Sampler:
 
         Raises ValueError for NaN or +inf logits and for rows in which nothing is left: they are never sampled from.
         """
-        logits = self.processed(logits, contexts)
+        laws = (self.processed if self.reads_prefix else self._processed)(logits, contexts)
         if self.greedy:
-            return torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
-        return logits.softmax(-1)
+            choice = laws.argmax(-1, keepdim=True)  # the first of equal values
+            laws, evidence = torch.zeros_like(laws).scatter_(-1, choice, 1.0), laws.gather(-1, choice)
+        else:
+            laws = evidence = laws.softmax(-1)
+        if not math.isfinite(evidence.sum().item()):  # one look for every kind of bad row; who is to blame is found out afterwards
+            self.processed(logits, contexts)
+        return laws
 
     def processed(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None = None) -> Tensor:
-        """The logits behind `law`: in float32 or float64, after every processor; [B, N, V]."""
+        """The logits behind `law`: in float32 or float64, after every processor; [B, N, V]. Raises ValueError as `law` does."""
         if logits.dtype != torch.float64:
             logits = logits.float()
         _refuse_non_finite(logits, "the model gave", "check the weights and the dtype (float16 overflows: try bfloat16 or float32)")
+        logits = self._processed(logits, contexts)
+        _refuse_non_finite(logits, "temperature and processors left", "they must leave at least one token of finite logit")
+        return logits
+
+    def _processed(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None) -> Tensor:
+        if logits.dtype != torch.float64:
+            logits = logits.float()
+        if self._only_scales:
+            for processor in self.processors:
+                logits = processor(self._no_ids, logits)  # pyright: ignore[reportArgumentType]
+            return logits
         shape, logits = logits.shape, logits.flatten(0, 1)
         for processor in self.processors:
             if isinstance(processor, _PREFIX_FREE):
@@ -99,10 +116,7 @@ class Sampler:
                 raise ValueError(f"{type(processor).__name__} reads the prefix, so `law` needs contexts: pass draft.contexts(state.seen)")
             else:
                 logits = _slot_by_slot(processor, logits, shape, contexts, processor is not self._penalty)
-        logits = logits.view(shape)
-        if self.processors and not math.isfinite(logits.amax(-1).sum().item()):
-            _refuse_non_finite(logits, "temperature and processors left", "they must leave at least one token of finite logit")
-        return logits
+        return logits.view(shape)
 
     def noise(self, state: "DecodeState") -> StepNoise:
         """The noise of the step whose root is the last committed token of each row."""
@@ -125,8 +139,6 @@ def _slot_by_slot(processor: Callable, logits: Tensor, shape: torch.Size, contex
 
 
 def _refuse_non_finite(logits: Tensor, source: str, remedy: str) -> None:
-    if math.isfinite(logits.sum().item()):
-        return
     bad = torch.isnan(logits) | (logits == float("inf")) | (logits == float("-inf")).all(-1, keepdim=True)
     if bad.any():
         row, slot, token = (int(index) for index in bad.nonzero()[0])

@@ -63,7 +63,7 @@ class DecodeState:
         for row, tokens in zip(self.rows, self.fresh, strict=True):
             row.extend(tokens)
         counts = [len(tokens) for tokens in self.fresh]
-        self.cache.keep(counts, None if draft.is_chain else verdict.path[:, : max(counts)])
+        self.cache.keep(counts, None if verdict.in_place else verdict.path[:, : max(counts)])
         self.done = verdict.ended
         if scores.hidden is not None:
             last = verdict.path.gather(1, (verdict.counts - 1).clamp(min=0)[:, None]).clamp(min=0)
@@ -112,7 +112,7 @@ class Limits:
 
         The last token of a shortened row becomes its bonus, so emitted = accepted + 1 holds for every live row.
         """
-        full = verdict.to_host(draft)
+        full, paths = verdict.to_host(draft)
         room = state.room
         stops = [0 if done else self._stop(row, tokens, room[row], state) for row, (done, tokens) in enumerate(zip(state.done, full, strict=True))]
         emitted = [tokens if stop is None else tokens[:stop] for tokens, stop in zip(full, stops, strict=True)]
@@ -123,7 +123,8 @@ class Limits:
             bonus = torch.tensor([tokens[-1] if tokens else -1 for tokens in emitted], device=verdict.path.device)
             verdict = replace(verdict, path=torch.where(column < counts[:, None], verdict.path, -1), bonus=bonus, counts=counts)
         shortened = [short and not done for short, done in zip(cut, state.done, strict=True)]
-        return replace(verdict, tokens=emitted, cut=shortened, ended=[stop is not None for stop in stops])
+        in_place = draft.is_chain or all(path == list(range(len(path))) for path in paths)
+        return replace(verdict, tokens=emitted, cut=shortened, ended=[stop is not None for stop in stops], in_place=in_place)
 
     def _stop(self, row: int, tokens: list[int], room: int, state: DecodeState) -> int | None:
         """How many of the tokens may be emitted before the row ends with them; None where it goes on."""

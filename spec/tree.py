@@ -33,13 +33,19 @@ def ancestor_mask(parents: Tensor) -> Tensor:
     return reach > 0
 
 
+def older_siblings(parents: Tensor, sizes: Tensor) -> Tensor:
+    """older[b, i, j]: slot j is a sibling of slot i, drawn before it; bool [B, N, N]. Padding is nobody's sibling."""
+    slots = numbers(parents.shape[1], parents.device)
+    used = (slots > 0) & (slots < sizes[:, None])
+    return (parents[:, :, None] == parents[:, None, :]) & (used[:, None, :] & (slots < slots[:, None]))
+
+
 def children(parents: Tensor, sizes: Tensor, width: int | None = None) -> Tensor:
     """children[b, r, u]: the r-th child of slot u in drawn order, or -1; [B, R, N]. Giving R as `width` saves a look at the device."""
     num_rows, num_slots = parents.shape
-    slots = torch.arange(num_slots, device=parents.device)
+    slots = numbers(num_slots, parents.device)
     used = (slots > 0) & (slots < sizes[:, None])
-    earlier = (parents[:, :, None] == parents[:, None, :]) & used[:, None, :] & (slots[None, :] < slots[:, None])
-    rank = torch.where(used, earlier.sum(-1), -1)
+    rank = torch.where(used, older_siblings(parents, sizes).sum(-1), -1)
     if width is None:
         width = max(int(rank.max()) + 1, 1)
     table = torch.full((num_rows, width, num_slots + 1), -1, dtype=torch.int64, device=parents.device)
@@ -47,6 +53,28 @@ def children(parents: Tensor, sizes: Tensor, width: int | None = None) -> Tensor
     column = torch.where(used, parents, num_slots)  # the root and padding go to a column that is cut off
     table[rows, rank.clamp(min=0), column] = slots.expand_as(parents)
     return table[:, :, :num_slots]
+
+
+def path_to(node: Tensor, ancestors: Tensor) -> tuple[Tensor, Tensor]:
+    """The slots from the root down to `node` [B]: [B, N] with -1 after the end, and how many they are [B]; ancestors [B, N, N]."""
+    num_slots = ancestors.shape[2]
+    kept = ancestors[numbers(len(node), node.device), node]
+    path = torch.where(kept, numbers(num_slots, node.device), num_slots).sort(1).values
+    return path.masked_fill(path == num_slots, -1), kept.sum(1)
+
+
+def longest_path(hit: Tensor, ancestors: Tensor, preference: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The longest path from the root through slots that `hit` [B, N], as `path_to` gives it; the root need not hit, padding must not.
+
+    Of equally long paths the one whose end has the largest `preference` [B, N] wins, and of those the first.
+    """
+    slots = numbers(hit.shape[1], hit.device)
+    reached = ~(ancestors & ~(hit | (slots == 0))[:, None, :]).any(-1)
+    length = torch.where(reached, ancestors.sum(-1), 0)
+    if preference is None:
+        return path_to(length.argmax(1), ancestors)
+    longest = length == length.amax(1, keepdim=True)
+    return path_to(torch.where(longest, preference, -torch.inf).argmax(1), ancestors)
 
 
 def merge_chains(chains: list[list[int]]) -> tuple[list[int], list[int]]:

@@ -4,6 +4,7 @@ Letters, here and everywhere: B rows, N slots of a draft (slot 0 is the root), M
 T committed length, H hidden size. Integers are int64. Laws are float32 (float64 where the model is), never 16 bit.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -11,7 +12,7 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor
 
-from spec.tree import ancestor_mask, chain_parents, numbers
+from spec.tree import ancestor_mask, chain_parents, numbers, path_to
 
 
 @lru_cache(maxsize=256)
@@ -69,16 +70,52 @@ class Draft:
     def is_chain(self) -> bool:
         return self.width == 1
 
+    @property
+    def slots(self) -> Tensor:
+        """0, 1, ..., N - 1 in every row; [B, N], never write into it."""
+        return numbers(self.num_slots, self.tokens.device).expand_as(self.tokens)
+
     def depths(self) -> Tensor:
         """Distance of every slot from the root; [B, N]."""
         if self.is_chain:
-            return numbers(self.num_slots, self.tokens.device).expand_as(self.tokens)
+            return self.slots
         return self.ancestors.sum(-1) - 1
 
     @cached_property
     def ancestors(self) -> Tensor:
         """ancestors[b, i, j]: slot j is slot i or above it; bool [B, N, N]."""
         return ancestor_mask(self.parents)
+
+    def check_laws(self) -> None:
+        """Raises ValueError where q holds NaN or infinity in a slot that counts: such a row is never judged by.
+
+        On CUDA an assertion says so, among the step's kernels, so that nothing waits for it.
+        """
+        if self.q is None:
+            return
+        on_cuda = self.q.device.type == "cuda"
+        if not on_cuda and math.isfinite(self.q.sum().item()):
+            return
+        counts = (self.slots > 0) & (self.slots < self.sizes[:, None])
+        bad = (~self.q.isfinite()).any(-1) & counts
+        if on_cuda:
+            torch._assert_async(~bad.any(), "the drafter declared a law q that is not finite")  # pyright: ignore[reportPrivateImportUsage]
+        elif bad.any():
+            row, slot = (int(index) for index in bad.nonzero()[0])
+            raise ValueError(
+                f"the drafter declared a law q that is not finite (row {row}, slot {slot}); q must be the very probabilities that the token was "
+                "drawn from: make it with sampler.law, which refuses non-finite logits, or leave q out if there is none"
+            )
+
+    def children_of(self, chosen: Tensor) -> Tensor:
+        """The used slots whose parent is among `chosen` [B, N]; bool [B, N]."""
+        return chosen.gather(1, self.parents.clamp(min=0)) & (self.slots > 0) & (self.slots < self.sizes[:, None])
+
+    def slots_to(self, node: Tensor) -> tuple[Tensor, Tensor]:
+        """The slots from the root down to `node` [B]: [B, N] with -1 after the end, and how many they are [B]."""
+        if self.is_chain:
+            return self.slots.masked_fill(self.slots > node[:, None], -1), node + 1
+        return path_to(node, self.ancestors)
 
     def path(self, row: int, slot: int) -> list[int]:
         """Tokens from the root's child down to `slot`, for processors that read the prefix."""
@@ -115,6 +152,7 @@ class Verdict:
     tokens: list[list[int]] | None = None  # B lists of the counts[b] emitted tokens
     cut: list[bool] | None = None  # an EOS, the budget or a criterion shortened the row in this step
     ended: list[bool] | None = None  # the row is finished after this step
+    in_place: bool = False  # every row keeps its first slots in their order, so nothing moves in the cache
 
     def emitted(self, draft: Draft) -> Tensor:
         """The emitted tokens, [B, D], -1 after the end."""
@@ -123,12 +161,9 @@ class Verdict:
         tokens = draft.tokens.gather(1, after.clamp(min=0))
         return torch.where(column < last, tokens, torch.where(column == last, self.bonus[:, None], -1))
 
-    def to_host(self, draft: Draft) -> list[list[int]]:
-        """The emitted tokens of every row as lists: the step's one transfer from the device."""
+    def to_host(self, draft: Draft) -> tuple[list[list[int]], list[list[int]]]:
+        """The emitted tokens and the kept slots of every row, as lists: the step's one transfer from the device."""
         num_slots, width = draft.num_slots, self.path.shape[1]
         packed = torch.cat([draft.tokens, self.path, self.bonus[:, None], self.counts[:, None]], 1).tolist()
-        found = []
-        for row in packed:
-            path = row[num_slots : num_slots + width]
-            found.append([*[row[slot] for slot in path[1 : row[-1]]], row[-2]])
-        return found
+        paths = [row[num_slots : num_slots + width][: row[-1]] for row in packed]
+        return [[*[row[slot] for slot in path[1:]], row[-2]] for row, path in zip(packed, paths, strict=True)], paths

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from spec.noise import StepNoise
-from spec.tree import numbers
+from spec.tree import longest_path, numbers
 from spec.types import Draft, Verdict
 
 
@@ -31,18 +31,6 @@ class Greedy:
             counts = 1 + hit[:, 1:].long().cumprod(1).sum(1)
             path = torch.where(slots < counts[:, None], slots, -1)
         else:
-            path, counts = follow(hit, draft, slots)
+            path, counts = longest_path(hit, draft.ancestors)  # siblings that repeat a token both hit
         node = path.gather(1, counts[:, None] - 1)
         return Verdict(path, choice.gather(1, node).squeeze(1), counts)
-
-
-def follow(hit: Tensor, draft: Draft, slots: Tensor) -> tuple[Tensor, Tensor]:
-    """The longest path of hits from the root: [B, N] with -1 after the end, and its length [B].
-
-    Siblings that repeat a token may both hit; the deeper branch wins.
-    """
-    reached = ~(draft.ancestors & ~(hit | (slots == 0))[:, None, :]).any(-1)
-    node = torch.where(reached, draft.depths(), -1).argmax(1)
-    kept = draft.ancestors[numbers(len(node), hit.device), node]
-    path = torch.where(kept, slots, draft.num_slots).sort(1).values
-    return path.masked_fill(path == draft.num_slots, -1), kept.sum(1)

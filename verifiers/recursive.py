@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from spec.noise import Purpose, StepNoise
-from spec.residual import over, rows_at, subtract
-from spec.tree import children, numbers
+from spec.residual import over, subtract
+from spec.tree import children, longest_path, numbers, older_siblings
 from spec.types import Draft, Verdict
 
 
@@ -31,61 +31,61 @@ class Recursive:
         if draft.num_slots == 1:
             return Verdict(slots, noise.categorical(p[:, 0], Purpose.RESIDUAL, slots[:, 0]), draft.sizes)
         if draft.is_chain:
-            accepted = noise.bernoulli(chain_acceptance(p, draft), Purpose.ACCEPT, slots[:, 1:]) & (slots[:, 1:] < draft.sizes[:, None])
+            later = slots[:, 1:]
+            accepted = noise.bernoulli(chain_acceptance(p, draft), Purpose.ACCEPT, later) & (later < draft.sizes[:, None])
             node = accepted.cumprod(1).sum(1)
-            path = slots.masked_fill(slots > node[:, None], -1)
-            siblings = (node + 1).masked_fill(node + 1 >= draft.sizes, -1)[:, None]
+            path, counts = slots.masked_fill(slots > node[:, None], -1), node + 1
         else:
-            table = children(draft.parents, draft.sizes, draft.width)
-            accepted = noise.bernoulli(tree_acceptance(p, draft, table, slots), Purpose.ACCEPT, slots)
-            path, node = walk(accepted, draft, table, slots)
-            siblings = table.gather(2, node[:, None, None].expand(-1, table.shape[1], 1)).squeeze(2)
-        bonus = noise.categorical(leftover(p, draft, node, siblings), Purpose.RESIDUAL, node)
-        return Verdict(path, bonus, (path >= 0).sum(1))
+            older = older_siblings(draft.parents, draft.sizes)
+            accepted = noise.bernoulli(tree_acceptance(p, draft, older), Purpose.ACCEPT, slots)
+            path, counts = longest_path(accepted & ~(older & accepted[:, None, :]).any(2), draft.ancestors)
+            node = path.gather(1, counts[:, None] - 1).squeeze(1)
+        bonus = noise.categorical(leftover(p, draft, node), Purpose.RESIDUAL, node)
+        return Verdict(path, bonus, counts)
 
 
 def chain_acceptance(p: Tensor, draft: Draft) -> Tensor:
     """p(x) / q(x) of every drafted token of a chain, under the law of its parent, the slot before it; [B, N - 1]."""
     tokens = draft.tokens[:, 1:, None]
-    wanted = p[:, :-1].gather(2, tokens)
+    wanted = p.gather(2, tokens)
     return (wanted if draft.q is None else over(wanted, draft.q[:, 1:].gather(2, tokens))).squeeze(2)
 
 
-def tree_acceptance(p: Tensor, draft: Draft, table: Tensor, slots: Tensor) -> Tensor:
-    """Probability that each slot is accepted once its parent is and its earlier siblings are not; [B, N], 0 for the root and for padding.
+def tree_acceptance(p: Tensor, draft: Draft, older: Tensor) -> Tensor:
+    """Probability that each slot is accepted once its parent is and its older siblings [B, N, N] are not; [B, N], 0 for the root and for padding.
 
-    It depends on the draft alone, never on earlier acceptances, so all slots are done at once, one sweep per rank among siblings.
+    It depends on the draft alone, never on earlier acceptances, so all slots are done at once: laws are reduced in one sweep per rank among
+    siblings. One-hot drafts need no laws: what older siblings take away is p of their tokens, each counted once.
     """
-    law, prob, parents = p, torch.zeros_like(p[..., 0]), draft.parents.clamp(min=0)
-    offered = None if draft.q is None else draft.q.gather(2, draft.tokens[..., None]).squeeze(2)
-    for rank in range(table.shape[1]):
-        if rank > 0:
-            law = subtract(law, draft, table[:, rank - 1])
-        wanted = law.flatten(1).gather(1, parents * law.shape[2] + draft.tokens)
-        is_child = table[:, rank].gather(1, parents) == slots
-        prob = torch.where(is_child, wanted if offered is None else over(wanted, offered), prob)
-    return prob
+    slots, parents = numbers(draft.num_slots, p.device), draft.parents.clamp(min=0)
+    used = (slots > 0) & (slots < draft.sizes[:, None])
+    column = parents * p.shape[2] + draft.tokens
+    wanted = p.flatten(1).gather(1, column) * used
+    if draft.q is None:
+        wanted = wanted.masked_fill((older & (draft.tokens[:, :, None] == draft.tokens[:, None, :])).any(2), 0.0)
+        return over(wanted, 1 - (older * wanted[:, None, :]).sum(2))
+    offered = draft.q.gather(2, draft.tokens[..., None]).squeeze(2)
+    law, prob, rank = p, over(wanted, offered), older.sum(2)
+    table = children(draft.parents, draft.sizes, draft.width)
+    for reduced in range(1, table.shape[1]):
+        law = subtract(law, draft, table[:, reduced - 1])
+        prob = torch.where(rank == reduced, over(law.flatten(1).gather(1, column), offered), prob)
+    return prob * used
 
 
-def walk(accepted: Tensor, draft: Draft, table: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
-    """Path [B, N] of accepted slots from the root, -1 after the end, and its last slot [B].
-
-    Of the accepted children of a node the first in drawn order counts; a slot is kept if that holds for it and for all of its ancestors.
-    """
-    chosen, taken = slots == 0, torch.zeros_like(slots)
-    parents = draft.parents.clamp(min=0)
-    for rank in range(table.shape[1]):
-        hit = accepted & (table[:, rank].gather(1, parents) == slots) & (taken.gather(1, parents) == 0)
-        chosen = chosen | hit
-        taken = taken.scatter_add(1, parents, hit.long())
-    kept = ~(draft.ancestors & ~chosen[:, None, :]).any(-1)
-    path = torch.where(kept, slots, draft.num_slots).sort(1).values
-    return path.masked_fill(path == draft.num_slots, -1), torch.where(kept, slots, 0).amax(1)
-
-
-def leftover(p: Tensor, draft: Draft, node: Tensor, siblings: Tensor) -> Tensor:
-    """What is left of the target's law at `node` [B] after its children `siblings` [B, R] (-1 = none) were all rejected; [B, V]."""
-    law = rows_at(p, node[:, None])
+def leftover(p: Tensor, draft: Draft, node: Tensor) -> Tensor:
+    """What is left of the target's law at `node` [B] after all of its children were rejected; [B, V], not normalised."""
+    rows, slots = numbers(len(node), p.device), numbers(draft.num_slots, p.device)
+    law = p[rows, node]
+    if draft.q is None:
+        others = (draft.parents != node[:, None]) | (slots >= draft.sizes[:, None])
+        rest = law * torch.ones_like(law).scatter_reduce_(1, draft.tokens, others.to(law.dtype), "amin")
+        return torch.where(rest.sum(-1, keepdim=True) > 0, rest, law)
+    if draft.is_chain:
+        child = node + 1
+        rest = (law - draft.q[rows, child.clamp(max=draft.num_slots - 1)]).clamp_(min=0)
+        return torch.where(((child < draft.sizes) & (rest.sum(-1) > 0))[:, None], rest, law)
+    siblings, left = children(draft.parents, draft.sizes, draft.width)[rows, :, node], law[:, None]
     for rank in range(siblings.shape[1]):
-        law = subtract(law, draft, siblings[:, rank : rank + 1])
-    return law[:, 0]
+        left = subtract(left, draft, siblings[:, rank : rank + 1])
+    return left[:, 0]

@@ -37,7 +37,7 @@ def step_law(proposals: Proposals, verifier: Verifier, batch: int = 50_000) -> L
 
     def run(branches: Branches) -> Tensor:
         rows = proposals.rows(branches.origins)
-        verdict = verifier(rows.p, rows.draft, BranchingNoise(branches))
+        verdict = verifier(rows.p, rows.draft, BranchingNoise(branches))  # pyright: ignore[reportArgumentType]
         check_verdict(rows.draft, verdict)
         return verdict.emitted(rows.draft)
 

@@ -70,6 +70,24 @@ def top(instance: Instance, growth: Growth, slot: int) -> Row | None:
     return Row(one_hot(int(law.argmax()), instance.vocabulary)) if law.max() >= 0 else None
 
 
+def top_then_one(num_children: int) -> Rule:
+    """The draft of greedy multi-draft (Hu et al., arXiv 2502.18779): all children but the last are q's most probable tokens, one-hot, and the last
+    is drawn from what they leave of q. Where q has fewer tokens than that there are fewer children, and none is drawn."""
+
+    def rule(instance: Instance, growth: Growth, slot: int) -> Row | None:
+        law = instance.q(growth.path(slot)).clone()
+        siblings = growth.siblings(slot)
+        law[siblings] = 0
+        if law.sum() <= 0:
+            return None
+        if len(siblings) < num_children - 1:
+            return Row(one_hot(int(law.argmax()), instance.vocabulary))
+        return Row(law / law.sum())
+
+    rule.__name__ = f"top_then_one({num_children})"
+    return rule
+
+
 def tree_plan(widths: Sequence[int], rule: Rule) -> list[tuple[int, Rule]]:
     """A tree whose nodes of depth d have widths[d] children each, breadth first; (1, 1) is a chain of two."""
     plan: list[tuple[int, Rule]] = []

@@ -1,5 +1,6 @@
-"""The golden instance as a causal language model with real attention and a real cache, so that it can be decoded by the whole loop."""
+"""Tables as causal language models with real attention and a real cache, so that they can be decoded by the whole loop."""
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -23,27 +24,34 @@ class TableLM(nn.Module):
     def __init__(self, weights: Weights, vocabulary: int, prompt_length: int):
         super().__init__()
         self.weights, self.prompt_length = weights, prompt_length
-        self.config = PretrainedConfig(vocab_size=vocabulary, num_hidden_layers=1, max_position_embeddings=64)
+        self.config = PretrainedConfig(vocab_size=vocabulary, num_hidden_layers=1, max_position_embeddings=64)  # pyright: ignore[reportCallIssue]
         self.anchor = nn.Parameter(torch.zeros((), dtype=torch.float64))
         self.device, self.dtype = self.anchor.device, self.anchor.dtype
 
-    def forward(self, input_ids: Tensor, position_ids: Tensor, past_key_values: Cache, attention_mask: Tensor | None = None, **kwargs):
-        """input_ids and position_ids [B, N]; attention_mask additive [B or 1, 1, N, S], or None for a causal prefill."""
-        place = position_ids - self.prompt_length
+    def forward(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        attention_mask: Tensor | None = None,
+        **kwargs,
+    ):
+        """input_ids and position_ids [B, N]; attention_mask additive [B or 1, 1, N, S], or None for a causal prefill; no cache: nothing is kept."""
+        place = (torch.arange(input_ids.shape[1]) if position_ids is None else position_ids) - self.prompt_length
         summands = torch.where(place >= 0, (place + 1) * (input_ids + 1), 0).double()[:, None, :, None]
-        seen = past_key_values.update(summands, summands, 0)[0][:, 0, :, 0]
+        seen = (summands if past_key_values is None else past_key_values.update(summands, summands, 0)[0])[:, 0, :, 0]
         if attention_mask is None:
             attention_mask = torch.ones(1, 1, input_ids.shape[1], seen.shape[1]).triu(1)
         h = ((attention_mask[:, 0] == 0) * seen[:, None, :]).sum(-1)
         return CausalLMOutputWithPast(logits=self.weights(h).log())  # type: ignore[arg-type]
 
 
-class BranchingSampler(Sampler):
-    """The real sampler at temperature 1, with the branching noise in place of the real one."""
+def branching(sampler: Sampler, branches: Branches) -> Sampler:
+    """The same sampler with the branching noise in place of the real one."""
 
-    def __init__(self, branches: Branches):
-        super().__init__()
-        self.branches = branches
+    def noise(state: DecodeState) -> BranchingNoise:
+        return BranchingNoise(branches, state.root_positions(), ~torch.tensor(state.done))
 
-    def noise(self, state: DecodeState) -> BranchingNoise:  # type: ignore[override]
-        return BranchingNoise(self.branches, state.root_positions(), ~torch.tensor(state.done))
+    clone = copy.copy(sampler)
+    clone.noise = noise  # pyright: ignore[reportAttributeAccessIssue]
+    return clone

@@ -1,64 +1,27 @@
 """The whole loop, enumerated: real decode, cache, masks, drafters and verifier on the golden instance, all randomness followed."""
 
-from functools import partial
-
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from drafters.draft_model import DraftModel
 from drafters.jacobi import Jacobi
 from drafters.lookahead import Lookahead
 from drafters.none import NoDraft
 from drafters.prompt_lookup import PromptLookup
-from experiments.exactness.enumeration import Branches, Keys, enumerate_law
 from experiments.exactness.laws import tv
+from experiments.exactness.loop import PROMPT, TableLoop, golden_model
 from experiments.exactness.mutants import SoftArgmax
-from experiments.exactness.table_model import BranchingSampler, TableLM
-from experiments.exactness.tables import GOLDEN, GOLDEN_P, GOLDEN_Q, SMALL, Instance, Prefix, golden_weights
-from spec.decode import decode
+from experiments.exactness.tables import GOLDEN_Q, SMALL
 from spec.interfaces import Drafter
-from spec.model import CausalLM
 from spec.noise import Purpose
 from spec.sampling import Sampler
-from spec.state import DecodeState, Limits
+from spec.state import DecodeState
 from spec.types import Draft
-from verifiers.recursive import Recursive
-
-PROMPT = [2, 1, 0, 2, 1, 1, 0, 2, 1]  # repeats itself, so that lookups find something
-LENGTH = 3
-NUM_SLOTS = 8
 
 
 def drafter_name(drafter: Drafter) -> str:
     return type(drafter).__name__
-
-
-def golden_model(constants: tuple[int, int, int, int], vocabulary: int = 4) -> TableLM:
-    return TableLM(partial(golden_weights, constants, vocabulary=vocabulary), vocabulary, len(PROMPT))
-
-
-def loop_law(drafter: Drafter, length: int = LENGTH, eos: int | None = None, instance: Instance = GOLDEN) -> dict[Prefix, float]:
-    """The law of what the loop emits within `length` tokens."""
-    target = CausalLM(golden_model(GOLDEN_P, instance.vocabulary))
-
-    def run(branches: Branches) -> Tensor:
-        limits, sampler = Limits(max_new_tokens=length, eos_token_id=eos), BranchingSampler(branches)
-        generation = decode(target, drafter, Recursive(), [PROMPT] * len(branches), sampler=sampler, limits=limits)
-        emitted = [sequence[len(PROMPT) :] for sequence in generation.sequences]
-        return torch.stack([pad(tokens, (0, length - len(tokens)), value=-1) for tokens in emitted])
-
-    return enumerate_law(run, Keys(NUM_SLOTS, length, len(PROMPT) - 1), batch=4000)
-
-
-def target_law(length: int = LENGTH, eos: int | None = None, instance: Instance = GOLDEN) -> dict[Prefix, float]:
-    """The target's own law of the first `length` tokens, cut after the first EOS."""
-    law: dict[Prefix, float] = {}
-    for text, mass in instance.target_law(length).items():
-        cut = text[: text.index(eos) + 1] if eos in text else text
-        law[cut] = law.get(cut, 0.0) + mass
-    return law
 
 
 class SiblingTree(Drafter):
@@ -103,36 +66,35 @@ DRAFTERS = [
 ]
 
 
-def assert_exact_loop(drafter: Drafter, length: int = LENGTH, eos: int | None = None, instance: Instance = GOLDEN) -> None:
-    law = loop_law(drafter, length, eos, instance)
+def assert_exact_loop(drafter: Drafter, loop: TableLoop) -> None:
+    law = loop.law(lambda assistant: drafter)
     assert abs(sum(law.values()) - 1) < 1e-12
-    assert tv(law, target_law(length, eos, instance)) < 1e-12
+    assert tv(law, loop.target_law()) < 1e-12
 
 
 @pytest.mark.parametrize("drafter", DRAFTERS, ids=drafter_name)
 def test_loop_emits_the_law_of_the_target(drafter):
-    assert_exact_loop(drafter)
+    assert_exact_loop(drafter, TableLoop())
 
 
 @pytest.mark.parametrize("drafter", [DraftModel(model=golden_model(GOLDEN_Q, 3), num_tokens=2), *DRAFTERS[2:]], ids=drafter_name)
 def test_loop_that_goes_on_after_a_full_acceptance(drafter):
-    assert_exact_loop(drafter, length=4, instance=SMALL)
+    assert_exact_loop(drafter, TableLoop(SMALL, 4))
 
 
 @pytest.mark.parametrize("drafter", DRAFTERS[1:], ids=drafter_name)
 def test_loop_cut_at_eos_emits_the_law_of_the_target(drafter):
-    assert_exact_loop(drafter, eos=2)
+    assert_exact_loop(drafter, TableLoop(eos=2))
 
 
 def test_loop_with_a_sampled_tree():
-    assert_exact_loop(SiblingTree(), instance=SMALL)
+    assert_exact_loop(SiblingTree(), TableLoop(SMALL))
 
 
 def test_loop_convicts_a_drafter_that_declares_soft_rows_for_argmax_tokens():
-    law = loop_law(SoftArgmax(model=golden_model(GOLDEN_Q), num_tokens=2))
-    assert tv(law, target_law()) > 0.1
+    assert TableLoop().error(lambda assistant: SoftArgmax(model=assistant, num_tokens=2)) > 0.1
 
 
 def test_loop_convicts_a_noise_key_used_twice():
     with pytest.raises(AssertionError, match="noise key"):
-        loop_law(Colliding(), length=2, instance=SMALL)
+        TableLoop(SMALL, 2).law(lambda assistant: Colliding())

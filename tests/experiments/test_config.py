@@ -14,7 +14,8 @@ from omegaconf import OmegaConf
 from experiments.build import check_choices, make
 
 ROOT = Path(__file__).resolve().parents[2]
-RUNTIME = {"model", "processors"}  # objects that a notebook may pass and YAML cannot hold
+RUNTIME = {"model", "processors", "continuations"}  # objects that a notebook may pass and YAML cannot hold
+PACKAGES = {"drafter": "drafters", "verifier": "verifiers", "drafter/stopping": "drafters.stopping"}  # config group -> where its classes are
 
 
 def stems(folder: str, suffix: str) -> set[str]:
@@ -30,21 +31,23 @@ def composed(*overrides: str, config: str = "config") -> Any:
         return compose(config, list(overrides))
 
 
-@pytest.mark.parametrize(("package", "group"), [("drafters", "drafter"), ("verifiers", "verifier")])
-def test_every_class_has_a_yaml_and_every_yaml_a_class(package: str, group: str) -> None:
-    assert stems(package, ".py") == stems(f"conf/{group}", ".yaml")
+@pytest.mark.parametrize("group", PACKAGES)
+def test_every_class_has_a_yaml_and_every_yaml_a_class(group: str) -> None:
+    assert stems(PACKAGES[group].replace(".", "/"), ".py") == stems(f"conf/{group}", ".yaml")
 
 
-@pytest.mark.parametrize(("package", "group", "stem"), [(f"{g}s", g, stem) for g in ("drafter", "verifier") for stem in options(g)])
+@pytest.mark.parametrize(("package", "group", "stem"), [(package, group, stem) for group, package in PACKAGES.items() for stem in options(group)])
 def test_yaml_and_constructor_have_the_same_parameters_and_defaults(package: str, group: str, stem: str) -> None:
     settings = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / group / f"{stem}.yaml"))
     assert isinstance(settings, dict)
+    settings.pop("defaults", None)  # the groups inside a group
     part = get_class(str(settings.pop("_target_")))
     assert part.__module__ == f"{package}.{stem}"
     own = [name for name, kind in inspect.getmembers(importlib.import_module(part.__module__), inspect.isclass) if kind is part]
     assert own == [part.__name__]
     parameters = {} if part.__init__ is object.__init__ else inspect.signature(part).parameters
-    assert settings == {name: parameter.default for name, parameter in parameters.items() if name not in RUNTIME}
+    defaults = {name: parameter.default for name, parameter in parameters.items() if name not in RUNTIME}
+    assert settings == {name: list(default) if isinstance(default, tuple) else default for name, default in defaults.items()}
 
 
 @pytest.mark.parametrize("group", ["sampling", "data", "tracking", "target"])
@@ -62,6 +65,12 @@ def test_every_pair_composes_and_can_be_made(drafter: str, verifier: str) -> Non
     assert config.sampling.temperature == 0.8
     for group in ("drafter", "verifier", "sampling", "tracking"):
         assert make(config, group) is not None
+
+
+@pytest.mark.parametrize("stopping", options("drafter/stopping"))
+def test_every_stopping_rule_reaches_the_draft_model(stopping: str) -> None:
+    drafter = make(composed("drafter=draft_model", f"drafter/stopping={stopping}"), "drafter")
+    assert type(drafter.stopping).__module__ == f"drafters.stopping.{stopping}"
 
 
 @pytest.mark.parametrize("group", ["target", "data", "sampling", "tracking"])
@@ -83,10 +92,11 @@ def test_every_experiment_composes_and_names_options_that_exist(name: str) -> No
     ("override", "message"),
     [
         ("drafter=promt_lookup", 'unknown drafter "promt_lookup"; did you mean "prompt_lookup"? Known: '),
-        ("verifier=recursiv", 'unknown verifier "recursiv"; did you mean "recursive"? Known: greedy, recursive'),
+        ("verifier=recursiv", 'unknown verifier "recursiv"; did you mean "recursive"? Known: '),
         ("data=jsnol", 'unknown data "jsnol"; did you mean "jsonl"? Known: embedded, hub, jsonl'),
         ("target=embeded", 'unknown target "embeded"; did you mean "embedded"? Known: embedded, hub'),
         ("sampling=zzz", 'unknown sampling "zzz"; Known: greedy, sample'),
+        ("drafter/stopping=entorpy", 'unknown drafter/stopping "entorpy"; did you mean "entropy"? Known: bandit, confidence, constant, '),
         ("drafter=none,lookahaed", 'unknown drafter "lookahaed"; did you mean "lookahead"? Known: '),
         ("+experiment=default_swep", 'unknown experiment "default_swep"; did you mean "default_sweep"? Known: default_sweep'),
     ],

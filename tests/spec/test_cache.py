@@ -171,8 +171,8 @@ def gathers_relative_to_the_start_of_the_buffer(self, counts, path=None, keep=KV
     self.lengths = [length + count for length, count in zip(before, counts, strict=True)]
 
 
-def shows_every_row_the_longest_prefix(self, draft, cache, mask=CausalLM._mask):
-    right = mask(self, draft, cache)
+def shows_every_row_the_longest_prefix(self, draft, cache, num_scored, mask=CausalLM._mask):
+    right = mask(self, draft, cache, num_scored)
     right[:, :, :, : cache.longest] = 0.0
     return right
 

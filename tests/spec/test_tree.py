@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spec.tree import ancestor_mask, chain_parents, children, merge_chains
+from spec.tree import ancestor_mask, chain_parents, children, longest_path, merge_chains, path_to
 from spec.types import Draft
 
 
@@ -54,6 +54,25 @@ def test_children_stand_in_drawn_order_without_padding(tree, width_known):
     table = children(parents, sizes, width if width_known else None)
     assert table.shape == (len(pairs), width, parents.shape[1])
     assert table.transpose(1, 2).tolist() == [[family + [-1] * (width - len(family)) for family in row] for row in families]
+
+
+@settings(deadline=None)
+@given(trees(), st.data())
+def test_the_longest_path_of_hits_is_the_first_or_the_preferred_of_its_length(tree, data):
+    parents, sizes = tree
+    num_rows, num_slots = parents.shape
+    hit = torch.tensor([[data.draw(st.booleans()) and slot < size for slot in range(num_slots)] for size in sizes.tolist()])
+    preference = torch.tensor([[float(data.draw(st.integers(0, 2))) for _ in range(num_slots)] for _ in range(num_rows)])
+    mask = ancestor_mask(parents)
+    for given_preference in (None, preference):
+        path, counts = longest_path(hit, mask, given_preference)
+        for row in range(num_rows):
+            lines = [lineage(parents[row].tolist(), slot)[::-1] for slot in range(num_slots)]
+            reached = [line for line in lines if all(hit[row, slot] for slot in line[1:])]
+            best = max(reached, key=lambda line: (len(line), 0.0 if given_preference is None else float(preference[row, line[-1]]), -line[-1]))
+            assert path[row].tolist() == best + [-1] * (num_slots - len(best))
+            assert counts[row] == len(best)
+            assert [value[0].tolist() for value in path_to(torch.tensor([best[-1]]), mask[row : row + 1])] == [path[row].tolist(), len(best)]
 
 
 def test_small_tree_by_hand():

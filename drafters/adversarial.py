@@ -1,0 +1,78 @@
+"""Drafts that are of no use, or hard to judge, and yet legal: whatever it drafts, the output must stay the target's. For tests."""
+
+import torch
+from torch import Tensor
+
+from spec.growth import Growth
+from spec.interfaces import Drafter
+from spec.model import CausalLM
+from spec.sampling import Sampler
+from spec.state import DecodeState
+from spec.types import Draft
+
+KINDS = {
+    "random": "every token is as likely as any other",
+    "duplicates": "three siblings at the root, nine times in ten the same token",
+    "tiny_mass": "laws that are certain but for 1e-30",
+    "eos": "nothing but `token`, one-hot",
+    "empty": "no tokens at all",
+    "ragged": "random tokens, of a length that changes with the row's own",
+    "too_long": "random tokens far beyond what the row may still emit",
+}
+
+
+class Adversarial(Drafter):
+    """kind: one of `KINDS`. `token`: the one that "eos", "duplicates" and "tiny_mass" favour. Laws are declared as they are, at temperature 0 too.
+
+    Raises ValueError for an unknown kind or a token outside the vocabulary.
+    """
+
+    def __init__(self, kind: str = "random", num_tokens: int = 4, token: int = 0):
+        if kind not in KINDS:
+            raise ValueError(f"kind={kind!r}: choose one of {', '.join(KINDS)}")
+        if num_tokens < 1:
+            raise ValueError(f"num_tokens={num_tokens}: give at least 1; kind='empty' drafts nothing")
+        self.kind, self.num_tokens, self.token = kind, num_tokens, token
+        self.num_chains = 3 if kind == "duplicates" else 1
+        self.makes_trees = self.num_chains > 1
+        self.law = torch.empty(0)
+
+    def attach(self, target: CausalLM) -> None:
+        if not 0 <= self.token < target.vocab_size:
+            raise ValueError(f"token={self.token}: the vocabulary is 0 to {target.vocab_size - 1}")
+        dtype = torch.float64 if target.dtype == torch.float64 else torch.float32
+        self.law = self._law(torch.ones(target.vocab_size, dtype=dtype, device=target.device) / target.vocab_size)
+
+    def propose(self, state: DecodeState, sampler: Sampler) -> Draft:
+        growth = Growth(None, state, sampler, width=self.num_chains)
+        if self.kind == "too_long":
+            growth.limits = growth.limits + self.num_tokens
+        if self.kind == "ragged":
+            growth.limits, growth.uneven = growth.limits.minimum(state.root_positions()[:, None] % (self.num_tokens + 1)), True
+        if self.kind != "empty":
+            for depth in range(self.num_tokens):
+                self._add_level(growth, depth)
+        return growth.draft()
+
+    def _add_level(self, growth: Growth, depth: int) -> None:
+        width = self.num_chains
+        law = self.law.expand(growth.state.num_rows, width, -1)
+        if depth == 0:
+            parents = torch.zeros(law.shape[:2], dtype=torch.int64, device=law.device)
+        else:
+            parents = torch.arange(growth.num_slots - width, growth.num_slots, device=law.device).expand(len(law), -1)
+        if self.kind == "eos":
+            growth.add(parents, torch.full_like(parents, self.token), None)
+        else:
+            growth.add(parents, *growth.draw(parents, law, None)[:2])
+
+    def _law(self, uniform: Tensor) -> Tensor:
+        if self.kind == "duplicates":
+            law = 0.1 * uniform
+            law[self.token] += 0.9
+            return law
+        if self.kind == "tiny_mass":
+            law = torch.full_like(uniform, 1e-30)
+            law[self.token] = 1.0
+            return law
+        return uniform

@@ -1,0 +1,71 @@
+"""A small assistant drafts with the noise that the target will sample with: argmax of log q + g[t], where g[t] belongs to the position t.
+
+Source: Daliri, Musco, Suresh, arXiv 2408.07978 (Gumbel coupling); the draft that `verifiers.coupled` follows most often.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spec.assistant import Assistant
+from spec.growth import Growth
+from spec.interfaces import Drafter
+from spec.model import CausalLM
+from spec.sampling import Sampler
+from spec.state import DecodeState
+from spec.types import Draft, Scores, Verdict
+
+
+class CoupledDraft(Drafter):
+    """A chain of num_tokens tokens, each with num_children - 1 childless siblings beside it: the next best by the same sum.
+
+    Given the noise the tokens are certain, so q is left out; with verifiers other than `coupled` they are judged as one-hot, which is exact because
+    those judge with other numbers. At temperature 0 they are the assistant's most probable tokens. Raises ValueError for numbers below 1.
+    """
+
+    def __init__(
+        self,
+        name: str = "embedded/drafter",
+        num_tokens: int = 5,
+        num_children: int = 1,
+        dtype: str = "auto",
+        device_map: Any = None,
+        attn_implementation: str = "sdpa",
+        model: Any = None,
+    ):
+        if num_tokens < 1 or num_children < 1:
+            raise ValueError(f"num_tokens={num_tokens}, num_children={num_children}: give at least 1 of each (drafter=none drafts nothing)")
+        self.num_tokens, self.num_children = num_tokens, num_children
+        self.makes_trees = num_children > 1
+        self.assistant = Assistant(name, model, dtype=dtype, device_map=device_map, attn_implementation=attn_implementation)
+        self.growth: Growth | None = None
+
+    def attach(self, target: CausalLM) -> None:
+        self.assistant.attach(target)
+        self.context = self.assistant.model.context
+
+    def reset(self, state: DecodeState) -> None:
+        self.assistant.reset(state)
+
+    def propose(self, state: DecodeState, sampler: Sampler) -> Draft:
+        """Slot 1 + (d - 1) K is the chain's token at depth d; its siblings stand behind it."""
+        self.growth = growth = Growth(self.assistant, state, sampler, width=self.num_children)
+        for depth in range(1, min(self.num_tokens, growth.deepest) + 1):
+            law = growth.next_laws()[:, :1]  # after the chain's own slot, the first of its level
+            best, tokens = self._score(law, growth, depth).topk(min(self.num_children, law.shape[2]))
+            parents = torch.full_like(tokens, growth.num_slots - tokens.shape[1] if depth > 1 else 0)
+            growth.add(parents, tokens, None, best > -torch.inf)
+        return growth.draft()
+
+    def _score(self, law: Tensor, growth: Growth, depth: int) -> Tensor:
+        """What the next token is the maximum of; law [B, 1, V] -> [B, V]."""
+        scores = law[:, 0].double().log()
+        if growth.sampler.greedy:
+            return scores
+        positions = growth.noise.root_positions + depth
+        return scores + growth.noise.gumbel(positions, law.shape[2])
+
+    def observe(self, state: DecodeState, draft: Draft, verdict: Verdict, scores: Scores) -> None:
+        assert self.growth is not None
+        self.growth.settle(verdict.path)

@@ -1,0 +1,123 @@
+"""A tree of a small assistant's tokens: of a fixed shape, or grown where the assistant is surest, one assistant forward per level or round.
+
+Source: static trees as in SpecInfer (Miao et al., arXiv 2305.09781) and Sequoia (Chen et al., 2402.12374), siblings without replacement as in Jeon
+et al., 2402.14160; growth as in OPT-Tree (Wang et al., 2406.17276) and EAGLE-2 (Li et al., 2406.16858), turned from ranking tokens that were drawn,
+which would bias the output, into deciding where the next one is drawn.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spec.assistant import Assistant
+from spec.growth import SIBLINGS, Growth
+from spec.interfaces import Drafter
+from spec.model import CausalLM
+from spec.sampling import Sampler
+from spec.state import DecodeState
+from spec.types import Draft, Scores, Verdict
+
+
+class DraftTree(Drafter):
+    """A tree whose nodes of depth d have widths[d] children each, or, with widths None, one of num_nodes tokens grown in num_rounds forwards.
+
+    Growth gives every round its share of the tokens and draws them one after another, each as a further child, without replacement, of the slot
+    where the probability of the path times what its earlier children left of the law is largest. Thus a place is chosen before its token, and no
+    token is dropped. At temperature 0 tokens are not drawn: the most probable ones are taken, in growth those with the most probable paths.
+    `siblings` as in `multi_draft`, for fixed shapes. Raises ValueError for values outside their ranges.
+    """
+
+    def __init__(
+        self,
+        name: str = "embedded/drafter",
+        widths: Sequence[int] | None = (3, 2, 1, 1),
+        siblings: str = "distinct",
+        num_nodes: int = 16,
+        num_rounds: int = 4,
+        dtype: str = "auto",
+        device_map: Any = None,
+        attn_implementation: str = "sdpa",
+        model: Any = None,
+    ):
+        if widths is not None and (not widths or min(widths) < 1):
+            raise ValueError(f"widths={list(widths)}: give the number of children at each depth, each at least 1, or null for a tree that grows")
+        if not 1 <= num_rounds <= num_nodes:
+            raise ValueError(f"num_nodes={num_nodes}, num_rounds={num_rounds}: give 1 <= num_rounds <= num_nodes, so that every round adds a token")
+        if siblings not in SIBLINGS:
+            raise ValueError(f"siblings={siblings!r}: choose one of {', '.join(SIBLINGS)}")
+        self.widths, self.siblings = None if widths is None else list(widths), siblings
+        self.num_nodes, self.num_rounds = num_nodes, num_rounds
+        self.makes_trees = widths is None or max(widths) > 1
+        self.assistant = Assistant(name, model, dtype=dtype, device_map=device_map, attn_implementation=attn_implementation)
+        self.growth: Growth | None = None
+
+    def attach(self, target: CausalLM) -> None:
+        self.assistant.attach(target)
+        self.context = self.assistant.model.context
+
+    def reset(self, state: DecodeState) -> None:
+        self.assistant.reset(state)
+
+    def propose(self, state: DecodeState, sampler: Sampler) -> Draft:
+        """A tree no deeper than each row has room; where a law has nothing left to draw, the child does not exist."""
+        self.growth = growth = Growth(self.assistant, state, sampler, width=max(self.widths) if self.widths else None)
+        if self.widths is None:
+            self._grow(growth)
+        for width in self.widths or ():
+            growth.branch(width, self.siblings)
+        return growth.draft()
+
+    def observe(self, state: DecodeState, draft: Draft, verdict: Verdict, scores: Scores) -> None:
+        assert self.growth is not None
+        self.growth.settle(verdict.path)
+
+    def _grow(self, growth: Growth) -> None:
+        num_rounds = min(self.num_rounds, growth.deepest)
+        reach = torch.ones_like(growth.tokens, dtype=torch.float64)  # [B, N] product of the assistant's probabilities down to each slot
+        laws: list[Tensor] = []
+        for number in range(num_rounds):
+            laws.append(growth.next_laws())
+            law = torch.cat(laws, 1)
+            share = self.num_nodes // num_rounds + (number < self.num_nodes % num_rounds)
+            reach = (take if growth.sampler.greedy else draw)(growth, law, reach, share)
+
+
+def open_slots(growth: Growth, num_slots: int) -> Tensor:
+    """Which of the first slots may get a child: those that exist and stand above the deepest level of their row; bool [B, N]."""
+    return (growth.exists & (growth.depths < growth.limits))[:, :num_slots]
+
+
+def draw(growth: Growth, law: Tensor, reach: Tensor, count: int) -> Tensor:
+    """Draws `count` children one after another, each where it is likeliest to be needed and right; law [B, N, V], reach [B, N] -> [B, N + count]."""
+    num_slots = law.shape[1]
+    left, may = untried(growth, law), open_slots(growth, num_slots)
+    mass = left.sum(-1)
+    for _ in range(count):
+        chance = torch.where(may, reach[:, :num_slots] * mass, 0.0)
+        best, parent = chance.max(1, keepdim=True)
+        at = parent[..., None].expand(-1, 1, law.shape[2])
+        whole = law.gather(1, at)
+        token, row, _ = growth.draw(parent, left.gather(1, at), whole)
+        growth.add(parent, token, row, best > 0)
+        reach = torch.cat([reach, reach.gather(1, parent) * whole.gather(2, token[..., None])[..., 0]], 1)
+        left.flatten(1).scatter_(1, parent * law.shape[2] + token, 0.0)
+        mass = mass.scatter(1, parent, left.gather(1, at).sum(-1))
+    return reach
+
+
+def take(growth: Growth, law: Tensor, reach: Tensor, count: int) -> Tensor:
+    """Takes the `count` most probable paths that are one token longer than one of the slots; as `draw`, for temperature 0."""
+    chance = reach[..., None] * untried(growth, law) * open_slots(growth, law.shape[1])[..., None]
+    best, index = chance.flatten(1).topk(min(count, chance[0].numel()))
+    growth.add(index // law.shape[2], index % law.shape[2], None, best > 0)
+    return torch.cat([reach, best], 1)
+
+
+def untried(growth: Growth, law: Tensor) -> Tensor:
+    """The laws [B, N, V] without the tokens that the slots' children have; a copy."""
+    place = growth.parents[:, 1:] * law.shape[2] + growth.tokens[:, 1:]
+    drawn = torch.where(growth.exists[:, 1:], place, -1)
+    tried = torch.zeros(len(law), law[0].numel() + 1, dtype=torch.bool, device=law.device).scatter_(1, drawn + 1, True)[:, 1:]
+    return law.masked_fill(tried.view_as(law), 0.0)

@@ -1,0 +1,64 @@
+"""Several chains of a small assistant side by side, all from the root, one assistant forward per depth for all of them.
+
+Source: SpecInfer (Miao et al., arXiv 2305.09781) and SpecTr (Sun et al., 2310.15141) for independent chains; Jeon et al., 2402.14160, for first
+tokens drawn without replacement; Hu et al., ICLR 2025, "Towards optimal multi-draft speculative decoding", for the greedy draft set.
+"""
+
+from typing import Any
+
+from spec.assistant import Assistant
+from spec.growth import SIBLINGS, Growth
+from spec.interfaces import Drafter
+from spec.model import CausalLM
+from spec.sampling import Sampler
+from spec.state import DecodeState
+from spec.types import Draft, Scores, Verdict
+
+
+class MultiDraft(Drafter):
+    """num_chains chains of num_tokens tokens; `name`, `dtype` and so on as in `draft_model`.
+
+    siblings: how the first tokens are drawn. "independent": with replacement, so they may be equal (what `kseq` needs). "distinct": without.
+    "greedy": the num_chains - 1 most probable tokens, one-hot, and one drawn from the rest (for `greedy_multi`). Further tokens continue their
+    own chain. A first token does not exist where nothing is left to draw. At temperature 0 the first tokens are the most probable ones, for every
+    choice, and q is left out. Raises ValueError for values outside their ranges.
+    """
+
+    def __init__(
+        self,
+        name: str = "embedded/drafter",
+        num_chains: int = 2,
+        num_tokens: int = 4,
+        siblings: str = "independent",
+        dtype: str = "auto",
+        device_map: Any = None,
+        attn_implementation: str = "sdpa",
+        model: Any = None,
+    ):
+        if num_chains < 1 or num_tokens < 1:
+            raise ValueError(f"num_chains={num_chains}, num_tokens={num_tokens}: give at least 1 of each (drafter=none drafts nothing)")
+        if siblings not in SIBLINGS:
+            raise ValueError(f"siblings={siblings!r}: choose one of {', '.join(SIBLINGS)}")
+        self.num_chains, self.num_tokens, self.siblings = num_chains, num_tokens, siblings
+        self.makes_trees = num_chains > 1
+        self.assistant = Assistant(name, model, dtype=dtype, device_map=device_map, attn_implementation=attn_implementation)
+        self.growth: Growth | None = None
+
+    def attach(self, target: CausalLM) -> None:
+        self.assistant.attach(target)
+        self.context = self.assistant.model.context
+
+    def reset(self, state: DecodeState) -> None:
+        self.assistant.reset(state)
+
+    def propose(self, state: DecodeState, sampler: Sampler) -> Draft:
+        """The chains level by level: slots 1 to K are the first tokens, slot i > K continues slot i - K."""
+        self.growth = growth = Growth(self.assistant, state, sampler, width=self.num_chains)
+        growth.branch(self.num_chains, self.siblings)
+        for _ in range(self.num_tokens - 1):
+            growth.branch(1)
+        return growth.draft()
+
+    def observe(self, state: DecodeState, draft: Draft, verdict: Verdict, scores: Scores) -> None:
+        assert self.growth is not None
+        self.growth.settle(verdict.path)

@@ -1,0 +1,79 @@
+"""Goes on while one more token is worth its forward: its chance of being emitted times the time that an emitted token takes now, against its cost.
+
+That is where tokens per second stop growing: expected tokens over cost is largest where the last token's share equals the average. The chance that a
+token is accepted is learned from the drafter's certainty, in bins, as SpecDec++ (arXiv 2405.19715) and DISCO (2405.04304) learn it with a network.
+"""
+
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from spec.stopping import StoppingRule
+
+
+class Cost(StoppingRule):
+    """relative_cost: a drafter's forward over a target's; null measures it, and drafts then depend on the clock: exact, but not reproducible.
+
+    Every row learns for itself. `prior` is the weight, in tokens, of the first guess: that a token is accepted as often as the drafter's largest
+    probability says. Raises ValueError for negative values and for a prior of 0.
+    """
+
+    NUM_BINS = 8
+
+    def __init__(self, relative_cost: float | None = 0.1, prior: float = 4.0):
+        if (relative_cost is not None and relative_cost < 0) or prior <= 0:
+            raise ValueError(f"relative_cost={relative_cost}, prior={prior}: give a cost of at least 0 (or null) and a prior above 0")
+        self.relative_cost, self.prior = relative_cost, prior
+
+    def reset(self, num_rows: int, device: torch.device) -> None:
+        middle = (torch.arange(self.NUM_BINS, device=device, dtype=torch.float64) + 0.5) / self.NUM_BINS
+        self.hits = (middle * self.prior).repeat(num_rows, 1)  # [B, bins]
+        self.trials = torch.full_like(self.hits, self.prior)
+        self.emitted, self.spent = self.hits.new_zeros(num_rows), self.hits.new_zeros(num_rows)  # tokens, target forwards
+        self.measured = {"draft": 0.0, "target": 0.0, "drafts": 0, "targets": 0}
+        self.mark: float | None = None
+
+    @property
+    def cost(self) -> float:
+        """Of a drafter's forward, in target forwards."""
+        if self.relative_cost is not None:
+            return self.relative_cost
+        seen = self.measured
+        return seen["draft"] / seen["drafts"] * seen["targets"] / seen["target"] if seen["drafts"] and seen["target"] else 0.1
+
+    def start(self, longest: Sequence[int]) -> list[int]:
+        self.reach = torch.ones(len(longest), device=self.hits.device, dtype=torch.float64)
+        self.bins: list[Tensor] = []
+        self.price = torch.where(self.emitted > 0, self.spent / self.emitted.clamp(min=1), 1.0)  # per emitted token; plain decoding pays 1
+        self._lap(None)
+        return list(longest)
+
+    def before(self, law: Tensor, depth: int) -> Tensor:
+        self.bins.append((law.amax(-1) * self.NUM_BINS).long().clamp(max=self.NUM_BINS - 1))
+        self.reach = self.reach * (self.hits / self.trials).gather(1, self.bins[-1][:, None]).squeeze(1)
+        worth = self.reach * self.price > self.cost
+        self._lap("draft")
+        return worth
+
+    def observe(self, drafted: Sequence[int], accepted: Sequence[int], cut: Sequence[bool]) -> None:
+        self._lap("target")
+        device = self.hits.device
+        offered, taken = torch.tensor(drafted, device=device), torch.tensor(accepted, device=device)
+        judged = torch.minimum(offered, taken + (~torch.tensor(cut, device=device)).long())
+        for depth, place in enumerate(self.bins, start=1):
+            self.trials.scatter_add_(1, place[:, None], (depth <= judged).double()[:, None])
+            self.hits.scatter_add_(1, place[:, None], ((depth <= judged) & (depth <= taken)).double()[:, None])
+        self.spent = self.spent + 1 + self.cost * offered
+        self.emitted = self.emitted + taken + 1
+
+    def _lap(self, phase: str | None) -> None:
+        """Adds the time since the last mark to `phase`; a device that works on unasked is waited for at the next look at it."""
+        if self.relative_cost is not None:
+            return
+        now = time.perf_counter()
+        if phase is not None and self.mark is not None:
+            self.measured[phase] += now - self.mark
+            self.measured[phase + "s"] += 1
+        self.mark = now

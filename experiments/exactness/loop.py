@@ -1,0 +1,111 @@
+"""The whole loop, enumerated: real decode, cache, masks, drafter, sampler and verifier on table models, all randomness followed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from experiments.exactness.enumeration import Branches, Keys, enumerate_law
+from experiments.exactness.laws import Law, tv
+from experiments.exactness.table_model import TableLM, Weights, branching
+from experiments.exactness.tables import GOLDEN, GOLDEN_P, GOLDEN_Q, SMALL, Instance, Prefix, Z, golden_weights
+from spec.decode import decode
+from spec.interfaces import Drafter, Verifier
+from spec.model import CausalLM
+from spec.sampling import Sampler
+from spec.state import Limits
+from verifiers.recursive import Recursive
+
+PROMPT = [2, 1, 0, 2, 1, 1, 0, 2, 1]  # repeats itself, so that lookups find something
+NUM_SLOTS = 16  # of the largest draft that can be followed
+MAX_BRANCHES = 60_000
+
+
+class TooManyBranchesError(ValueError):
+    """The law cannot be enumerated in reasonable time."""
+
+
+def golden_model(constants: tuple[int, int, int, int], vocabulary: int = 4) -> TableLM:
+    """The golden weights as a language model behind PROMPT."""
+    return TableLM(partial(golden_weights, constants, vocabulary=vocabulary), vocabulary, len(PROMPT))
+
+
+def constant_weights(instance: Instance, which: str) -> Weights:
+    """Weights of an instance whose tokens are independent; `which` is "p" or "q"."""
+    row = getattr(instance, which)(())
+    return lambda h: row.expand(*h.shape, -1)
+
+
+def table_models(instance: Instance) -> tuple[TableLM, TableLM]:
+    """Target and assistant of golden, small or Z."""
+    if instance is Z:
+        target, assistant = (TableLM(constant_weights(Z, which), Z.vocabulary, len(PROMPT)) for which in "pq")
+        return target, assistant
+    return golden_model(GOLDEN_P, instance.vocabulary), golden_model(GOLDEN_Q, instance.vocabulary)
+
+
+@dataclass(frozen=True)
+class TableLoop:
+    """Decoding on a table model. As it stands: the golden instance, three tokens, temperature 1, the recursive verifier."""
+
+    instance: Instance = GOLDEN
+    length: int = 3
+    eos: int | None = None
+    verifier: Verifier = Recursive()  # noqa: RUF009
+    sampler: Sampler | None = None
+    wrap: Callable[[TableLM], CausalLM] = CausalLM
+
+    def law(self, make_drafter: Callable[[TableLM], Drafter], batch: int = 4000) -> Law:
+        """The law of what the loop emits within `length` tokens, with a drafter that is made anew for every batch from the small model.
+
+        A drafter whose drafts depend on the other rows of a batch can be followed with batch=1 only. Raises TooManyBranchesError where it takes too
+        long.
+        """
+        table, assistant = table_models(self.instance)
+        target, sampler, rows = self.wrap(table), self.sampler or Sampler(), 0
+
+        def run(branches: Branches) -> Tensor:
+            nonlocal rows
+            rows += len(branches)
+            if rows > MAX_BRANCHES:
+                raise TooManyBranchesError(f"more than {MAX_BRANCHES} outcomes; give the drafter fewer tokens")
+            limits = Limits(max_new_tokens=self.length, eos_token_id=self.eos)
+            prompts = [PROMPT] * len(branches)
+            drafter = make_drafter(assistant)
+            generation = decode(target, drafter, self.verifier, prompts, sampler=branching(sampler, branches), limits=limits, allow_lossy=True)
+            emitted = [sequence[len(PROMPT) :] for sequence in generation.sequences]
+            return torch.stack([pad(tokens, (0, self.length - len(tokens)), value=-1) for tokens in emitted])
+
+        return enumerate_law(run, Keys(NUM_SLOTS, self.length, len(PROMPT) - 1), batch=batch)
+
+    def target_law(self) -> Law:
+        """The target's own law of the first `length` tokens, cut after the first EOS."""
+        sampler, weights, law = self.sampler or Sampler(), table_models(self.instance)[0].weights, {}
+
+        def p(prefix: Prefix) -> Tensor:
+            h = torch.tensor([[float(sum((j + 1) * (token + 1) for j, token in enumerate(prefix)))]], dtype=torch.float64)
+            return sampler.law(weights(h).log(), lambda row, slot: [*PROMPT, *prefix])[0, 0]
+
+        def extend(prefix: Prefix, mass: float) -> None:
+            if mass == 0:
+                return
+            if len(prefix) == self.length or (prefix and prefix[-1] == self.eos):
+                law[prefix] = mass
+                return
+            for token, share in enumerate(p(prefix).tolist()):
+                extend((*prefix, token), mass * share)
+
+        extend((), 1.0)
+        return law
+
+    def error(self, make_drafter: Callable[[TableLM], Drafter], batch: int = 4000) -> float:
+        """Total variation between what the loop emits and what the target would; a law that does not sum to 1 counts too."""
+        law = self.law(make_drafter, batch)
+        return max(tv(law, self.target_law()), abs(sum(law.values()) - 1))
+
+
+SHORTER, SHORT = TableLoop(SMALL, 2), TableLoop(SMALL, 3)  # to be followed row by row
+LOOPS = (SHORT, TableLoop(Z, 3), TableLoop(eos=2), TableLoop(), TableLoop(SMALL, 4))  # what takes long comes last

@@ -1,0 +1,104 @@
+"""The small model beside the target: loading, checks, and a cache that follows the committed rows and scores a tree while it grows."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spec.cache import KVCache
+from spec.model import CausalLM, load_model
+from spec.state import DecodeState
+from spec.types import Draft
+
+
+class Assistant:
+    """A causal LM with the target's vocabulary, given as `model` or loaded by `name` when first attached.
+
+    Per step: `follow` feeds what was committed and gives the logits after the root, then `step` goes on along a chain; or `score` gives those after
+    further slots of a growing tree, and `keep` leaves of them in the cache what the verifier kept. `dtype` "auto" is the target's.
+    """
+
+    def __init__(
+        self,
+        name: str = "embedded/drafter",
+        model: Any = None,
+        *,
+        dtype: str = "auto",
+        device_map: Any = None,
+        attn_implementation: str = "sdpa",
+    ):
+        self.name, self.dtype, self.device_map, self.attn_implementation = name, dtype, device_map, attn_implementation
+        self._model = None if model is None else model if isinstance(model, CausalLM) else CausalLM(model)
+        self._cache: KVCache | None = None
+        self._bases: list[int] | None = None  # cached tokens per row, root included, while slots of a draft lie behind them
+        self.num_scored = 0  # slots of the current draft that were scored, root not counted
+
+    @property
+    def model(self) -> CausalLM:
+        assert self._model is not None, "attach comes first"
+        return self._model
+
+    @property
+    def cache(self) -> KVCache:
+        assert self._cache is not None, "reset comes first"
+        return self._cache
+
+    def attach(self, target: CausalLM) -> None:
+        """Loads the model where that has not happened. Raises ValueError where vocabularies or devices differ."""
+        if self._model is None:
+            model = load_model(self.name, target.dtype if self.dtype == "auto" else self.dtype, self.device_map, self.attn_implementation)
+            self._model = CausalLM(model if self.device_map is not None else model.to(target.device))
+        if self.model.vocab_size != target.vocab_size:
+            raise ValueError(
+                f"vocabulary sizes differ: target {target.vocab_size}, drafter {self.model.vocab_size}; "
+                "a draft model must share the target's tokenizer (prompt_lookup and lookahead need none)"
+            )
+        if self.model.device != target.device:
+            raise ValueError(f"the target is on {target.device}, the draft model on {self.model.device}; put both on one device")
+
+    def reset(self, state: DecodeState) -> None:
+        """A new batch: caches all but the last token of every row."""
+        self._cache, self._bases = self.model.new_cache(state.num_rows, max(map(len, state.rows)) + 64), None
+        self.model.extend(self._cache, [row[:-1] for row in state.rows])
+
+    def follow(self, state: DecodeState) -> Tensor:
+        """Feeds the committed tokens that the cache lacks, the root among them; raw logits after the root, [B, 1, V]."""
+        if self._bases is not None:
+            self.cache.crop(self._bases)  # a draft that nobody judged
+        self.cache.crop([len(row) - 1 for row in state.rows])
+        rows = [row[length:] for row, length in zip(state.rows, self.cache.lengths, strict=True)]
+        longest = max(map(len, rows))
+        tokens = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=state.device)
+        logits = self.model.score(Draft.chain(tokens), self.cache).logits
+        self.cache.keep([len(row) for row in rows])
+        self._bases, self.num_scored = list(self.cache.lengths), 0
+        if longest == 1:
+            return logits
+        last = torch.tensor([len(row) - 1 for row in rows], device=state.device)
+        return logits.gather(1, last[:, None, None].expand(-1, 1, logits.shape[2]))
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Feeds the next token of a chain in every row, [B, 1]; raw logits after it, [B, 1, V]. What is accepted is in place already."""
+        logits = self.model.score(Draft.chain(tokens), self.cache).logits
+        self.cache.keep([1] * len(tokens))
+        self._bases = None
+        return logits
+
+    def score(self, draft: Draft) -> Tensor:
+        """Raw logits after those slots of a growing draft (root first) that were not scored yet, [B, new, V]: one forward over them alone."""
+        behind_root = Draft(draft.tokens[:, 1:], draft.parents[:, 1:] - 1, draft.sizes - 1, width=draft.width)
+        logits = self.model.score(behind_root, self.cache, num_scored=self.num_scored).logits
+        self.cache.keep([logits.shape[1]] * len(logits))
+        self.num_scored += logits.shape[1]
+        return logits
+
+    def keep(self, path: Tensor) -> None:
+        """Of the scored slots only those on `path` stay in the cache; [B, D] slots of the draft, root first, -1 after the end."""
+        assert self._bases is not None, "follow comes first"
+        self.cache.crop(self._bases)
+        behind_root = path[:, 1:] - 1
+        scored = (behind_root >= 0) & (behind_root < self.num_scored)
+        counts = scored.sum(1).tolist()
+        if any(counts):
+            self.cache.keep(counts, torch.where(scored, behind_root, -1)[:, : max(counts)])
+        self._bases, self.num_scored = None, 0

@@ -1,0 +1,50 @@
+"""What the verifiers of chains share: the ratio of every drafted token, and the verdict once the last kept slot is known."""
+
+import torch
+from torch import Tensor
+
+from spec.noise import Purpose, StepNoise
+from spec.residual import over, rows_at, subtract
+from spec.types import Draft, Verdict
+
+
+def require_chain(draft: Draft, verifier: object) -> None:
+    """Raises ValueError for a draft that may branch."""
+    if not draft.is_chain and draft.num_slots > 1:
+        raise ValueError(
+            f"{type(verifier).__name__} verifies chains and was given a draft that may branch (width={draft.width}); make it with Draft.chain, or "
+            "take a verifier for trees: recursive, traversal, sample_match or coupled"
+        )
+
+
+def root_only(p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
+    """The verdict on a draft without drafted tokens, N = 1: one token from the target."""
+    slots = torch.zeros_like(draft.tokens)
+    return Verdict(slots, noise.categorical(p[:, 0], Purpose.RESIDUAL, slots[:, 0]), draft.sizes)
+
+
+def chain_odds(p: Tensor, draft: Draft) -> Tensor:
+    """p(x) / q(x) of every drafted token of a chain, under the law of its parent, the slot before it; [B, N - 1]."""
+    tokens = draft.tokens[:, 1:, None]
+    wanted = p[:, :-1].gather(2, tokens)
+    return (wanted if draft.q is None else over(wanted, draft.q[:, 1:].gather(2, tokens))).squeeze(2)
+
+
+def until_rejected(odds: Tensor, draft: Draft, noise: StepNoise) -> Tensor:
+    """The last slot before the first rejection, [B], where every drafted token is accepted with probability `odds` [B, N - 1] on its own."""
+    slots = draft.slots[:, 1:]
+    return (noise.bernoulli(odds, Purpose.ACCEPT, slots) & (slots < draft.sizes[:, None])).cumprod(1).sum(1)
+
+
+def keep_chain(node: Tensor, p: Tensor, draft: Draft, noise: StepNoise, scale: Tensor | None = None) -> Verdict:
+    """Keeps a chain down to slot `node` [B] and draws what follows it.
+
+    That is p where the whole chain is kept, and otherwise the normalised (scale p - q)+ with the q of the slot that failed; scale [B], default 1.
+    """
+    failed = (node + 1).masked_fill(node + 1 >= draft.sizes, -1)
+    law = rows_at(p, node[:, None])
+    if scale is not None:
+        law = law * scale.masked_fill(failed < 0, 1.0).to(law.dtype)[:, None, None]
+    bonus = noise.categorical(subtract(law, draft, failed[:, None])[:, 0], Purpose.RESIDUAL, node)
+    path, counts = draft.slots_to(node)
+    return Verdict(path, bonus, counts)

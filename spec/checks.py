@@ -1,0 +1,25 @@
+"""Refusals that cost no look at the device: on the CPU an error with its reason, elsewhere an assertion that runs with the step's other kernels."""
+
+import torch
+from torch import Tensor
+
+from spec.types import Draft
+
+NAN_LAW = "the drafter declared a law with NaN in it; check its logits, or leave q out where the law is not known"
+
+
+def refuse_where(bad: Tensor, reason: str) -> None:
+    """Raises ValueError(reason) if any element of `bad` is true; on an accelerator the error comes late and ends the process's use of the device."""
+    if bad.device.type != "cpu":
+        torch._assert_async(~bad.any(), reason)  # pyright: ignore[reportPrivateImportUsage]
+    elif bool(bad.any()):
+        raise ValueError(reason)
+
+
+def refuse_nan_rows(draft: Draft) -> None:
+    """Raises ValueError if a drafted token's own probability is NaN, as it is in every row that a softmax spoiled; such rows are never judged by."""
+    if draft.q is None:
+        return
+    offered = draft.q.gather(2, draft.tokens[..., None]).squeeze(2)
+    used = (draft.slots > 0) & (draft.slots < draft.sizes[:, None])
+    refuse_where(offered.isnan() & used, NAN_LAW)

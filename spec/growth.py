@@ -1,0 +1,130 @@
+"""A tree that an assistant grows level by level under the q contract: every token is kept, its law is the row that it was drawn from.
+
+Siblings are drawn with replacement ("independent"), without ("distinct": earlier siblings are taken out of the row, which is normalised again; Jeon
+et al., arXiv 2402.14160), or all but the last are the most probable tokens, one-hot, and the last is drawn from the rest ("greedy": Hu et al., 2025).
+At temperature 0 they are the most probable tokens, whichever is chosen, and q is left out.
+"""
+
+import torch
+from torch import Tensor
+
+from spec.assistant import Assistant
+from spec.noise import Purpose
+from spec.sampling import Sampler
+from spec.state import DecodeState
+from spec.tree import numbers
+from spec.types import Draft
+
+SIBLINGS = ("distinct", "independent", "greedy")
+
+
+class Growth:
+    """A draft under construction. Columns are slots; where a row cannot have one, it `exists` not, and `draft` closes the gap.
+
+    `assistant` None: the caller knows the laws. `width` as in `Draft`. Letters: W slots of the last level, K slots added at once.
+    """
+
+    def __init__(self, assistant: Assistant | None, state: DecodeState, sampler: Sampler, width: int | None = None):
+        self.assistant, self.state, self.sampler, self.width = assistant, state, sampler, width
+        self.noise = sampler.noise(state)
+        room = [max(left - 1, 0) for left in state.room]
+        live = [left for done, left in zip(state.done, room, strict=True) if not done]
+        self.deepest = max(live, default=0)  # levels of use to any row
+        self.uneven = min(live, default=0) < self.deepest  # whether rows differ in that
+        self.limits = torch.tensor(room, device=state.device)[:, None]  # [B, 1] the same for each row
+        self.tokens = torch.tensor(state.roots, device=state.device)[:, None]  # [B, N]
+        self.parents = torch.full_like(self.tokens, -1)  # [B, N]
+        self.depths = torch.zeros_like(self.tokens)  # [B, N]
+        self.exists = torch.ones_like(self.tokens, dtype=torch.bool)  # [B, N]
+        self.rows: list[Tensor] = []  # q of the slots behind the root, [B, K, V] each
+        self.num_levels = 0  # made by `branch`
+        self.num_followed = 0  # slots whose laws have been asked for
+        self.order: Tensor | None = None  # [B, N] the column of each slot of the finished draft, where they differ
+
+    @property
+    def num_slots(self) -> int:
+        return self.tokens.shape[1]
+
+    def next_laws(self, *, sharp: bool = False) -> Tensor:
+        """The assistant's laws after all slots that are new since the last call, [B, W, V].
+
+        At temperature 0 they are the softmax of its logits, which says how sure it is, or with `sharp` the one-hot laws.
+        """
+        assert self.assistant is not None
+        start, self.num_followed = self.num_followed, self.num_slots
+        draft = Draft(self.tokens, self.parents, self.exists.sum(1), width=self.width)
+        logits = self.assistant.follow(self.state) if start == 0 else self.assistant.score(draft)
+        contexts = draft.contexts(self.state.seen)
+        if self.sampler.greedy and not sharp:
+            return self.sampler.processed(logits, lambda row, slot: contexts(row, slot + start)).softmax(-1)
+        return self.sampler.law(logits, lambda row, slot: contexts(row, slot + start))
+
+    def branch(self, num_children: int, siblings: str = "distinct") -> None:
+        """Gives every slot of the last level so many children; nothing happens where no row has room for a further level."""
+        if self.num_levels >= self.deepest:
+            return
+        self.num_levels += 1
+        first = self.num_followed
+        law = self.next_laws()
+        parents = torch.arange(first, self.num_slots, device=law.device).expand(len(law), -1)
+        num_children = min(num_children, law.shape[2])
+        certain = num_children if self.sampler.greedy else num_children - 1 if siblings == "greedy" else 0
+        left = law
+        for token in law.topk(certain).indices.unbind(2) if certain else ():
+            self.add(parents, token, None if self.sampler.greedy else torch.zeros_like(law).scatter_(2, token[..., None], 1.0))
+            left = left.scatter(2, token[..., None], 0.0)
+        for rank in range(certain, num_children):
+            whole = rank == 0 or siblings == "independent"  # then siblings share the very same row
+            token, row, has_mass = self.draw(parents, left, None if whole else law)
+            self.add(parents, token, row, has_mass)
+            if siblings != "independent":
+                left = left.scatter(2, token[..., None], 0.0)
+
+    def draw(self, parents: Tensor, left: Tensor, otherwise: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """One token for each law [B, K, V], for the next free slots: tokens [B, K], the rows drawn from, and which of them have any mass.
+
+        `otherwise` stands in for rows without mass; None: the laws are whole, and are drawn from as they are.
+        """
+        slots = (numbers(left.shape[1], left.device) + self.num_slots).expand(left.shape[:2])
+        row, has_mass = left, None
+        if otherwise is not None:
+            mass = left.sum(-1, keepdim=True)
+            row, has_mass = torch.where(mass > 0, left / mass, otherwise), mass.squeeze(2) > 0
+        if self.uneven:  # what cannot exist leaves nothing to chance, so that following every chance need not follow these
+            has_room = self.depths.gather(1, parents) < self.limits
+            row = torch.where(has_room[..., None], row, (numbers(row.shape[2], row.device) == 0).to(row.dtype))
+        return self.noise.categorical(row, Purpose.DRAFT, slots), row, has_mass
+
+    def add(self, parents: Tensor, tokens: Tensor, rows: Tensor | None, exists: Tensor | None = None) -> None:
+        """New slots [B, K] with the laws [B, K, V] that they were drawn from; they exist if their parents do, the row has room, and `exists`."""
+        depths = self.depths.gather(1, parents) + 1
+        alive = self.exists.gather(1, parents) & (depths <= self.limits)
+        self.tokens, self.parents = torch.cat([self.tokens, tokens], 1), torch.cat([self.parents, parents], 1)
+        self.depths = torch.cat([self.depths, depths], 1)
+        self.exists = torch.cat([self.exists, alive if exists is None else alive & exists], 1)
+        if rows is not None:
+            self.rows.append(rows)
+
+    def draft(self) -> Draft:
+        """The finished draft. Slots that do not exist are taken out, and the order of the others stays."""
+        q = torch.cat([torch.zeros_like(self.rows[0][:, :1]), *self.rows], 1) if self.rows else None
+        sizes = self.exists.sum(1)
+        if self.width == 1:
+            return Draft.chain(self.tokens, sizes, q)
+        if bool(self.exists.all()):
+            return Draft(self.tokens, self.parents, sizes, q, width=self.width)
+        self.order = order = (~self.exists).byte().argsort(dim=1, stable=True)
+        slot_of = order.argsort(1)
+        parents = slot_of.gather(1, self.parents.clamp(min=0)).gather(1, order)
+        parents = torch.where(numbers(self.num_slots, order.device) < sizes[:, None], parents, 0)
+        parents = torch.cat([self.parents[:, :1], parents[:, 1:]], 1)
+        q = None if q is None else q.gather(1, order[..., None].expand_as(q))
+        return Draft(self.tokens.gather(1, order), parents, sizes, q, width=self.width)
+
+    def settle(self, path: Tensor) -> None:
+        """After the verdict: the assistant keeps what stands on `path` [B, D], slots of the finished draft, -1 after the end."""
+        if self.assistant is None or self.num_followed == 0:
+            return
+        if self.order is not None:
+            path = torch.where(path >= 0, self.order.gather(1, path.clamp(min=0)), -1)
+        self.assistant.keep(path)

@@ -1,0 +1,62 @@
+"""How long a draft becomes, row by row: the interface of stopping rules, and what a drafter needs to obey one.
+
+Every rule leaves the output's law as it is, because it decides from the past, from laws before their token is drawn, and after a token only about
+the next one: a token that was drawn stays in the draft. To drop the token that gave the reason to stop would change the output's law.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class StoppingRule:
+    """By default a draft becomes as long as it may. What a rule remembers it remembers for each row: no row depends on its neighbours.
+
+    `before` and `after` may answer None for "go on everywhere", which spares a look at the device.
+    """
+
+    def reset(self, num_rows: int, device: torch.device) -> None:
+        """A new batch."""
+
+    def start(self, longest: Sequence[int]) -> list[int]:
+        """Before a step: the most tokens that each row should draft, given the most that it may; 0 for finished rows."""
+        return list(longest)
+
+    def before(self, law: Tensor, depth: int) -> Tensor | None:
+        """Which rows should draw a token at `depth` (from 1) from the drafter's law [B, V]; bool [B]. At temperature 0 the law is a softmax."""
+        return None
+
+    def after(self, prob: Tensor, depth: int) -> Tensor | None:
+        """Which rows should go on behind the token at `depth`, whose probability under that law was prob [B]; bool [B]."""
+        return None
+
+    def observe(self, drafted: Sequence[int], accepted: Sequence[int], cut: Sequence[bool]) -> None:
+        """After a step: tokens drafted and accepted in each row, and whether EOS or the budget cut it short, so that less was judged."""
+
+
+class Lengths:
+    """Which rows of the draft at hand still grow, by the word of a rule."""
+
+    def __init__(self, rule: StoppingRule, longest: Sequence[int], device: torch.device):
+        self.rule = rule
+        self.longest = torch.tensor(longest, device=device)
+        self.going = self.longest > 0
+        self.sizes = torch.ones_like(self.longest)  # [B] root included
+
+    def before(self, law: Tensor, depth: int) -> bool:
+        """Whether any row draws a token at `depth` from law [B, V]. The sizes then count that token."""
+        self.going = self.going & (self.longest >= depth)
+        more = self._restrict(self.rule.before(law, depth))
+        self.sizes = self.sizes + self.going
+        return more
+
+    def after(self, prob: Tensor, depth: int) -> bool:
+        """Whether any row goes on behind the token at `depth`, drawn with probability prob [B]."""
+        return self._restrict(self.rule.after(prob, depth))
+
+    def _restrict(self, wanted: Tensor | None) -> bool:
+        if wanted is None:
+            return True
+        self.going = self.going & wanted
+        return bool(self.going.any())

@@ -1,0 +1,78 @@
+"""Greedy multi-draft: of a node's children all but the last are certain, the likeliest tokens, and only the last one is drawn, from what they leave.
+
+Source: Hu et al., arXiv 2502.18779, section 4. The last child Y, drawn from its row q', is tested first, with min(1, p(Y) / q'(Y)); if it fails, y is
+drawn from the normalised (p - q')+, and where another child holds y the walk goes on there. That is optimal for this way of drafting.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spec.chains import chain_odds, keep_chain, root_only, until_rejected
+from spec.checks import NAN_LAW, refuse_nan_rows, refuse_where
+from spec.noise import Purpose, StepNoise
+from spec.residual import over, rows_at, subtract
+from spec.tree import children, numbers
+from spec.types import Draft, Verdict
+
+
+@dataclass(frozen=True)
+class GreedyMulti:
+    """Exact however a node's other children were found, if the last one's row is honest.
+
+    The token that leaves a node follows p whatever the others are, as in token-level verification with Y alone; they only decide whether the draft
+    goes on behind it. One thing more than the q contract is needed of drafts whose Y may repeat a sibling's token: the row of Y must not hang on
+    what was drawn BELOW its siblings, because y leads there only if Y did not. Drawing all siblings before their children, or Y without its
+    siblings' tokens, is enough. A last child that is certain (q' one-hot, or no q at all) makes the rule that of sample_match. Raises ValueError
+    where q is NaN.
+    """
+
+    @property
+    def exact(self) -> bool:
+        return True
+
+    def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
+        """p [B, N, V] -> Verdict with D = N."""
+        if draft.num_slots == 1:
+            return root_only(p, draft, noise)
+        refuse_nan_rows(draft)
+        if draft.is_chain:
+            return keep_chain(until_rejected(chain_odds(p, draft), draft, noise), p, draft, noise)
+        rows, table = numbers(len(p), p.device), children(draft.parents, draft.sizes, draft.width)
+        node, bonus, walking = torch.zeros_like(draft.sizes), torch.zeros_like(draft.sizes), torch.ones_like(draft.sizes, dtype=torch.bool)
+        settled = torch.zeros_like(p[:, 0])
+        settled[:, 0] = 1  # a law to draw from where nothing is to be drawn
+        for depth in range(int(draft.depths().max()) + 1):
+            kids, key = table[rows, :, node], torch.full_like(node, depth)
+            last, law = kids.amax(1), rows_at(p, node[:, None])
+            accepted = noise.bernoulli(odds_of(last, law[:, 0], draft) * walking, Purpose.ACCEPT, key)
+            if draft.q is not None:
+                refuse_where((last >= 0) & rows_at(draft.q, last.clamp(min=0)[:, None]).sum(2).squeeze(1).isnan(), NAN_LAW)
+            rest = subtract(law, draft, last[:, None])[:, 0]
+            drawn = noise.categorical(torch.where((walking & ~accepted)[:, None], rest, settled), Purpose.RESIDUAL, key)
+            found = torch.where(accepted, last, holding(drawn, kids.masked_fill(kids == last[:, None], -1), draft))
+            bonus = torch.where(walking & (found < 0), drawn, bonus)
+            walking = walking & (found >= 0)
+            node = torch.where(walking, found, node)
+            if node.device.type == "cpu" and not walking.any():
+                break
+        path, counts = draft.slots_to(node)
+        return Verdict(path, bonus, counts)
+
+
+def odds_of(child: Tensor, law: Tensor, draft: Draft) -> Tensor:
+    """p(x) / q(x) of `child` [B] under the target's law [B, V] at its parent; 0 where the child is -1."""
+    slot = child.clamp(min=0)[:, None]
+    token = draft.tokens.gather(1, slot)
+    wanted = law.gather(1, token).squeeze(1)
+    if draft.q is not None:
+        wanted = over(wanted, draft.q[numbers(len(child), child.device), slot[:, 0], token[:, 0]])
+    return wanted * (child >= 0)
+
+
+def holding(token: Tensor, kids: Tensor, draft: Draft) -> Tensor:
+    """The first of the slots `kids` [B, R] (-1 = none) that holds `token` [B]; [B], -1 where none does."""
+    hit = (draft.tokens.gather(1, kids.clamp(min=0)) == token[:, None]) & (kids >= 0)
+    first = kids.gather(1, hit.int().argmax(1, keepdim=True)).squeeze(1)
+    return torch.where(hit.any(1), first, -1)

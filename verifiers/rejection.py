@@ -1,0 +1,31 @@
+"""Token-level speculative sampling: each drafted token is accepted on its own, and the first rejection is corrected from the residual.
+
+Source: Leviathan et al., arXiv 2211.17192, algorithm 1; Chen et al., 2302.01318, algorithm 2, where p and q have each other's names.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from spec.chains import chain_odds, keep_chain, require_chain, root_only, until_rejected
+from spec.noise import StepNoise
+from spec.types import Draft, Verdict
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Accepts token x with probability min(1, p(x) / q(x)); after the first rejection draws from the normalised (p - q)+, after none from p."""
+
+    chains_only: ClassVar[bool] = True
+
+    @property
+    def exact(self) -> bool:
+        return True
+
+    def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
+        """p [B, N, V] -> Verdict with D = N. Raises ValueError for a draft that may branch."""
+        require_chain(draft, self)
+        if draft.num_slots == 1:
+            return root_only(p, draft, noise)
+        return keep_chain(until_rejected(chain_odds(p, draft), draft, noise), p, draft, noise)
