@@ -1,0 +1,114 @@
+"""Everything that is checked of a drafter, a verifier and a target, and the wrong ones that must not get through."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from experiments.exactness import coupling, enumerated_loop, enumerated_steps, parity, sampled, tree_logits
+from experiments.exactness.block_mutants import BLOCK_MUTANTS
+from experiments.exactness.checks import FAIL, PASS, Check, Effort, Subject
+from experiments.exactness.enumerated_steps import EXACT, YIELD_NAME, error_of
+from experiments.exactness.laws import examine
+from experiments.exactness.loop_mutants import LOOP_MUTANTS, LoopMutant
+from experiments.exactness.mutants import MUTANTS, ChainRule, Mutant, SiblingRule
+from experiments.exactness.proposals import chain, distinct, tree
+from experiments.exactness.tables import GOLDEN
+from experiments.exactness.tree_mutants import SLOW_TREE_MUTANTS, TREE_MUTANTS, SlowMutant
+
+NAMES = (tree_logits.NAME, enumerated_steps.NAME, YIELD_NAME, enumerated_loop.NAME, parity.NAME, coupling.NAME, sampled.NAME, sampled.CONTRACT_NAME)
+SMALL_EFFORT = Effort(samples=2000, long_tokens=12)  # for a table model
+SLOW_MUTANTS = (
+    SlowMutant("E1 no bonus token", GOLDEN, lambda: chain(GOLDEN, 3), ChainRule(emit_bonus=False), 2.5756158080739806, 2.2295751633986932),
+    SlowMutant("E2 first child only", GOLDEN, lambda: tree(GOLDEN, [2], distinct), SiblingRule(num_tested=1), 1.8860671191553546, 89 / 51),
+)
+ALL_SLOW = (*SLOW_MUTANTS, *(replace(mutant, name=f"E{number} {mutant.name}") for number, mutant in enumerate(SLOW_TREE_MUTANTS, 3)))
+Listener = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer of the whole battery."""
+
+    checks: list[Check]
+    mutants: list[dict[str, Any]]  # id, what it does wrong, rejected_by: names of checks
+
+    @property
+    def surviving(self) -> list[str]:
+        """Mutants that no check rejects: then the battery itself is at fault."""
+        return [mutant["id"] for mutant in self.mutants if not mutant["rejected_by"]]
+
+    @property
+    def passed(self) -> bool:
+        """No check failed, at least one judged the output's law or its tokens, and every mutant was rejected."""
+        judged = any(check.verdict == PASS and check.name != tree_logits.NAME for check in self.checks)
+        return judged and not self.surviving and not any(check.failed for check in self.checks)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"verdict": PASS if self.passed else FAIL, "checks": [asdict(check) for check in self.checks], "mutants": self.mutants}
+
+
+def run_checks(subject: Subject, effort: Effort, listener: Listener = lambda name: None) -> list[Check]:
+    """All checks of one subject, cheap ones first; `listener` hears what begins."""
+    found: list[Check] = []
+    for name, check in (
+        (tree_logits.NAME, tree_logits.check_tree_logits),
+        (enumerated_steps.NAME, enumerated_steps.check_steps),
+        *loop_checks(),
+    ):
+        listener(name)
+        found += as_list(check(subject, effort))
+    return found
+
+
+def loop_checks() -> tuple[tuple[str, Callable[[Subject, Effort], Check | list[Check]]], ...]:
+    """The checks that decode."""
+    return (
+        (enumerated_loop.NAME, enumerated_loop.check_loop),
+        (parity.NAME, parity.check_parity),
+        (coupling.NAME, coupling.check_coupling),
+        (sampled.NAME, sampled.check_sampled),
+    )
+
+
+def as_list(found: Check | list[Check]) -> list[Check]:
+    return [found] if isinstance(found, Check) else found
+
+
+def run_mutants(listener: Listener = lambda name: None) -> list[dict[str, Any]]:
+    """Every mutant and the checks that reject it."""
+    found = []
+    for mutant in (*MUTANTS, *BLOCK_MUTANTS, *TREE_MUTANTS, *ALL_SLOW, *LOOP_MUTANTS):
+        listener(mutant.name)
+        identity, _, fault = mutant.name.partition(" ")
+        found.append({"id": identity, "fault": fault, "rejected_by": rejecting(mutant)})
+    return found
+
+
+def rejecting(mutant: Mutant | SlowMutant | LoopMutant) -> list[str]:
+    """Names of the checks that reject a mutant: of one step, its law and its expected tokens; of a loop, all that decode, and the logits."""
+    if isinstance(mutant, LoopMutant):
+        subject = mutant.subject()
+        checks = [
+            tree_logits.check_tree_logits,
+            *(check for name, check in loop_checks() if name != sampled.NAME or not subject.sampler.reads_prefix),
+        ]
+        found = [check for run in checks for check in as_list(run(subject, SMALL_EFFORT))]  # processors that read the prefix are slow to sample from
+        return [check.name for check in found if check.failed]
+    instance = mutant.instance if isinstance(mutant, SlowMutant) else GOLDEN
+    report = examine(instance, mutant.proposals(), mutant.verifier)
+    names = [enumerated_steps.NAME] if error_of(report) >= EXACT else []
+    if isinstance(mutant, SlowMutant) and abs(report.expected - mutant.right) > enumerated_steps.CLOSE:
+        names.append(YIELD_NAME)
+    return names
+
+
+def judge(subject: Subject, effort: Effort, listener: Listener = lambda name: None) -> Verdict:
+    """The battery: checks, then mutants."""
+    checks = run_checks(subject, effort, listener)
+    return Verdict(checks, run_mutants(listener) if effort.mutants else [])
+
+
+def idle_checks(mutants: Iterable[dict[str, Any]]) -> list[str]:
+    """Checks that reject no mutant, and so prove nothing."""
+    used = {name for mutant in mutants for name in mutant["rejected_by"]}
+    return [name for name in NAMES if name not in used]

@@ -1,0 +1,159 @@
+"""The battery. `python -m experiments.lossless`: does what a drafter, a verifier and a sampler put out follow the target's own law?
+
+Takes the groups of the main job, with -m sweeps. `--holm FOLDER` judges the statistical checks of several runs anew, corrected for their number.
+Exit codes: 0 passed, 1 failed, 2 the input or configuration is wrong, 130 stopped by Ctrl-C.
+"""
+
+import inspect
+import json
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from experiments.build import Parts, build, check_choices, make, refuse
+from experiments.exactness.battery import Verdict, judge
+from experiments.exactness.checks import Effort, Subject
+from experiments.lossless_report import holm_report, print_holm, report
+from experiments.provenance import circumstances, config_hash, load_average
+from experiments.records import write_atomically
+from experiments.run import resolved, write_error
+from experiments.summary import labels
+from experiments.tasks import check_numbers, make_tasks
+from spec.interfaces import Drafter
+
+log = logging.getLogger(__name__)
+SWEEPS: list[Path] = []  # folders of the sweeps that this process has started
+VERDICTS: list[bool] = []  # of the jobs that this process has done
+
+
+class RememberSweep(Callback):
+    """Notes where a sweep puts its runs, to judge them together when it has ended."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        SWEEPS.append(Path(config.hydra.sweep.dir))
+
+
+@dataclass(frozen=True)
+class ConfiguredDrafter:
+    """Makes the configured drafter: without a model the one for the target, always the same; with one a small one for a table model."""
+
+    config: DictConfig
+    own: Drafter
+
+    def __call__(self, model: Any = None) -> Drafter:
+        if model is None:
+            return self.own
+        config = self.config.copy()
+        caps = {name: cap for name, cap in config.table.items() if config.drafter.get(name) is not None and _larger(config.drafter[name], cap)}
+        settings = {**OmegaConf.to_container(config.drafter, resolve=True), **caps, "_partial_": True}  # pyright: ignore[reportGeneralTypeIssues]
+        OmegaConf.set_struct(config, False)
+        config.drafter = settings
+        build_drafter = make(config, "drafter")
+        takes_model = "model" in inspect.signature(build_drafter.func).parameters
+        return build_drafter(model=model) if takes_model else build_drafter()
+
+
+def _larger(value: Any, cap: Any) -> bool:
+    return isinstance(value, type(cap)) and not isinstance(value, bool) and (isinstance(value, ListConfig) or value > cap)
+
+
+def subject_of(config: DictConfig, parts: Parts) -> Subject:
+    """What is judged. Raises ValueError for prompts that do not fit."""
+    tasks = make_tasks(config, parts)
+    prompts = [task.tokens[-config.prompt_tokens :] if config.prompt_tokens else task.tokens for task in tasks]
+    model = parts.target.model
+    small = sum(weights.numel() for weights in model.model.parameters()) <= config.max_float64
+    return Subject(model, ConfiguredDrafter(config, parts.drafter), parts.verifier, parts.sampler, prompts, in_float64=small)
+
+
+def execute(config: DictConfig, folder: Path) -> dict[str, Any]:
+    """Runs the battery and writes `lossless.json` into the folder; returns what is in it. Raises ValueError for wrong input."""
+    check_numbers(config)
+    plain = resolved(config)
+    effort = _effort(config)
+    torch.set_num_threads(config.threads)
+    parts = build(config)
+    subject = subject_of(config, parts)
+    model = parts.target.model
+    provenance = {"config_hash": config_hash(plain), "seed": config.seed} | circumstances(model.device, model.dtype)
+    verdict: Verdict = judge(subject, effort, lambda name: log.info("%s", name))
+    provenance["load_average_after"] = load_average()
+    result = verdict.to_json() | {"labels": labels(plain), "exact": parts.verifier.exact, "provenance": provenance, "config": plain}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "lossless.json", json.dumps(result, indent=2) + "\n")
+    report(result, folder)
+    return result
+
+
+def _effort(config: DictConfig) -> Effort:
+    try:
+        effort = Effort(**config.effort, long_tokens=config.max_new_tokens)
+    except TypeError as error:
+        raise ValueError(f"effort: {error}; see conf/lossless.yaml for what it takes") from error
+    for name in ("samples", "looks", "batch"):
+        if not isinstance(getattr(effort, name), int) or getattr(effort, name) < 1:
+            raise ValueError(f"effort.{name}={getattr(effort, name)}: give a whole number of at least 1")
+    if not 0 < effort.alpha < 1 or not 0 < effort.power < 1:
+        raise ValueError(f"effort.alpha={effort.alpha}, effort.power={effort.power}: give numbers between 0 and 1")
+    return effort
+
+
+@hydra.main(config_path="pkg://conf", config_name="lossless", version_base=None)
+def job(config: DictConfig) -> None:
+    settings = HydraConfig.get()
+    folder, swept = Path(settings.runtime.output_dir), settings.mode == RunMode.MULTIRUN
+    try:
+        VERDICTS.append(execute(config, folder)["verdict"] == "pass")
+    except (ValueError, HydraException) as error:
+        log.error("%s", error)
+        write_error(folder, error)
+        if not swept:
+            raise SystemExit(2) from error
+        raise  # Hydra goes on with the other jobs and ends with exit code 1
+    except Exception as error:
+        write_error(folder, error)
+        raise
+
+
+def judge_together(folders: list[Path]) -> int:
+    """Holm's correction over the statistical checks of all runs in the folders; the exit code."""
+    try:
+        found = holm_report(folders)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print_holm(found)
+    return 0 if all(run["verdict"] == "pass" for run in found) else 1
+
+
+def main() -> None:
+    """Entry point: checks the chosen options, hands over to Hydra, and turns what happens into an exit code."""
+    if sys.argv[1:2] == ["--holm"]:
+        sys.exit(judge_together([Path(name) for name in sys.argv[2:]]))
+    if problem := check_choices(sys.argv[1:]):
+        refuse(problem)
+    VERDICTS.clear()
+    together = 0
+    try:
+        job()  # pyright: ignore[reportCallIssue]  Hydra fills in the configuration
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        for folder in SWEEPS:
+            if any(folder.rglob("lossless.json")):
+                together = judge_together([folder])
+    sys.exit(together if SWEEPS else 0 if all(VERDICTS) else 1)
+
+
+if __name__ == "__main__":
+    main()

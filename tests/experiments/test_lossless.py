@@ -1,0 +1,247 @@
+"""The battery: right parts pass, wrong ones are convicted by name, every mutant is rejected, and no check is idle."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from scipy.stats import binom
+
+from drafters.draft_model import DraftModel
+from drafters.none import NoDraft
+from experiments import lossless
+from experiments.exactness import battery, coupling, enumerated_loop, enumerated_steps, parity, sampled
+from experiments.exactness.checks import Check, Effort, Subject
+from experiments.exactness.enumerated_loop import check_loop
+from experiments.exactness.loop import PROMPT, TableLoop
+from experiments.exactness.loop_mutants import RIGHT, Bushy, LoopMutant, penalised
+from experiments.exactness.mutants import SoftArgmax
+from experiments.exactness.parity import check_parity
+from experiments.exactness.sampled import check_sampled
+from experiments.exactness.table_model import TableLM
+from experiments.exactness.tables import SMALL
+from spec.model import CausalLM
+from spec.sampling import Sampler
+from spec.state import DecodeState
+from spec.types import Draft, Scores
+from verifiers.lenient import Lenient
+from verifiers.recursive import Recursive
+from verifiers.sample_match import SampleMatch
+
+LITTLE = Effort(samples=1000, long_tokens=12, batch=1000)
+
+
+class UsersSoftArgmax(SoftArgmax):
+    """A user's own drafter, wrong in the way that is most often seen."""
+
+
+@pytest.fixture(scope="module")
+def rejections() -> list[dict[str, Any]]:
+    return battery.run_mutants()
+
+
+def test_every_mutant_is_rejected(rejections):
+    assert [mutant["id"] for mutant in rejections if not mutant["rejected_by"]] == []
+
+
+def test_the_whole_table_of_mutants_is_there_once(rejections):
+    ids = [mutant["id"] for mutant in rejections]
+    table = [f"M{n}" for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13)] + ["M1b"] + [f"{k}{n}" for k in "BR" for n in range(1, 7)]
+    assert {*table, "T1", "T2", "N1", "P1", "P2", "K1", "K2", "K3", "K4"} <= set(ids)
+    assert len(rejections) == len({(mutant["id"], mutant["fault"]) for mutant in rejections})
+
+
+def test_no_check_is_idle(rejections):
+    assert battery.idle_checks(rejections) == []
+
+
+def test_idle_checks_are_named():
+    assert battery.idle_checks([{"rejected_by": list(battery.NAMES[1:])}]) == [battery.NAMES[0]]
+
+
+@pytest.mark.parametrize("right", RIGHT[:3], ids=lambda right: right.name)
+def test_right_loops_pass_everything(right):
+    found = [check for _, run in battery.loop_checks() for check in battery.as_list(run(right.subject(), LITTLE))]
+    assert {check.verdict for check in found} <= {"pass", "not applicable"}
+    assert [check.name for check in found if check.verdict == "not applicable"] in ([], [sampled.CONTRACT_NAME])
+
+
+def test_right_processors_are_exact():
+    assert TableLoop(SMALL, 2, sampler=penalised(Sampler)).error(lambda model: DraftModel(model=model, num_tokens=1)) < 1e-12
+
+
+def test_lossy_verifier_is_convicted():
+    found = enumerated_steps.check_steps(LoopMutant("lenient", verifier=Lenient()).subject(), LITTLE)
+    assert found[0].verdict == "fail"
+    assert found[0].tv is not None
+    assert found[0].tv > 0.01
+
+
+def test_greedy_configuration_is_enumerated_with_one_hot_laws():
+    subject = replace(LoopMutant("greedy").subject(), sampler=Sampler(temperature=0))
+    laws, expected = enumerated_steps.check_steps(subject, LITTLE)
+    assert (laws.verdict, expected.verdict) == ("pass", "not applicable")
+    assert {check.verdict for check in check_sampled(subject, LITTLE)} == {"not applicable"}
+    assert check_loop(subject, LITTLE).verdict == "pass"
+
+
+class Stranger(NoDraft):
+    """A drafter that knows nothing of table models."""
+
+    def attach(self, target: CausalLM) -> None:
+        raise ValueError("needs a model with a language head of its own")
+
+
+def test_drafter_that_cannot_be_put_on_a_table_is_not_passed():
+    check = check_loop(LoopMutant("stranger", lambda model: Stranger()).subject(), LITTLE)
+    assert check.verdict == "not applicable"
+    assert "language head" in check.detail
+
+
+class Crowd(Bushy):
+    """Right, but its drafts depend on how many rows there are."""
+
+    def propose(self, state: DecodeState, sampler: Sampler) -> Draft:
+        return super().propose(state, sampler) if state.num_rows % 2 else NoDraft().propose(state, sampler)
+
+
+def test_drafts_that_depend_on_other_rows_are_not_convicted():
+    check = check_loop(LoopMutant("crowd", lambda model: Crowd()).subject(), LITTLE)
+    assert check.verdict == "not applicable"
+    assert "rest of its batch" in check.detail
+
+
+class Rounding(CausalLM):
+    """Logits come out a little different where several slots are scored at once."""
+
+    size = 1e-16
+
+    def score(self, draft: Draft, *args: Any, **kwargs: Any) -> Scores:
+        scores = super().score(draft, *args, **kwargs)
+        return scores if draft.num_slots == 1 else replace(scores, logits=scores.logits + self.size * torch.arange(4))
+
+
+class Wrong(Rounding):
+    """By more than rounding can."""
+
+    size = 1e-3
+
+
+@pytest.mark.parametrize(("target", "verdict", "said"), [(Rounding, "pass", "ties within rounding"), (Wrong, "fail", "logits")])
+def test_a_tie_is_told_from_a_bug(target, verdict, said):
+    def weights(h: torch.Tensor) -> torch.Tensor:
+        tilt = 0.0 if target is Rounding else -1e-4
+        return torch.ones(*h.shape, 4, dtype=torch.float64) + tilt * torch.arange(4)
+
+    subject = Subject(target(TableLM(weights, 4, len(PROMPT))), Bushy, Recursive(), Sampler(), [PROMPT])
+    check = check_parity(subject, LITTLE)
+    assert check.verdict == verdict
+    assert said in check.detail
+
+
+@pytest.mark.slow
+def test_false_alarms_of_the_battery_over_200_seeds():
+    """Exact configurations at a false-alarm rate that can be measured; both statistical checks."""
+    effort = Effort(samples=320, looks=2, alpha=0.05, tokens=3, batch=320)
+    alarms = {sampled.NAME: 0, sampled.CONTRACT_NAME: 0}
+    for seed in range(200):
+        verifier = (Recursive(), SampleMatch())[seed % 2]
+        subject = replace(LoopMutant("right", verifier=verifier).subject(), sampler=Sampler(seed=seed))
+        for check in check_sampled(subject, effort):
+            assert check.verdict != "not applicable"
+            alarms[check.name] += check.failed
+    assert max(alarms.values()) <= binom.isf(1e-3, 200, 0.05)
+    assert min(alarms.values()) > 0  # nor is either so careful that it finds nothing
+
+
+def test_yaml_names_every_knob_with_its_default():
+    with initialize_config_module("conf", version_base=None):
+        config = compose("lossless")
+    defaults = {field.name: field.default for field in fields(Effort)}
+    assert dict(config.effort) | {"long_tokens": config.max_new_tokens} == defaults
+
+
+@pytest.fixture
+def small(options: list[str], assistant: str) -> list[str]:
+    """Overrides of a small battery, without mutants."""
+    kept = [item for item in options if not item.startswith(("max_new_tokens", "warmup"))]
+    drafter = [f"drafter.name={assistant}", "drafter.num_tokens=2"]
+    return [*kept, *drafter, "max_new_tokens=8", "num_prompts=2", "effort.mutants=false", "effort.samples=640", "effort.batch=640"]
+
+
+@pytest.fixture
+def command(small: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., int]]:
+    """Calls the command line in this process and returns its exit code."""
+
+    def call(*overrides: str) -> int:
+        flags = [item for item in overrides if item.startswith("-")]
+        monkeypatch.setattr(sys, "argv", ["experiments.lossless", *flags, *small, *(item for item in overrides if item not in flags)])
+        monkeypatch.setattr(lossless, "SWEEPS", [])
+        GlobalHydra.instance().clear()
+        try:
+            lossless.main()
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    yield call
+    GlobalHydra.instance().clear()
+
+
+def result_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "lossless.json").read_text())
+
+
+def test_an_exact_configuration_passes(command, tmp_path, capsys):
+    assert command(f"hydra.run.dir={tmp_path}") == 0
+    found = result_of(tmp_path)
+    assert found["verdict"] == "pass"
+    assert [check["name"] for check in found["checks"]] == list(battery.NAMES)
+    assert set(found["checks"][0]) == {field.name for field in fields(Check)}
+    assert {"versions", "git_commit", "seed", "config_hash", "date"} <= set(found["provenance"])
+    assert "verdict: pass" in capsys.readouterr().out
+
+
+def test_a_users_drafter_that_declares_soft_rows_for_argmax_tokens_is_convicted(command, tmp_path):
+    target = f"drafter._target_={__name__}.UsersSoftArgmax"
+    assert command(f"hydra.run.dir={tmp_path}", target, f"trusted_packages=[{__name__.split('.')[0]}]") == 1
+    found = {check["name"]: check for check in result_of(tmp_path)["checks"]}
+    assert [name for name, check in found.items() if check["verdict"] == "fail"] == [enumerated_loop.NAME, sampled.NAME, sampled.CONTRACT_NAME]
+    assert "leave q out for argmax tokens" in found[sampled.CONTRACT_NAME]["detail"]
+
+
+def test_a_lossy_verifier_is_refused_and_with_leave_convicted(command, tmp_path):
+    assert command(f"hydra.run.dir={tmp_path}", "verifier=lenient") == 2
+    assert not (tmp_path / "lossless.json").exists()
+    assert command(f"hydra.run.dir={tmp_path}", "verifier=lenient", "allow_lossy=true") == 1
+    assert result_of(tmp_path)["exact"] is False
+
+
+@pytest.mark.parametrize("wrong", ["effort.samples=0", "effort.alpha=2", "+effort.sample=3", "verifier=recursiv", "num_prompts=0"])
+def test_bad_input_is_refused(command, tmp_path, wrong):
+    assert command(f"hydra.run.dir={tmp_path}", wrong) == 2
+
+
+def test_a_sweep_is_judged_together(command, tmp_path, capsys, monkeypatch):
+    assert command("-m", f"hydra.sweep.dir={tmp_path}", "verifier=block,coupled", "drafter.num_tokens=1") == 0
+    assert "4 statistical checks judged together (Holm)" in capsys.readouterr().out
+    assert lossless.judge_together([tmp_path]) == 0
+    found = result_of(tmp_path / "1")
+    found["checks"][-1] |= {"p_value": 1e-9, "verdict": "fail"}
+    (tmp_path / "1" / "lossless.json").write_text(json.dumps(found))
+    assert lossless.judge_together([tmp_path]) == 1
+    found["checks"][-1] |= {"p_value": 9e-7}  # below alpha alone, not among four
+    (tmp_path / "1" / "lossless.json").write_text(json.dumps(found))
+    assert lossless.judge_together([tmp_path]) == 0
+    assert lossless.judge_together([tmp_path / "nothing"]) == 2
+
+
+def test_names_are_the_checks_own():
+    assert len(set(battery.NAMES)) == len(battery.NAMES) == 8
+    assert {coupling.NAME, parity.NAME} < set(battery.NAMES)
