@@ -19,7 +19,7 @@ run: $(STAMP)
 	$(BIN)/python -m experiments.run experiment=default_sweep $(RUN_ARGS)
 
 test: lint
-	$(BIN)/python -m pytest $(TEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(TEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -41,15 +41,15 @@ class DraftTree(Drafter):
         attn_implementation: str = "sdpa",
         model: Any = None,
     ):
-        if widths is not None and (not widths or min(widths) < 1):
-            raise ValueError(f"widths={list(widths)}: give the number of children at each depth, each at least 1, or null for a tree that grows")
+        if widths is not None and (isinstance(widths, (int, str)) or not widths or min(widths) < 1):
+            raise ValueError(f"widths={widths}: give the number of children at each depth, each at least 1, or null for a tree that grows")
         if not 1 <= num_rounds <= num_nodes:
             raise ValueError(f"num_nodes={num_nodes}, num_rounds={num_rounds}: give 1 <= num_rounds <= num_nodes, so that every round adds a token")
         if siblings not in SIBLINGS:
             raise ValueError(f"siblings={siblings!r}: choose one of {', '.join(SIBLINGS)}")
         self.widths, self.siblings = None if widths is None else list(widths), siblings
         self.num_nodes, self.num_rounds = num_nodes, num_rounds
-        self.makes_trees = widths is None or max(widths) > 1
+        self.makes_trees, self.adapts_siblings = widths is None or max(widths) > 1, widths is None
         self.assistant = Assistant(name, model, dtype=dtype, device_map=device_map, attn_implementation=attn_implementation)
         self.growth: Growth | None = None
 
@@ -74,14 +74,15 @@ class DraftTree(Drafter):
         self.growth.settle(verdict.path)
 
     def _grow(self, growth: Growth) -> None:
-        num_rounds = min(self.num_rounds, growth.deepest)
         reach = torch.ones_like(growth.tokens, dtype=torch.float64)  # [B, N] product of the assistant's probabilities down to each slot
         laws: list[Tensor] = []
-        for number in range(num_rounds):
+        for number in range(min(self.num_rounds, growth.deepest)):
             laws.append(growth.next_laws())
             law = torch.cat(laws, 1)
-            share = self.num_nodes // num_rounds + (number < self.num_nodes % num_rounds)
-            reach = (take if growth.sampler.greedy else draw)(growth, law, reach, share)
+            share = self.num_nodes // self.num_rounds + (number < self.num_nodes % self.num_rounds)
+            still = reach * (number < growth.limits)  # a row alone would grow for as many rounds as it has room for, so it does here
+            grown = (take if growth.sampler.greedy else draw)(growth, law, still, share)
+            reach = torch.cat([reach, grown[:, reach.shape[1] :]], 1)
 
 
 def open_slots(growth: Growth, num_slots: int) -> Tensor:

@@ -125,7 +125,7 @@ def doubts(result: dict[str, Any], provenance: dict[str, Any]) -> list[str]:
     if result["loops"]:
         found.append(f"{result['loops']} of {result['num_prompts']} answers end in a loop, which flatters every method that copies")
     if result["speedup_interval"] is None:
-        found.append("fewer than two prompts: the speedup has no interval")
+        found.append("fewer than two batches of prompts: the speedup has no interval")
     if result["divergences"]:
         found.append(f"{len(result['divergences'])} of {result['num_prompts']} answers differ from plain greedy decoding; see divergences")
     return found

@@ -19,6 +19,7 @@ class Drafter(ABC):
 
     needs: ClassVar[frozenset[str]] = frozenset()  # {"hidden"}: ask the target for its last hidden states
     makes_trees: bool = False  # whether a draft may branch; verifiers of chains refuse such a drafter before any work
+    adapts_siblings: bool = False  # whether a token's own value may decide if it gets a younger sibling, which some verifiers cannot take
     context: int | None = None  # longest sequence that the drafter can follow, known once attached; None: any
 
     def attach(self, target: "CausalLM") -> None:  # noqa: B027
@@ -38,7 +39,8 @@ class Drafter(ABC):
 class Verifier(Protocol):
     """Accepts part of a draft. Stateless: a frozen dataclass with `__call__`.
 
-    A verifier that cannot take trees says so by a class attribute `chains_only = True`, and raises ValueError when it gets one.
+    A verifier that cannot take trees says so by a class attribute `chains_only = True`, and raises ValueError when it gets one. A verifier that looks
+    at a node's children together, and so needs their number settled before any of them is drawn, says `planned_siblings = True`.
     """
 
     @property
@@ -57,4 +59,9 @@ def check_pair(drafter: Drafter, verifier: Verifier) -> None:
         raise ValueError(
             f"{type(verifier).__name__} verifies chains only and {type(drafter).__name__} drafts trees; take a verifier for trees (recursive, "
             "traversal, sample_match or coupled) or a drafter of chains (draft_model, prompt_lookup or jacobi)"
+        )
+    if drafter.adapts_siblings and getattr(verifier, "planned_siblings", False):
+        raise ValueError(
+            f"{type(verifier).__name__} needs the number of siblings settled before they are drawn, and {type(drafter).__name__} as it is set up "
+            "gives a token a younger sibling or not by what it is; take recursive or traversal, or a tree of fixed shape"
         )

@@ -1,19 +1,32 @@
 """The same core on any device: everything here runs on the CPU, and again on CUDA wherever there is one."""
 
+from functools import partial
+
 import pytest
 import torch
 
+from drafters.coupled import CoupledDraft
 from drafters.draft_model import DraftModel
+from drafters.draft_tree import DraftTree
 from drafters.jacobi import Jacobi
 from drafters.lookahead import Lookahead
+from drafters.multi_draft import MultiDraft
 from drafters.none import NoDraft
 from drafters.prompt_lookup import PromptLookup
+from drafters.stopping.confidence import Confidence
 from spec import CausalLM, Limits, Noise, Sampler, decode
 from spec.model import EMBEDDED, load_model
 from spec.noise import Purpose, uniform
 from tests.tiny import build
+from verifiers.block import Block
+from verifiers.coupled import Coupled
 from verifiers.greedy import Greedy
+from verifiers.greedy_multi import GreedyMulti
+from verifiers.kseq import KSeq
 from verifiers.recursive import Recursive
+from verifiers.rejection import Rejection
+from verifiers.sample_match import SampleMatch
+from verifiers.traversal import Traversal
 
 CUDA = pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")])
 PROMPTS = [[5, 9, 13, 5, 9, 13, 5, 9], [3], [17, 2, 30, 30, 30, 8, 17, 2, 30, 1, 33, 4]]
@@ -51,6 +64,31 @@ def test_samples_equal_the_cpus(device):
     found = [decode(CausalLM(there), drafter, Recursive(), PROMPTS, sampler=sampler, limits=limits) for drafter in drafters(there)]
     for one, other in zip(expected, found, strict=True):
         assert [row.tolist() for row in one.sequences] == [row.tolist() for row in other.sequences]
+
+
+def pairs(model):
+    chains = partial(MultiDraft, model=model, num_chains=2, num_tokens=3)
+    return [
+        (Rejection(), DraftModel(model=model, num_tokens=4)),
+        (Block(), DraftModel(model=model, num_tokens=4, stopping=Confidence())),
+        (Traversal(), DraftTree(model=model, widths=[2, 2, 1])),
+        (Traversal(), DraftTree(model=model, widths=None, num_nodes=8, num_rounds=3)),
+        (KSeq(), chains(siblings="independent")),
+        (GreedyMulti(), chains(siblings="greedy")),
+        (SampleMatch(), PromptLookup()),
+        (Coupled(), CoupledDraft(model=model, num_tokens=3, num_children=2)),
+    ]
+
+
+@devices
+def test_samples_of_every_exact_verifier_equal_the_cpus(device):
+    expected, found = [], []
+    for where, results in (("cpu", expected), (device, found)):
+        model = build("llama").to(where)
+        for verifier, drafter in pairs(model):
+            result = decode(CausalLM(model), drafter, verifier, PROMPTS, sampler=Sampler(0.9, seed=4), limits=Limits(16))
+            results.append([row.tolist() for row in result.sequences])
+    assert expected == found
 
 
 @devices

@@ -5,6 +5,7 @@ drawn from the normalised (p - q')+, and where another child holds y the walk go
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,14 +20,17 @@ from spec.types import Draft, Verdict
 
 @dataclass(frozen=True)
 class GreedyMulti:
-    """Exact however a node's other children were found, if the last one's row is honest.
+    """Exact however a node's other children were found, if the last one's row is honest and it was settled beforehand that it is the last.
 
     The token that leaves a node follows p whatever the others are, as in token-level verification with Y alone; they only decide whether the draft
-    goes on behind it. One thing more than the q contract is needed of drafts whose Y may repeat a sibling's token: the row of Y must not hang on
-    what was drawn BELOW its siblings, because y leads there only if Y did not. Drawing all siblings before their children, or Y without its
+    goes on behind it. That asks for more than the q contract: a token that is last because of what it is does not follow its row any more, so
+    drafters whose trees grow by what was drawn are refused (`planned_siblings`). And where Y may repeat a sibling's token, the row of Y must not hang
+    on what was drawn BELOW its siblings, because y leads there only if Y did not. Drawing all siblings before their children, or Y without its
     siblings' tokens, is enough. A last child that is certain (q' one-hot, or no q at all) makes the rule that of sample_match. Raises ValueError
     where q is NaN.
     """
+
+    planned_siblings: ClassVar[bool] = True
 
     @property
     def exact(self) -> bool:

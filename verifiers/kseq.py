@@ -6,6 +6,7 @@ exact, and the smallest accepts most. The one node's rule is applied from the ro
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -32,6 +33,8 @@ class KSeq:
     siblings did not hang on their tokens cannot be seen from a draft. A draft without q is certain, nothing in it is drawn: there the rule
     becomes the one that is optimal for certain siblings, the target draws and the draft is followed if it holds the token.
     """
+
+    planned_siblings: ClassVar[bool] = True
 
     @property
     def exact(self) -> bool:

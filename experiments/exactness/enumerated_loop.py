@@ -8,12 +8,13 @@ from experiments.exactness.loop import LOOPS, SHORT, SHORTER, TableLoop
 
 NAME = "enumerated loop"
 EXACT = 1e-12
+REFUSALS = (ValueError, NotImplementedError)  # what a part raises that says no; anything else is a crash
 NOT_ON_TABLES = (ValueError, TypeError, AttributeError, NotImplementedError, KeyError, IndexError, RuntimeError)
 
 
 def check_loop(subject: Subject, effort: Effort) -> Check:
     """Golden, a smaller vocabulary that goes on for longer, an end token, and zeros in the laws."""
-    done, missing = 0, ""
+    done, missing, crash = 0, "", ""
     for loop in map(partial(_with, subject), LOOPS):
         try:
             error = loop.error(subject.make_drafter)
@@ -24,6 +25,7 @@ def check_loop(subject: Subject, effort: Effort) -> Check:
             return Check(NAME, FAIL, f"{_describe(loop)}: {failure}")
         except NOT_ON_TABLES as reason:
             missing = f"{type(reason).__name__}: {reason}"
+            crash = crash if isinstance(reason, REFUSALS) else f"{_describe(loop)}: {missing}"
             continue
         if error >= EXACT:
             detail = f"{_describe(loop)}: the law of the output is off by TV {error:.3g}"
@@ -31,6 +33,8 @@ def check_loop(subject: Subject, effort: Effort) -> Check:
         done += 1
     if not done:
         return Check(NAME, NOT_APPLICABLE, f"cannot be put on table models ({missing})")
+    if crash:
+        return Check(NAME, FAIL, f"works on {done} table models and breaks on another ({crash})")
     left = f"; not on the others ({missing})" if missing else ""
     return Check(NAME, PASS, f"{done} table models, every outcome followed{left}", tv=0.0, detectable_tv=EXACT, power=1.0)
 

@@ -4,9 +4,12 @@ import pytest
 import torch
 
 from drafters.draft_tree import DraftTree
+from spec import CausalLM, Limits, decode
 from spec.sampling import Sampler
 from tests.drafters.bench import PROMPTS, check_greedy_identity
 from tests.drafters.contract import assistant_model, check_laws, check_shape, law_after, recorded
+from tests.tiny import build
+from verifiers.traversal import Traversal
 
 
 def fixed(**options):
@@ -96,3 +99,31 @@ def test_a_row_samples_the_same_alone_and_in_a_batch(make):
 def test_refuses_what_makes_no_sense(options, message):
     with pytest.raises(ValueError, match=message):
         DraftTree(**options)
+
+
+@pytest.mark.parametrize("widths", [3, "3", [], [2, 0]])
+def test_widths_that_make_no_tree_are_refused(widths):
+    with pytest.raises(ValueError, match=r"widths=.*give the number of children at each depth"):
+        fixed(widths=widths)
+
+
+@pytest.mark.parametrize("temperature", [0, 1.0])
+def test_a_row_that_is_short_of_room_grows_as_it_would_alone(temperature):
+    """Budgets differ because a longer prompt leaves less context; the short row stops growing, and the long one beside it goes on."""
+    target = CausalLM(build("llama"), context=24)
+    prompts = [list(range(1, 21)), [1, 2, 3]]
+
+    class Budgets(Limits):
+        def check(self, rows, context):
+            pass
+
+        def start(self, state):
+            state.max_lengths = [23] * len(state.rows)
+
+    def texts(rows, ids):
+        sampler = Sampler(temperature, seed=5)
+        return decode(target, grown(8, 4), Traversal(), rows, sampler=sampler, limits=Budgets(), sequence_ids=ids).sequences
+
+    together = texts(prompts, [0, 1])
+    for index, prompt in enumerate(prompts):
+        assert together[index].tolist() == texts([prompt], [index])[0].tolist()

@@ -14,7 +14,7 @@ from experiments.exactness.loop import TableLoop
 from experiments.exactness.table_model import TableLM
 from experiments.exactness.tables import GOLDEN, SMALL, Z
 from spec.growth import Growth
-from spec.interfaces import Drafter, Verifier
+from spec.interfaces import Drafter, Verifier, check_pair
 from spec.sampling import Sampler
 from spec.state import DecodeState
 from spec.types import Draft
@@ -137,3 +137,19 @@ MUTANTS: dict[str, tuple[Maker, float]] = {
 def test_wrong_trees_are_convicted(name: str) -> None:
     make, least = MUTANTS[name]
     assert TableLoop(GOLDEN, 2).error(make) > least
+
+
+def test_siblings_that_hang_on_tokens_convict_greedy_multi_which_refuses_them():
+    """A tree that grows by what was drawn keeps the q contract, yet its last sibling is last because of its token."""
+
+    class Unsaid(DraftTree):
+        def __init__(self, model: TableLM):
+            super().__init__(model=model, widths=None, num_nodes=3, num_rounds=2)
+            self.adapts_siblings = False
+
+    loop = TableLoop(SMALL, length=3, verifier=GreedyMulti(), sampler=Sampler(1.0))
+    assert loop.error(lambda model: Unsaid(model)) == pytest.approx(0.057142857, abs=1e-6)
+    for verifier in (GreedyMulti(), KSeq()):
+        with pytest.raises(ValueError, match="needs the number of siblings settled before they are drawn, and DraftTree"):
+            check_pair(TREES["grown tree"](None), verifier)  # type: ignore[arg-type]
+        check_pair(TREES["fixed tree"](None), verifier)  # type: ignore[arg-type]
