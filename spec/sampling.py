@@ -87,7 +87,8 @@ class Sampler:
             choice = laws.argmax(-1, keepdim=True)  # the first of equal values
             laws, evidence = torch.zeros_like(laws).scatter_(-1, choice, 1.0), laws.gather(-1, choice)
         else:
-            laws = evidence = laws.softmax(-1)
+            laws = laws.softmax(-1)
+            evidence = laws[..., 0]  # one bad number spoils its whole row
         if not math.isfinite(evidence.sum().item()):  # one look for every kind of bad row; who is to blame is found out afterwards
             self.processed(logits, contexts)
         return laws
