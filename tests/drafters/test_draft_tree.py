@@ -120,10 +120,18 @@ def test_a_row_that_is_short_of_room_grows_as_it_would_alone(temperature):
         def start(self, state):
             state.max_lengths = [23] * len(state.rows)
 
-    def texts(rows, ids):
+    def run(rows, ids):
+        drafts, drafter = [], grown(8, 4)
+        propose = drafter.propose
+        drafter.propose = lambda state, sampler: drafts.append(propose(state, sampler)) or drafts[-1]
         sampler = Sampler(temperature, seed=5)
-        return decode(target, grown(8, 4), Traversal(), rows, sampler=sampler, limits=Budgets(), sequence_ids=ids).sequences
+        texts = decode(target, drafter, Traversal(), rows, sampler=sampler, limits=Budgets(), sequence_ids=ids).sequences
+        return texts, drafts[0]
 
-    together = texts(prompts, [0, 1])
+    together, first = run(prompts, [0, 1])
     for index, prompt in enumerate(prompts):
-        assert together[index].tolist() == texts([prompt], [index])[0].tolist()
+        (text,), alone = run([prompt], [index])
+        size = int(alone.sizes[0])
+        assert int(first.sizes[index]) == size
+        assert first.tokens[index, :size].tolist() == alone.tokens[0, :size].tolist()
+        assert together[index].tolist() == text.tolist()
