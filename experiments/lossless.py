@@ -15,7 +15,6 @@ from typing import Any
 import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -26,7 +25,7 @@ from experiments.exactness.checks import Effort, Subject
 from experiments.lossless_report import holm_report, print_holm, report
 from experiments.provenance import circumstances, config_hash, load_average
 from experiments.records import write_atomically
-from experiments.run import resolved, write_error
+from experiments.run import leaving_word, resolved
 from experiments.summary import labels
 from experiments.tasks import check_numbers, make_tasks
 from spec.interfaces import Drafter
@@ -112,17 +111,8 @@ def _effort(config: DictConfig) -> Effort:
 def job(config: DictConfig) -> None:
     settings = HydraConfig.get()
     folder, swept = Path(settings.runtime.output_dir), settings.mode == RunMode.MULTIRUN
-    try:
+    with leaving_word(folder, swept):
         VERDICTS.append(execute(config, folder)["verdict"] == "pass")
-    except (ValueError, HydraException) as error:
-        log.error("%s", error)
-        write_error(folder, error)
-        if not swept:
-            raise SystemExit(2) from error
-        raise  # Hydra goes on with the other jobs and ends with exit code 1
-    except Exception as error:
-        write_error(folder, error)
-        raise
 
 
 def judge_together(folders: list[Path]) -> int:

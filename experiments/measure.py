@@ -14,6 +14,7 @@ from experiments.repetition import loops, repeated_ngrams
 from experiments.tasks import Task
 from spec.decode import Generation, decode
 from spec.interfaces import Drafter, Verifier
+from spec.sampling import Sampler
 from spec.state import Limits
 from spec.stats import PHASES, GenerationStats
 from verifiers.recursive import Recursive
@@ -105,14 +106,19 @@ class Bench:
         index = first_difference(pair.method.tokens, pair.baseline.tokens)
         if index is None:
             return None
-        model = self.parts.target.model.model
-        ids = torch.tensor([[*task.tokens, *pair.baseline.tokens[:index]]], device=model.device)
-        logits = model(input_ids=ids, use_cache=False).logits[:, -1:]
-        scores = self.parts.sampler.processed(logits, lambda _row, _slot: ids[0].tolist())[0, 0]
+        prefix = [*task.tokens, *pair.baseline.tokens[:index]]
         tokens = [role.tokens[index] if index < len(role.tokens) else None for role in pair]
-        named = [scores[token].item() for token in tokens if token is not None]
-        margin = max(scores.max().item() - score for score in named)  # how far the worse of the two choices is from the best
-        return {"index": index, "method": tokens[0], "baseline": tokens[1], "margin": margin, "logit": scores.max().item()}
+        found = choice_margin(self.parts.target.model.model, self.parts.sampler, prefix, [token for token in tokens if token is not None])
+        return {"index": index, "method": tokens[0], "baseline": tokens[1]} | found
+
+
+@torch.inference_mode()
+def choice_margin(model: Any, sampler: Sampler, prefix: list[int], choices: Sequence[int]) -> dict[str, float]:
+    """`margin`: how far the worst of the choices after `prefix` is from the largest logit, which is `logit`; processors have been applied."""
+    logits = model(input_ids=torch.tensor([prefix], device=model.device), use_cache=False).logits[:, -1:]
+    scores = sampler.processed(logits, lambda _row, _slot: prefix)[0, 0]
+    best = scores.max().item()
+    return {"margin": best - min(scores[token].item() for token in choices), "logit": best}
 
 
 def share_seconds(stats: GenerationStats, num_rows: int) -> list[dict[str, float]]:

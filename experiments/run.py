@@ -7,6 +7,8 @@ import json
 import logging
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +113,15 @@ def report(summary: dict[str, Any], folder: Path) -> None:
 def job(config: DictConfig) -> None:
     settings = HydraConfig.get()
     folder, swept = Path(settings.runtime.output_dir), settings.mode == RunMode.MULTIRUN
-    try:
+    with leaving_word(folder, swept):
         execute(config, folder, Path(settings.sweep.dir).as_posix() if swept else None)
+
+
+@contextmanager
+def leaving_word(folder: Path, swept: bool) -> Iterator[None]:
+    """Writes into the folder why a job failed; a user's mistake ends a single job with exit code 2."""
+    try:
+        yield
     except (ValueError, HydraException) as error:
         log.error("%s", error)
         write_error(folder, error)

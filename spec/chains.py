@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from spec.noise import Purpose, StepNoise
-from spec.residual import over, rows_at, subtract
+from spec.residual import over
+from spec.tree import numbers
 from spec.types import Draft, Verdict
 
 
@@ -41,10 +42,16 @@ def keep_chain(node: Tensor, p: Tensor, draft: Draft, noise: StepNoise, scale: T
 
     That is p where the whole chain is kept, and otherwise the normalised (scale p - q)+ with the q of the slot that failed; scale [B], default 1.
     """
-    failed = (node + 1).masked_fill(node + 1 >= draft.sizes, -1)
-    law = rows_at(p, node[:, None])
+    rows, child = numbers(len(node), p.device), node + 1
+    failed, slot = child < draft.sizes, child.clamp(max=draft.num_slots - 1)
+    law = p[rows, node]
     if scale is not None:
-        law = law * scale.masked_fill(failed < 0, 1.0).to(law.dtype)[:, None, None]
-    bonus = noise.categorical(subtract(law, draft, failed[:, None])[:, 0], Purpose.RESIDUAL, node)
+        law = law * scale.masked_fill(~failed, 1.0).to(law.dtype)[:, None]
+    if draft.q is None:
+        rest = law.scatter(1, draft.tokens.gather(1, slot[:, None]), 0.0)
+    else:
+        rest = (law - draft.q[rows, slot]).clamp_(min=0)
+    # a rejection implies mass > 0 in exact arithmetic; where rounding leaves none, the law itself is the right answer
+    left = torch.where((failed & (rest.sum(-1) > 0))[:, None], rest, law)
     path, counts = draft.slots_to(node)
-    return Verdict(path, bonus, counts)
+    return Verdict(path, noise.categorical(left, Purpose.RESIDUAL, node), counts)

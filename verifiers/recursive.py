@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spec.chains import chain_odds, keep_chain, root_only, until_rejected
 from spec.noise import Purpose, StepNoise
 from spec.residual import over, subtract
 from spec.tree import children, longest_path, numbers, older_siblings
@@ -27,28 +28,15 @@ class Recursive:
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V] -> Verdict with D = N."""
-        slots = numbers(draft.num_slots, p.device).expand_as(draft.tokens)
         if draft.num_slots == 1:
-            return Verdict(slots, noise.categorical(p[:, 0], Purpose.RESIDUAL, slots[:, 0]), draft.sizes)
+            return root_only(p, draft, noise)
         if draft.is_chain:
-            later = slots[:, 1:]
-            accepted = noise.bernoulli(chain_acceptance(p, draft), Purpose.ACCEPT, later) & (later < draft.sizes[:, None])
-            node = accepted.cumprod(1).sum(1)
-            path, counts = slots.masked_fill(slots > node[:, None], -1), node + 1
-        else:
-            older = older_siblings(draft.parents, draft.sizes)
-            accepted = noise.bernoulli(tree_acceptance(p, draft, older), Purpose.ACCEPT, slots)
-            path, counts = longest_path(accepted & ~(older & accepted[:, None, :]).any(2), draft.ancestors)
-            node = path.gather(1, counts[:, None] - 1).squeeze(1)
-        bonus = noise.categorical(leftover(p, draft, node), Purpose.RESIDUAL, node)
-        return Verdict(path, bonus, counts)
-
-
-def chain_acceptance(p: Tensor, draft: Draft) -> Tensor:
-    """p(x) / q(x) of every drafted token of a chain, under the law of its parent, the slot before it; [B, N - 1]."""
-    tokens = draft.tokens[:, 1:, None]
-    wanted = p.gather(2, tokens)
-    return (wanted if draft.q is None else over(wanted, draft.q[:, 1:].gather(2, tokens))).squeeze(2)
+            return keep_chain(until_rejected(chain_odds(p, draft), draft, noise), p, draft, noise)
+        older = older_siblings(draft.parents, draft.sizes)
+        accepted = noise.bernoulli(tree_acceptance(p, draft, older), Purpose.ACCEPT, draft.slots)
+        path, counts = longest_path(accepted & ~(older & accepted[:, None, :]).any(2), draft.ancestors)
+        node = path.gather(1, counts[:, None] - 1).squeeze(1)
+        return Verdict(path, noise.categorical(leftover(p, draft, node), Purpose.RESIDUAL, node), counts)
 
 
 def tree_acceptance(p: Tensor, draft: Draft, older: Tensor) -> Tensor:
@@ -81,10 +69,6 @@ def leftover(p: Tensor, draft: Draft, node: Tensor) -> Tensor:
         others = (draft.parents != node[:, None]) | (slots >= draft.sizes[:, None])
         rest = law * torch.ones_like(law).scatter_reduce_(1, draft.tokens, others.to(law.dtype), "amin")
         return torch.where(rest.sum(-1, keepdim=True) > 0, rest, law)
-    if draft.is_chain:
-        child = node + 1
-        rest = (law - draft.q[rows, child.clamp(max=draft.num_slots - 1)]).clamp_(min=0)
-        return torch.where(((child < draft.sizes) & (rest.sum(-1) > 0))[:, None], rest, law)
     siblings, left = children(draft.parents, draft.sizes, draft.width)[rows, :, node], law[:, None]
     for rank in range(siblings.shape[1]):
         left = subtract(left, draft, siblings[:, rank : rank + 1])

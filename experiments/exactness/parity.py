@@ -4,11 +4,9 @@ import copy
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
-
 from experiments.exactness.checks import FAIL, PASS, Check, Effort, Subject, greedy
 from experiments.exactness.coupling import outputs
-from experiments.measure import first_difference
+from experiments.measure import choice_margin, first_difference
 from experiments.summary import unexplained
 
 NAME = "greedy parity"
@@ -34,18 +32,10 @@ def check_parity(subject: Subject, effort: Effort) -> Check:
     return Check(NAME, PASS, f"{count} are plain greedy decoding's" + (f" but for {len(ties)} ties within rounding" if ties else ""))
 
 
-@torch.inference_mode()
 def divergence(subject: Subject, index: int, tokens: list[int], choices: Sequence[list[int]]) -> dict:
     """How far the worse of the two choices after `tokens` is from the largest logit, replayed in at least float32."""
     model = subject.target.model
     if subject.target.dtype.itemsize < 4:
         model = copy.deepcopy(model).float()
-    logits = model(input_ids=torch.tensor([tokens], device=subject.target.device), use_cache=False).logits[:, -1:]
-    scores = subject.sampler.processed(logits, lambda row, slot: tokens)[0, 0]
-    named = [float(scores[choice[0]]) for choice in choices if choice]
-    return {
-        "prompt": index,
-        "index": len(tokens) - len(subject.prompts[index]),
-        "margin": float(scores.max()) - min(named),
-        "logit": float(scores.max()),
-    }
+    found = choice_margin(model, subject.sampler, tokens, [choice[0] for choice in choices if choice])
+    return {"prompt": index, "index": len(tokens) - len(subject.prompts[index])} | found
