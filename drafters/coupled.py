@@ -3,6 +3,7 @@
 Source: Daliri, Musco, Suresh, arXiv 2408.07978 (Gumbel coupling); the draft that `verifiers.coupled` follows most often.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -32,13 +33,14 @@ class CoupledDraft(Drafter):
         dtype: str = "auto",
         device_map: Any = None,
         attn_implementation: str = "sdpa",
+        runtime: str = "auto",
         model: Any = None,
     ):
         if num_tokens < 1 or num_children < 1:
             raise ValueError(f"num_tokens={num_tokens}, num_children={num_children}: give at least 1 of each (drafter=none drafts nothing)")
         self.num_tokens, self.num_children = num_tokens, num_children
         self.makes_trees = num_children > 1
-        self.assistant = Assistant(name, model, dtype=dtype, device_map=device_map, attn_implementation=attn_implementation)
+        self.assistant = Assistant(name, model, dtype=dtype, device_map=device_map, attn_implementation=attn_implementation, runtime=runtime)
         self.growth: Growth | None = None
 
     def attach(self, target: CausalLM) -> None:
@@ -47,6 +49,9 @@ class CoupledDraft(Drafter):
 
     def reset(self, state: DecodeState) -> None:
         self.assistant.reset(state)
+
+    def rows_changed(self, state: DecodeState, origin: Sequence[int | None]) -> None:
+        self.assistant.rows_changed(state, origin)
 
     def propose(self, state: DecodeState, sampler: Sampler) -> Draft:
         """Slot 1 + (d - 1) K is the chain's token at depth d; its siblings stand behind it."""

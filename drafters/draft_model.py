@@ -1,5 +1,6 @@
 """A small assistant drafts a chain, one token per forward, from its own cache (Leviathan et al., arXiv 2211.17192; Chen et al., 2302.01318)."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,8 +13,10 @@ from spec.noise import Purpose
 from spec.sampling import Sampler
 from spec.state import DecodeState
 from spec.stopping import Lengths, StoppingRule
-from spec.tree import numbers
+from spec.tree import numbers, on_device
 from spec.types import Draft, Scores, Verdict
+
+Contexts = Callable[[int, int], list[int]]
 
 
 class DraftModel(Drafter):
@@ -31,13 +34,15 @@ class DraftModel(Drafter):
         dtype: str = "auto",
         device_map: Any = None,
         attn_implementation: str = "sdpa",
+        runtime: str = "auto",
         stopping: StoppingRule | None = None,
         model: Any = None,
     ):
         if num_tokens < 1:
             raise ValueError(f"num_tokens={num_tokens}: give at least 1 (drafter=none drafts nothing)")
         self.num_tokens, self.stopping = num_tokens, stopping
-        self.assistant = Assistant(name, model, dtype=dtype, device_map=device_map, attn_implementation=attn_implementation)
+        self.keeps_state = stopping is not None and stopping.keeps_state
+        self.assistant = Assistant(name, model, dtype=dtype, device_map=device_map, attn_implementation=attn_implementation, runtime=runtime)
 
     def attach(self, target: CausalLM) -> None:
         self.assistant.attach(target)
@@ -48,16 +53,24 @@ class DraftModel(Drafter):
         if self.stopping is not None:
             self.stopping.reset(state.num_rows, state.device)
 
+    def rows_changed(self, state: DecodeState, origin: Sequence[int | None]) -> None:
+        self.assistant.rows_changed(state, origin)
+        if self.stopping is not None:
+            self.stopping.rows_changed(origin, state.device)
+
     def propose(self, state: DecodeState, sampler: Sampler) -> Draft:
         """A chain of at most num_tokens in every row, fewer where the row has less room."""
         room = [max(left - 1, 0) for left in state.room]
         num_tokens = min(self.num_tokens, max(0 if done else left for done, left in zip(state.done, room, strict=True)))
-        tokens, laws = [torch.tensor(state.roots, device=state.device)[:, None]], []
+        tokens, laws = [on_device(state.roots, state.device)[:, None]], []
         noise, lengths = sampler.noise(state), None
         if self.stopping is not None:
             wanted = self.stopping.start([0 if done else min(num_tokens, left) for done, left in zip(state.done, room, strict=True)])
             num_tokens, lengths = max(wanted), Lengths(self.stopping, wanted, state.device)
         for depth in range(1, num_tokens + 1):
+            if sampler.greedy and lengths is None:
+                tokens.append(sampler.best(*self._next_logits(state, tokens, sampler)))
+                continue
             law = self._next_law(state, tokens, sampler)
             if lengths is not None and not lengths.before(law, depth):
                 break
@@ -71,19 +84,23 @@ class DraftModel(Drafter):
                 break
         sizes = None if lengths is None else lengths.sizes
         if lengths is None and min(room) < num_tokens:
-            sizes = torch.tensor([1 + min(num_tokens, left) for left in room], device=state.device)
+            sizes = on_device([1 + min(num_tokens, left) for left in room], state.device)
         q = torch.stack([torch.zeros_like(laws[0]), *laws], 1) if laws else None
         return Draft.chain(torch.cat(tokens, 1), sizes, q)
 
     def observe(self, state: DecodeState, draft: Draft, verdict: Verdict, scores: Scores) -> None:
         if self.stopping is not None:
             accepted = [max(len(tokens) - 1, 0) for tokens in state.fresh]
-            self.stopping.observe([size - 1 for size in draft.sizes.tolist()], accepted, verdict.cut or [False] * state.num_rows)
+            assert verdict.drafted is not None
+            self.stopping.observe([len(tokens) for tokens in verdict.drafted], accepted, verdict.cut or [False] * state.num_rows)
 
     def _next_law(self, state: DecodeState, tokens: list[Tensor], sampler: Sampler) -> Tensor:
-        """The assistant's law after `tokens`, the root's and the drafted ones, [B, 1] each; [B, V]."""
+        """The assistant's law after `tokens`, the root's and the drafted ones, [B, 1] each; [B, V]. At temperature 0 a softmax, for the rules."""
+        logits, contexts = self._next_logits(state, tokens, sampler)
+        return sampler.processed(logits, contexts).softmax(-1)[:, 0] if sampler.greedy else sampler.law(logits, contexts)[:, 0]
+
+    def _next_logits(self, state: DecodeState, tokens: list[Tensor], sampler: Sampler) -> tuple[Tensor, Contexts]:
+        """The assistant's logits after `tokens`, [B, 1, V], and what processors that read the prefix want to see of each row."""
         logits = self.assistant.follow(state) if len(tokens) == 1 else self.assistant.step(tokens[-1])
         drafted = torch.cat(tokens, 1)[:, 1:].tolist() if sampler.reads_prefix else []
-        if sampler.greedy and self.stopping is not None:  # a rule wants to know how sure the assistant is
-            return sampler.processed(logits, lambda row, _: [*state.seen(row), *drafted[row]]).softmax(-1)[:, 0]
-        return sampler.law(logits, lambda row, _: [*state.seen(row), *drafted[row]])[:, 0]
+        return logits, lambda row, _: [*state.seen(row), *drafted[row]]

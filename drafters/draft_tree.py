@@ -39,6 +39,7 @@ class DraftTree(Drafter):
         dtype: str = "auto",
         device_map: Any = None,
         attn_implementation: str = "sdpa",
+        runtime: str = "auto",
         model: Any = None,
     ):
         if widths is not None and (isinstance(widths, (int, str)) or not widths or min(widths) < 1):
@@ -50,7 +51,7 @@ class DraftTree(Drafter):
         self.widths, self.siblings = None if widths is None else list(widths), siblings
         self.num_nodes, self.num_rounds = num_nodes, num_rounds
         self.makes_trees, self.adapts_siblings = widths is None or max(widths) > 1, widths is None
-        self.assistant = Assistant(name, model, dtype=dtype, device_map=device_map, attn_implementation=attn_implementation)
+        self.assistant = Assistant(name, model, dtype=dtype, device_map=device_map, attn_implementation=attn_implementation, runtime=runtime)
         self.growth: Growth | None = None
 
     def attach(self, target: CausalLM) -> None:
@@ -59,6 +60,9 @@ class DraftTree(Drafter):
 
     def reset(self, state: DecodeState) -> None:
         self.assistant.reset(state)
+
+    def rows_changed(self, state: DecodeState, origin: Sequence[int | None]) -> None:
+        self.assistant.rows_changed(state, origin)
 
     def propose(self, state: DecodeState, sampler: Sampler) -> Draft:
         """A tree no deeper than each row has room; where a law has nothing left to draw, the child does not exist."""

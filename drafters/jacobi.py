@@ -4,15 +4,16 @@ Source: Santilli et al. 2023, arXiv 2305.10427, algorithm 1. Without sampling it
 continuation, reached after at most as many steps as there are tokens. As a drafter it is Lookahead (arXiv 2402.02057) without window and pool.
 """
 
+from collections.abc import Sequence
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
 from spec.interfaces import Drafter
+from spec.state import DecodeState, carried
 from spec.types import Draft, Scores, Verdict
 
 if TYPE_CHECKING:
     from spec.sampling import Sampler
-    from spec.state import DecodeState
 
 
 class Jacobi(Drafter):
@@ -28,16 +29,19 @@ class Jacobi(Drafter):
         self.num_tokens = num_tokens
         self.guesses: list[list[int]] = []
 
-    def reset(self, state: "DecodeState") -> None:
+    def reset(self, state: DecodeState) -> None:
         self.guesses = [[] for _ in state.rows]
 
-    def propose(self, state: "DecodeState", sampler: "Sampler") -> Draft:
+    def rows_changed(self, state: DecodeState, origin: Sequence[int | None]) -> None:
+        self.guesses = carried(self.guesses, origin, lambda _: [])
+
+    def propose(self, state: DecodeState, sampler: "Sampler") -> Draft:
         chains = []
         for guess, row, done, room in zip(self.guesses, state.rows, state.done, state.room, strict=True):
             latest = cycle(row[-self.num_tokens :])
             chains.append([] if done else [*guess, *islice(latest, self.num_tokens - len(guess))][: max(room - 1, 0)])
         return Draft.of_chains(state.roots, chains, state.device)
 
-    def observe(self, state: "DecodeState", draft: Draft, verdict: Verdict, scores: Scores) -> None:
+    def observe(self, state: DecodeState, draft: Draft, verdict: Verdict, scores: Scores) -> None:
         best = scores.logits.argmax(-1).tolist()
         self.guesses = [tokens[len(fresh) :][: self.num_tokens] for tokens, fresh in zip(best, state.fresh, strict=True)]

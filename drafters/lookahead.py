@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from spec.interfaces import Drafter
-from spec.tree import merge_chains
+from spec.state import DecodeState, carried
+from spec.tree import merge_chains, on_device
 from spec.types import Draft, Scores, Scratch, Verdict
 
 if TYPE_CHECKING:
     from spec.model import CausalLM
     from spec.sampling import Sampler
-    from spec.state import DecodeState
 
 
 class NgramPool:
@@ -106,16 +106,17 @@ class Lookahead(Drafter):
         eos = getattr(getattr(target.model, "generation_config", None), "eos_token_id", None)
         self.eos = frozenset() if eos is None else frozenset([eos] if isinstance(eos, int) else eos)
 
-    def reset(self, state: "DecodeState") -> None:
-        self.windows = [JacobiWindow(row, self.window, self.ngram, self.eos) for row in state.rows]
-        self.pools = [NgramPool(self.guesses) for _ in state.rows]
-        if self.seed_pool:
-            for pool, row in zip(self.pools, state.rows, strict=True):
-                self._learn(pool, row)
+    def reset(self, state: DecodeState) -> None:
+        self.windows, self.pools = [], []
+        self.rows_changed(state, [None] * state.num_rows)
         self.visible, self.positions = self.visible.to(state.device), self.positions.to(state.device)
         self.padded: dict[int, Tensor] = {}  # by the number of draft slots: which slots the window's entries see
 
-    def propose(self, state: "DecodeState", sampler: "Sampler") -> Draft:
+    def rows_changed(self, state: DecodeState, origin: Sequence[int | None]) -> None:
+        self.windows = carried(self.windows, origin, lambda row: JacobiWindow(state.rows[row], self.window, self.ngram, self.eos))
+        self.pools = carried(self.pools, origin, lambda row: self._pool(state.rows[row]))
+
+    def propose(self, state: DecodeState, sampler: "Sampler") -> Draft:
         trees = []
         for pool, root, room, done in zip(self.pools, state.roots, state.room, state.done, strict=True):
             trees.append(merge_chains([] if done else pool.candidates(root, max(room - 1, 0))))
@@ -125,14 +126,14 @@ class Lookahead(Drafter):
             num_padding = num_slots - 1 - len(row_tokens)
             tokens.append([root, *row_tokens, *[root] * num_padding])
             parents.append([-1, *row_parents, *[0] * num_padding])
-        sizes = torch.tensor([1 + len(row_tokens) for row_tokens, _ in trees], device=state.device)
-        tokens = torch.tensor(tokens, device=state.device)
+        sizes = on_device([1 + len(row_tokens) for row_tokens, _ in trees], state.device)
+        tokens = on_device(tokens, state.device)
         if all(row_parents == list(range(len(row_parents))) for _, row_parents in trees):
             return Draft.chain(tokens, sizes, scratch=self._scratch(num_slots, state))
         width = max(row_parents.count(parent) for _, row_parents in trees for parent in set(row_parents))
-        return Draft(tokens, torch.tensor(parents, device=state.device), sizes, scratch=self._scratch(num_slots, state), width=width)
+        return Draft(tokens, on_device(parents, state.device), sizes, scratch=self._scratch(num_slots, state), width=width)
 
-    def observe(self, state: "DecodeState", draft: Draft, verdict: Verdict, scores: Scores) -> None:
+    def observe(self, state: DecodeState, draft: Draft, verdict: Verdict, scores: Scores) -> None:
         if scores.scratch is None:
             return
         best = torch.cat([scores.logits[:, :1].argmax(-1), scores.scratch.argmax(-1)], 1)
@@ -143,15 +144,21 @@ class Lookahead(Drafter):
             if self.learn_output:
                 self._learn(self.pools[b], state.rows[b][-len(state.fresh[b]) - self.ngram + 1 :])
 
+    def _pool(self, prompt: Sequence[int]) -> NgramPool:
+        pool = NgramPool(self.guesses)
+        if self.seed_pool:
+            self._learn(pool, prompt)
+        return pool
+
     def _learn(self, pool: NgramPool, text: Sequence[int]) -> None:
         for start in range(len(text) - self.ngram + 1):
             pool.add(text[start : start + self.ngram])
 
-    def _scratch(self, num_slots: int, state: "DecodeState") -> Scratch:
+    def _scratch(self, num_slots: int, state: DecodeState) -> Scratch:
         visible = self.padded.get(num_slots)
         if visible is None:
             candidates = self.visible.new_zeros(len(self.visible), num_slots - 1)
             visible = self.padded[num_slots] = torch.cat([self.visible[:, :1], candidates, self.visible[:, 1:]], 1)
         num_rows = len(self.windows)
-        tokens = torch.tensor([window.entries() for window in self.windows], device=state.device)
+        tokens = on_device([window.entries() for window in self.windows], state.device)
         return Scratch(tokens, self.positions.expand(num_rows, -1), visible.expand(num_rows, -1, -1))

@@ -4,6 +4,7 @@ Source: SpecInfer (Miao et al., arXiv 2305.09781) and SpecTr (Sun et al., 2310.1
 tokens drawn without replacement; Hu et al., ICLR 2025, "Towards optimal multi-draft speculative decoding", for the greedy draft set.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from spec.assistant import Assistant
@@ -33,6 +34,7 @@ class MultiDraft(Drafter):
         dtype: str = "auto",
         device_map: Any = None,
         attn_implementation: str = "sdpa",
+        runtime: str = "auto",
         model: Any = None,
     ):
         if num_chains < 1 or num_tokens < 1:
@@ -41,7 +43,7 @@ class MultiDraft(Drafter):
             raise ValueError(f"siblings={siblings!r}: choose one of {', '.join(SIBLINGS)}")
         self.num_chains, self.num_tokens, self.siblings = num_chains, num_tokens, siblings
         self.makes_trees = num_chains > 1
-        self.assistant = Assistant(name, model, dtype=dtype, device_map=device_map, attn_implementation=attn_implementation)
+        self.assistant = Assistant(name, model, dtype=dtype, device_map=device_map, attn_implementation=attn_implementation, runtime=runtime)
         self.growth: Growth | None = None
 
     def attach(self, target: CausalLM) -> None:
@@ -50,6 +52,9 @@ class MultiDraft(Drafter):
 
     def reset(self, state: DecodeState) -> None:
         self.assistant.reset(state)
+
+    def rows_changed(self, state: DecodeState, origin: Sequence[int | None]) -> None:
+        self.assistant.rows_changed(state, origin)
 
     def propose(self, state: DecodeState, sampler: Sampler) -> Draft:
         """The chains level by level: slots 1 to K are the first tokens, slot i > K continues slot i - K."""

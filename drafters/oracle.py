@@ -54,6 +54,12 @@ class Oracle(Drafter):
         if missing:
             raise ValueError(f"no continuation for the sequence ids {missing}; record one for every prompt, or give none to run the target")
 
+    def rows_changed(self, state: DecodeState, origin: Sequence[int | None]) -> None:
+        if self.assistant is None:
+            self.reset(state)
+        else:
+            self.assistant.rows_changed(state, origin)
+
     def propose(self, state: DecodeState, sampler: Sampler) -> Draft:
         return self._recorded(state, sampler) if self.assistant is None else self._grown(state, sampler)
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from spec.interfaces import Drafter
+from spec.state import DecodeState, carried
 from spec.types import Draft
 
 if TYPE_CHECKING:
     from spec.sampling import Sampler
-    from spec.state import DecodeState
 
 
 class NgramIndex:
@@ -56,10 +56,13 @@ class PromptLookup(Drafter):
         self.max_ngram, self.min_ngram, self.num_tokens = max_ngram, min_ngram, num_tokens
         self.indexes: list[NgramIndex] = []
 
-    def reset(self, state: "DecodeState") -> None:
+    def reset(self, state: DecodeState) -> None:
         self.indexes = [NgramIndex(self.max_ngram, self.min_ngram) for _ in state.rows]
 
-    def propose(self, state: "DecodeState", sampler: "Sampler") -> Draft:
+    def rows_changed(self, state: DecodeState, origin: Sequence[int | None]) -> None:
+        self.indexes = carried(self.indexes, origin, lambda _: NgramIndex(self.max_ngram, self.min_ngram))
+
+    def propose(self, state: DecodeState, sampler: "Sampler") -> Draft:
         room = state.room
         chains = [[] if state.done[b] else self._chain(index, state.rows[b], room[b] - 1) for b, index in enumerate(self.indexes)]
         return Draft.of_chains(state.roots, chains, state.device)

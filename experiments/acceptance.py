@@ -24,8 +24,8 @@ from drafters.draft_model import DraftModel
 from drafters.multi_draft import MultiDraft
 from experiments.build import Target, make
 from experiments.data import Prompt, choose
+from experiments.jsonl import write_atomically
 from experiments.provenance import circumstances, config_hash, load_average
-from experiments.records import write_atomically
 from experiments.table import render
 from spec import CausalLM, Drafter, Limits, Sampler, Verifier, decode
 from spec.assistant import Assistant

@@ -9,25 +9,27 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from experiments.resume import note_options
 from experiments.table import comparison_rows, describe, render, run_rows
 
 SWEEPS: list[Path] = []  # folders of the sweeps that this process has started
 
 
 class RememberSweep(Callback):
-    """Notes where a sweep puts its runs, so that the table can be printed even if one of them fails."""
+    """Notes where a sweep puts its runs, so that the table can be printed even if one of them fails, and the options it was started with."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         SWEEPS.append(Path(config.hydra.sweep.dir))
+        note_options(SWEEPS[-1], config.hydra.overrides.task)
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        note_options(Path(config.hydra.run.dir), config.hydra.overrides.task)
 
 
 def read_summaries(paths: list[Path]) -> list[dict[str, Any]]:
     """Every `summary.json` at or below the paths, in the order of their folders. Raises ValueError if there is none or one cannot be read."""
-    found = [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("summary.json"), key=_natural))]
-    if not found:
-        raise ValueError(f"no summary.json in {', '.join(map(str, paths))}; run python -m experiments.run first")
     summaries = []
-    for file in dict.fromkeys(found):
+    for file in summary_files(paths):
         try:
             summary = json.loads(file.read_text(encoding="utf-8"))
             assert {"labels", "speedup", "by_category"} <= set(summary)
@@ -35,6 +37,14 @@ def read_summaries(paths: list[Path]) -> list[dict[str, Any]]:
             raise ValueError(f"{file}: is not the summary of a run; leave it out or run it again") from error
         summaries.append(summary)
     return summaries
+
+
+def summary_files(paths: list[Path]) -> list[Path]:
+    """Where `read_summaries` reads. Raises ValueError if there is nothing."""
+    found = [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("summary.json"), key=natural))]
+    if not found:
+        raise ValueError(f"no summary.json in {', '.join(map(str, paths))}; run python -m experiments.run first")
+    return list(dict.fromkeys(found))
 
 
 def print_sweeps() -> None:
@@ -48,8 +58,14 @@ def print_sweeps() -> None:
 
 def print_failures(paths: list[Path]) -> None:
     """A line for every run that ended in an error, so that it is not missed in the table."""
-    for file in (file for path in paths for file in sorted(path.rglob("error.json"), key=_natural)):
-        print(f"failed: {file.parent}: {json.loads(file.read_text(encoding='utf-8'))['error']}")
+    for line in failures(paths):
+        print(f"failed: {line}")
+
+
+def failures(paths: list[Path]) -> list[str]:
+    """Folder and error of every run below the paths that ended in one."""
+    files = (file for path in paths for file in sorted(path.rglob("error.json"), key=natural))
+    return [f"{file.parent}: {json.loads(file.read_text(encoding='utf-8'))['error']}" for file in files]
 
 
 def newest_sweep(root: Path = Path("multirun")) -> Path:
@@ -60,7 +76,7 @@ def newest_sweep(root: Path = Path("multirun")) -> Path:
     return folders[-1]
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
+def natural(path: Path) -> list[tuple[int, str]]:
     """Sorts job 10 after job 9."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in path.parts]
 

@@ -22,9 +22,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from experiments.build import Parts, build, check_choices, make, refuse
 from experiments.exactness.battery import Verdict, judge
 from experiments.exactness.checks import Effort, Subject
+from experiments.jsonl import write_atomically
 from experiments.lossless_report import holm_report, print_holm, report
 from experiments.provenance import circumstances, config_hash, load_average
-from experiments.records import write_atomically
 from experiments.run import leaving_word, resolved
 from experiments.summary import labels
 from experiments.tasks import check_numbers, make_tasks

@@ -1,8 +1,8 @@
-"""One batch of prompts, decoded by the method and by plain decoding through the same loop, and counted the same way."""
+"""Batches of prompts, decoded by every role side by side - the method, plain decoding through the same loop, peers - and counted the same way."""
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -11,75 +11,96 @@ from drafters.none import NoDraft
 from experiments.build import Parts
 from experiments.records import BASELINE, METHOD, Pair, Record
 from experiments.repetition import loops, repeated_ngrams
-from experiments.tasks import Task
-from spec.decode import Generation, decode
-from spec.interfaces import Drafter, Verifier
+from experiments.roles import Answer, Beside, Loop, Role
+from experiments.tasks import Task, TaskSettings, next_turn
 from spec.sampling import Sampler
 from spec.state import Limits
-from spec.stats import PHASES, GenerationStats
 from verifiers.recursive import Recursive
 
 
 @dataclass
 class Bench:
-    """Decodes batches of tasks with both roles. `seed` decides which role goes first."""
+    """Decodes batches of tasks with every role. `seed` decides the order of the roles; without `settings` there are no second turns."""
 
     parts: Parts
     limits: Limits
     seed: int = 0
     allow_lossy: bool = False
-    roles: dict[str, tuple[Drafter, Verifier]] = field(init=False)
+    settings: TaskSettings | None = None
+    roles: dict[str, Role] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.roles = {METHOD: (self.parts.drafter, self.parts.verifier), BASELINE: (NoDraft(), Recursive())}
+        target, sampler = self.parts.target.model, self.parts.sampler
+        self.roles = {
+            METHOD: Loop(target, self.parts.drafter, self.parts.verifier, sampler, self.allow_lossy),
+            BASELINE: Loop(target, NoDraft(), Recursive(), sampler),
+            **{name: Beside(peer, sampler) for name, peer in self.parts.peers.items()},
+        }
 
     def warm_up(self, tasks: Sequence[Task], rounds: int) -> None:
-        """Runs both roles on text mixed from the tasks, so that nothing measured later is done for the first time, nor seen before."""
-        limits = Limits(min(self.limits.max_new_tokens, 32))
+        """Runs every role on text mixed from the tasks, so that nothing measured later is done for the first time, nor seen before."""
+        limits = replace(self.limits, max_new_tokens=min(self.limits.max_new_tokens, 32), eos_token_id=None)
         for index in range(rounds):
             first, second = tasks[-1 - index % len(tasks)].tokens, tasks[-1 - (index + 1) % len(tasks)].tokens
             mixed = [*first[: (len(first) + 1) // 2], *second[(len(second) + 1) // 2 :]]
-            for drafter, verifier in self.roles.values():
-                self._decode(drafter, verifier, [mixed], limits, [len(tasks) + index])
+            for role in self.roles.values():
+                role.answer([Task(len(tasks) + index, tasks[0].prompt, mixed)], limits)
 
     def run(self, batch: int, tasks: Sequence[Task]) -> tuple[list[Pair], list[dict[str, Any]]]:
-        """The records of both roles for every task of one batch, and the lines of `steps.jsonl`."""
-        order = [METHOD, BASELINE]
-        random.Random(f"{self.seed}/{batch}").shuffle(order)
+        """The records of all roles and turns for every task of one batch, prompt by prompt, and the lines of `steps.jsonl`."""
+        pairs: dict[str, list[Pair]] = {task.prompt.id: [] for task in tasks}
+        lines: list[dict[str, Any]] = []
+        waiting = list(tasks)
+        while waiting:
+            found, steps = self._turn(batch, waiting)
+            lines += steps
+            for task, pair in zip(waiting, found, strict=True):
+                pairs[task.prompt.id].append(pair)
+            waiting = self._following(waiting, found)
+        return [pair for turns in pairs.values() for pair in turns], lines
+
+    def repeats(self, tasks: Sequence[Task], pairs: dict[str, Pair], steps: Sequence[dict[str, Any]]) -> bool | None:
+        """Whether the method drafts for these tasks now what it drafted when they were recorded; None where rounding parts the texts first.
+
+        The drafter has decoded everything else in between, so a draft that differs after the same text is something that it carried along.
+        """
+        now = self.roles[METHOD].answer(tasks, self.limits)
+        verdicts = []
+        for task, answer in zip(tasks, now, strict=True):
+            held = [step for step in steps if step["role"] == METHOD and step["prompt"] == task.id]
+            verdicts.append(same_drafts(pairs[task.id].method.tokens, held, answer.tokens, answer.steps))
+        return False if False in verdicts else None if None in verdicts else True
+
+    def _turn(self, batch: int, tasks: Sequence[Task]) -> tuple[list[Pair], list[dict[str, Any]]]:
+        order = list(self.roles)
+        turn = tasks[0].turn
+        random.Random(f"{self.seed}/{batch}" if turn == 1 else f"{self.seed}/{batch}/{turn}").shuffle(order)
         found: dict[str, list[Record]] = {}
-        made: dict[str, Generation] = {}
-        lines = []
+        lines: list[dict[str, Any]] = []
         for place, role in enumerate(order):
-            drafter, verifier = self.roles[role]
-            generation = self._decode(drafter, verifier, [task.tokens for task in tasks], self.limits, [task.index for task in tasks])
-            made[role] = generation
-            shares = share_seconds(generation.stats, len(tasks))
-            found[role] = [self._record(role, batch, place, task, generation, row, shares[row]) for row, task in enumerate(tasks)]
-            lines += [line | {"role": role} for row, task in enumerate(tasks) for line in step_lines(task.prompt.id, generation.stats, row)]
-        pairs = [Pair(method, baseline) for method, baseline in zip(found[METHOD], found[BASELINE], strict=True)]
-        if self.parts.sampler.greedy:
-            pairs = [Pair(with_divergence(pair, self._margin(task, pair)), pair.baseline) for pair, task in zip(pairs, tasks, strict=True)]
+            answers = self.roles[role].answer(tasks, self.limits)
+            found[role] = [self._record(role, batch, place, task, answer) for task, answer in zip(tasks, answers, strict=True)]
+            lines += [{"prompt": task.id, **line, "role": role} for task, answer in zip(tasks, answers, strict=True) for line in answer.steps]
+        pairs = []
+        for row, task in enumerate(tasks):
+            baseline = found[BASELINE][row]
+            others = {role: self._against(task, found[role][row], baseline) for role in self.roles if role != BASELINE}
+            pairs.append(Pair(others.pop(METHOD), baseline, others))
         return pairs, lines
 
-    def _decode(self, drafter: Drafter, verifier: Verifier, prompts: list[list[int]], limits: Limits, ids: list[int]) -> Generation:
-        return decode(
-            self.parts.target.model,
-            drafter,
-            verifier,
-            prompts,
-            sampler=self.parts.sampler,
-            limits=limits,
-            allow_lossy=self.allow_lossy,
-            sequence_ids=ids,
-        )
+    def _following(self, tasks: Sequence[Task], pairs: Sequence[Pair]) -> list[Task]:
+        """The next turns, whose history is the baseline's answers."""
+        if self.settings is None:
+            return []
+        turns = [next_turn(task, pair.baseline.tokens, self.settings) for task, pair in zip(tasks, pairs, strict=True)]
+        return [task for task in turns if task is not None]
 
-    def _record(self, role: str, batch: int, order: int, task: Task, generation: Generation, row: int, seconds: dict[str, float]) -> Record:
-        tokens, counts = generation.new_tokens(row), generation.stats.row(row)
-        tested, kept = counts.judged_by_position
+    def _record(self, role: str, batch: int, order: int, task: Task, answer: Answer) -> Record:
+        tokens = answer.tokens
         repeated, ngrams = repeated_ngrams(tokens)
         ends = [index for index, token in enumerate(tokens) if token in self.limits.eos_ids]
         return Record(
-            prompt=task.prompt.id,
+            prompt=task.id,
             category=task.prompt.category,
             role=role,
             batch=batch,
@@ -87,29 +108,31 @@ class Bench:
             prompt_tokens=len(task.tokens),
             tokens=tokens,
             text=self.parts.target.tokenizer.decode(tokens, skip_special_tokens=True),
-            num_steps=counts.num_steps,
-            num_drafted=counts.num_drafted,
-            num_accepted=counts.num_accepted,
-            tested=tested,
-            kept=kept,
-            seconds=seconds,
-            prefill_seconds=generation.stats.prefill_seconds / len(generation.prompt_lengths),
+            num_steps=answer.num_steps,
+            num_drafted=answer.num_drafted,
+            num_accepted=answer.num_accepted,
+            tested=answer.tested,
+            kept=answer.kept,
+            seconds=answer.seconds,
+            prefill_seconds=answer.prefill_seconds,
             ended="eos" if ends else "length",
             repetition=repeated / ngrams if ngrams else None,
             loops=loops(tokens),
             after_eos=len(tokens) - 1 - ends[0] if ends else 0,
+            turn=task.turn,
+            process_seconds=answer.process_seconds,
+            prompt_ids=task.tokens if role == BASELINE else None,
         )
 
-    @torch.inference_mode()
-    def _margin(self, task: Task, pair: Pair) -> dict[str, Any] | None:
-        """Where the roles part at temperature 0: index, both tokens, how far the worse of them is from the largest logit; None if they never do."""
-        index = first_difference(pair.method.tokens, pair.baseline.tokens)
+    def _against(self, task: Task, record: Record, baseline: Record) -> Record:
+        """The record, at temperature 0 with the place where it leaves the baseline: index, both tokens, and by what margin."""
+        index = first_difference(record.tokens, baseline.tokens) if self.parts.sampler.greedy else None
         if index is None:
-            return None
-        prefix = [*task.tokens, *pair.baseline.tokens[:index]]
-        tokens = [role.tokens[index] if index < len(role.tokens) else None for role in pair]
-        found = choice_margin(self.parts.target.model.model, self.parts.sampler, prefix, [token for token in tokens if token is not None])
-        return {"index": index, "method": tokens[0], "baseline": tokens[1]} | found
+            return record
+        tokens = [role.tokens[index] if index < len(role.tokens) else None for role in (record, baseline)]
+        prefix = [*task.tokens, *baseline.tokens[:index]]
+        margin = choice_margin(self.parts.target.model.model, self.parts.sampler, prefix, [token for token in tokens if token is not None])
+        return replace(record, divergence={"index": index, "method": tokens[0], "baseline": tokens[1]} | margin)
 
 
 @torch.inference_mode()
@@ -121,30 +144,6 @@ def choice_margin(model: Any, sampler: Sampler, prefix: list[int], choices: Sequ
     return {"margin": best - min(scores[token].item() for token in choices), "logit": best}
 
 
-def share_seconds(stats: GenerationStats, num_rows: int) -> list[dict[str, float]]:
-    """Decode seconds of each row by phase: a step's time is shared equally by the rows that were live in it."""
-    shares: list[dict[str, float]] = [dict.fromkeys((*PHASES, "other"), 0.0) for _ in range(num_rows)]
-    for step in stats.steps:
-        live = [row for row, count in enumerate(step.emitted) if count]
-        for row in live:
-            for phase, seconds in step.seconds.items():
-                shares[row][phase] += seconds / len(live)
-    for row in range(num_rows):
-        shares[row]["other"] += stats.seconds["other"] * stats.row(row).num_steps / max(stats.num_steps, 1)
-    return shares
-
-
-def step_lines(prompt: str, stats: GenerationStats, row: int) -> list[dict[str, Any]]:
-    """A line of `steps.jsonl` for every step that the row was live in; the seconds are the whole batch's."""
-    lines = []
-    for step in stats.steps:
-        if step.emitted[row]:
-            counts = {name: getattr(step, name)[row] for name in ("drafted", "depth", "accepted", "emitted", "cut")}
-            clocks = {phase: round(seconds, 7) for phase, seconds in step.seconds.items()}
-            lines.append({"prompt": prompt, "step": len(lines), **counts, "seconds": clocks})
-    return lines
-
-
 def first_difference(one: Sequence[int], other: Sequence[int]) -> int | None:
     """The first index at which two answers differ, where one ends counting as a difference; None if they are equal."""
     if list(one) == list(other):
@@ -152,5 +151,13 @@ def first_difference(one: Sequence[int], other: Sequence[int]) -> int | None:
     return next((index for index, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
-def with_divergence(pair: Pair, divergence: dict[str, Any] | None) -> Record:
-    return pair.method if divergence is None else Record(**{**vars(pair.method), "divergence": divergence})
+def same_drafts(tokens: Sequence[int], steps: Sequence[dict[str, Any]], again: Sequence[int], steps_again: Sequence[dict[str, Any]]) -> bool | None:
+    """Whether two decodings of a prompt drafted the same as long as they had emitted the same; None if they part without a draft that differs."""
+    start = 0
+    for step, other in zip(steps, steps_again, strict=False):
+        if step["proposed"] != other["proposed"]:
+            return False
+        if list(tokens[start : start + step["emitted"]]) != list(again[start : start + other["emitted"]]):
+            return None
+        start += step["emitted"]
+    return True

@@ -12,7 +12,13 @@ from typing import Any
 
 import torch
 
-VOLATILE = ("tracking",)  # says where results go, not what they are
+VOLATILE = (
+    "tracking",
+    "resume",
+    "allow_code_change",
+    "check_state",
+    "objective",
+)  # say where results go or what is done with them, not what they are
 
 
 def config_hash(config: dict[str, Any]) -> str:

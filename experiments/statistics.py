@@ -1,60 +1,82 @@
-"""How much faster, and how sure of it: ratios of seconds per token, paired prompt by prompt, with a bootstrap over prompts."""
+"""How much faster, and how sure of it: ratios of seconds per token, paired unit by unit, with a bootstrap and a sign test over the units."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from experiments.records import Pair
-
 CONFIDENCE = 0.95
 RESAMPLES = 4000
 
 
 @dataclass(frozen=True)
-class Speedup:
-    """Baseline seconds per token over the method's. `interval` is None where there are fewer than two independent units."""
+class Timed:
+    """What one role spent and made in each independent unit: a prompt, or the prompts of a batch, which share one clock."""
+
+    seconds: NDArray  # [units]
+    tokens: NDArray  # [units]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Seconds per token of the reference over those of the measured role: above 1 the measured one is faster.
+
+    The intervals are None where there are fewer than two units; `sign_p` is None where every unit is a tie.
+    """
 
     ratio: float  # of totals: every token counts the same
-    macro: float  # geometric mean of the prompts' own ratios: every prompt counts the same
+    macro: float  # geometric mean of the units' own ratios: every unit counts the same
     interval: tuple[float, float] | None  # 95 %, of `ratio`
-    with_prefill: float  # of totals, the prompt's own forward included
+    wins: int  # units in which the measured role was the faster one
+    losses: int
+    sign_p: float | None  # two-sided probability of so uneven a count of wins and losses if neither were faster
+    ties: int = 0
+    macro_interval: tuple[float, float] | None = None  # 95 %, of `macro`
 
 
-def speedup(pairs: Sequence[Pair], seed: int) -> Speedup:
-    """Prompts that were decoded in one batch share their clock, so batches are what is resampled; at batch size 1 these are the prompts."""
-    units = np.array([_totals(pairs, batch) for batch in sorted({pair.method.batch for pair in pairs})]).T  # [4, units]
-    prompts = np.array([_columns(pair) for pair in pairs]).T
-    seconds_before = [sum(pair[role].prefill_seconds for pair in pairs) for role in (1, 0)]
-    totals = units.sum(1)
-    whole = ((totals[0] + seconds_before[0]) / totals[1]) / ((totals[2] + seconds_before[1]) / totals[3])
-    macro = float(np.exp(np.mean(np.log((prompts[0] / prompts[1]) / (prompts[2] / prompts[3])))))
-    return Speedup(float(ratio(*units)), macro, _interval(units, seed), float(whole))
+def compare(reference: Timed, measured: Timed, seed: int) -> Comparison:
+    """The measured role against the reference, unit i of one paired with unit i of the other; `seed` is the bootstrap's.
+
+    Raises ValueError unless all four arrays are one-dimensional, equally long, not empty and positive.
+    """
+    columns = np.array([reference.seconds, reference.tokens, measured.seconds, measured.tokens], dtype=np.float64)  # [4, units]
+    if columns.ndim != 2 or not columns.size or not (columns > 0).all():
+        raise ValueError(f"seconds and tokens have shape {columns.shape[1:]}; give positive numbers, one per unit and at least one unit")
+    own = np.log((columns[0] / columns[1]) / (columns[2] / columns[3]))
+    wins, losses = int((own > 0).sum()), int((own < 0).sum())
+    return Comparison(
+        ratio=float(ratio(*columns)),
+        macro=float(np.exp(own.mean())),
+        interval=interval(columns, ratio, seed),
+        wins=wins,
+        losses=losses,
+        ties=own.size - wins - losses,
+        sign_p=float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else None,
+        macro_interval=interval(own[None], geometric_mean, seed),
+    )
 
 
-def ratio(baseline_seconds: NDArray, baseline_tokens: NDArray, seconds: NDArray, tokens: NDArray, axis: int = -1) -> NDArray:
+def ratio(reference_seconds: NDArray, reference_tokens: NDArray, seconds: NDArray, tokens: NDArray, axis: int = -1) -> NDArray:
     """Ratio of the totals along `axis`."""
-    return (baseline_seconds.sum(axis) / baseline_tokens.sum(axis)) / (seconds.sum(axis) / tokens.sum(axis))
+    return (reference_seconds.sum(axis) / reference_tokens.sum(axis)) / (seconds.sum(axis) / tokens.sum(axis))
 
 
-def _interval(units: NDArray, seed: int) -> tuple[float, float] | None:
-    if units.shape[1] < 2:
+def geometric_mean(logarithms: NDArray, axis: int = -1) -> NDArray:
+    """Geometric mean along `axis` of the numbers whose logarithms are given."""
+    return np.exp(logarithms.mean(axis))
+
+
+def interval(columns: NDArray, statistic: Callable[..., NDArray], seed: int) -> tuple[float, float] | None:
+    """95 % percentile bootstrap interval of `statistic(*columns, axis=)`, units resampled together; columns [k, units]. None below two units."""
+    if columns.shape[1] < 2:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         found = stats.bootstrap(
-            tuple(units), ratio, paired=True, vectorized=True, n_resamples=RESAMPLES, confidence_level=CONFIDENCE, method="percentile", rng=seed
+            tuple(columns), statistic, paired=True, vectorized=True, n_resamples=RESAMPLES, confidence_level=CONFIDENCE, method="percentile", rng=seed
         )
     low, high = found.confidence_interval
     return float(low), float(high)
-
-
-def _columns(pair: Pair) -> tuple[float, float, float, float]:
-    return pair.baseline.decode_seconds, len(pair.baseline.tokens), pair.method.decode_seconds, len(pair.method.tokens)
-
-
-def _totals(pairs: Sequence[Pair], batch: int) -> NDArray:
-    return np.sum([_columns(pair) for pair in pairs if pair.method.batch == batch], axis=0)

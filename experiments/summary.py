@@ -10,17 +10,35 @@ from typing import Any
 
 import torch
 
+from experiments.prompts import grouping
 from experiments.records import Pair, Record
 from experiments.repetition import NGRAM
-from experiments.statistics import speedup
+from experiments.speedup import faster, figures_of
 from spec.stats import PHASES
 
 NEAR_TIE_ULPS = 4  # a greedy choice between logits this close may flip when the same numbers are summed in another order
+OBJECTIVES = ("speedup", "speedup_macro", "speedup_with_prefill", "tokens_per_second", "tokens_per_step", "accepted_per_step")
+WARM = (
+    "decoded again at the end, the first prompts are drafted otherwise: the drafter carries something from prompt to prompt, so every prompt's "
+    "figures depend on those before it; empty it in `reset`, or declare it with `keeps_state = True`"
+)
 BUSY = 0.75  # load per core above which clocks are not to be trusted
 
 
-def summarise(pairs: Sequence[Pair], config: dict[str, Any], provenance: dict[str, Any], *, exact: bool, interrupted: bool = False) -> dict[str, Any]:
-    """The whole summary of a run. `pairs` must not be empty; `config` is the resolved configuration, `exact` the verifier's own word."""
+def summarise(
+    pairs: Sequence[Pair],
+    config: dict[str, Any],
+    provenance: dict[str, Any],
+    *,
+    exact: bool,
+    interrupted: bool = False,
+    drafts_repeat: bool | None = None,
+    keeps_state: bool = False,
+) -> dict[str, Any]:
+    """The whole summary of a run. `pairs` must not be empty; `config` is the resolved configuration, `exact` the verifier's own word.
+
+    `drafts_repeat`: whether the first prompts were drafted the same again at the end (None: not asked); `keeps_state` the drafter's own word.
+    """
     result = figures(pairs, config["seed"])
     result["baseline_repetition"] = repetition([pair.baseline for pair in pairs])
     result["baseline_loops"] = sum(pair.baseline.loops for pair in pairs)
@@ -30,8 +48,16 @@ def summarise(pairs: Sequence[Pair], config: dict[str, Any], provenance: dict[st
         category: figures([pair for pair in pairs if pair.method.category == category], config["seed"])
         for category in sorted({pair.method.category for pair in pairs})
     }
+    groups = grouping(config["data"])
+    result["by_group"] = {
+        group: figures([pair for pair in pairs if groups.get(pair.method.category) == group], config["seed"])
+        for group in sorted({groups[pair.method.category] for pair in pairs if pair.method.category in groups})
+    }
+    result["drafts_repeat"] = drafts_repeat
     errors = impossible(pairs, result) + (unexplained(result["divergences"], provenance["dtype"]) if exact else [])
-    result["valid"], result["interrupted"] = not errors, interrupted
+    if drafts_repeat is False and not keeps_state:
+        errors.append(WARM)
+    result["valid"], result["interrupted"], result["errors"] = not errors, interrupted, errors
     result["warnings"] = errors + doubts(result, provenance)
     return result | {"labels": labels(config), "provenance": provenance, "config": config}
 
@@ -41,7 +67,7 @@ def figures(pairs: Sequence[Pair], seed: int) -> dict[str, Any]:
     methods, baselines = [pair.method for pair in pairs], [pair.baseline for pair in pairs]
     tokens, steps = sum(len(record.tokens) for record in methods), sum(record.num_steps for record in methods)
     drafted, accepted = sum(record.num_drafted for record in methods), sum(record.num_accepted for record in methods)
-    gain = speedup(pairs, seed)
+    gain, whole = faster(baselines, methods, seed), faster(baselines, methods, seed, end_to_end=True)
     return {
         "num_prompts": len(pairs),
         "num_tokens": tokens,
@@ -54,13 +80,54 @@ def figures(pairs: Sequence[Pair], seed: int) -> dict[str, Any]:
         "loops": sum(record.loops for record in methods),
         "tokens_per_second": tokens / sum(record.decode_seconds for record in methods),
         "baseline_tokens_per_second": sum(len(record.tokens) for record in baselines) / sum(record.decode_seconds for record in baselines),
-        "speedup": gain.ratio,
-        "speedup_interval": gain.interval,
-        "speedup_macro": gain.macro,
-        "speedup_with_prefill": gain.with_prefill,
+        "num_units": gain.wins + gain.losses + gain.ties,
+        **figures_of(gain, "speedup"),
+        **figures_of(whole, "speedup_with_prefill"),
+        "process_speedup": process_speedup(baselines, methods),
         "seconds": seconds(methods),
         "baseline_seconds": seconds(baselines),
+        "peers": {name: against_peer(pairs, name, seed) for name in pairs[0].peers},
     }
+
+
+def against_peer(pairs: Sequence[Pair], name: str, seed: int) -> dict[str, Any]:
+    """What a peer did on these prompts, and how much faster the method is. A peer's clock has the prompt in it, so end to end is compared."""
+    peers, methods = [pair.peers[name] for pair in pairs], [pair.method for pair in pairs]
+    tokens, steps = sum(len(record.tokens) for record in peers), sum(record.num_steps for record in peers)
+    gain = faster(peers, methods, seed, end_to_end=True)
+    parted = [pair for pair in pairs if pair.peers[name].divergence is not None]
+    same = [pair for pair in pairs if pair.peers[name].tokens == pair.baseline.tokens]
+    return {
+        "num_tokens": tokens,
+        "num_steps": steps,
+        "tokens_per_step": tokens / steps,
+        "tokens_per_second_with_prefill": tokens / sum(record.end_to_end_seconds for record in peers),
+        "num_units": gain.wins + gain.losses + gain.ties,
+        **figures_of(gain, "speedup_with_prefill"),
+        "baseline_speedup_with_prefill": per_token(peers) / per_token([pair.baseline for pair in pairs]),
+        "process_speedup": process_speedup(peers, methods),
+        "greedy_identical": len(same) / len(pairs) if parted or len(same) == len(pairs) else None,
+    }
+
+
+def per_token(records: Sequence[Record]) -> float:
+    """Seconds per token, end to end."""
+    return sum(record.end_to_end_seconds for record in records) / sum(len(record.tokens) for record in records)
+
+
+def process_speedup(reference: Sequence[Record], measured: Sequence[Record]) -> float | None:
+    """As the speedup with prefill, in seconds of the processor instead of the wall clock; None where they were not recorded."""
+    spent = [[record.process_seconds for record in records if record.process_seconds is not None] for records in (reference, measured)]
+    if len(spent[0]) < len(reference) or len(spent[1]) < len(measured) or not sum(spent[1]):
+        return None
+    tokens = [sum(len(record.tokens) for record in records) for records in (reference, measured)]
+    return (sum(spent[0]) / tokens[0]) / (sum(spent[1]) / tokens[1])
+
+
+def check_objective(name: str) -> None:
+    """Raises ValueError for an objective that is no single number of the summary to be made large."""
+    if name not in OBJECTIVES:
+        raise ValueError(f"objective={name}: give one of {', '.join(OBJECTIVES)}")
 
 
 def seconds(records: Sequence[Record]) -> dict[str, float]:
@@ -92,7 +159,7 @@ def greedy_identity(pairs: Sequence[Pair]) -> dict[str, Any]:
 def impossible(pairs: Sequence[Pair], result: dict[str, Any]) -> list[str]:
     """Numbers that cannot be, whatever was measured: each is a fault of ours."""
     found = []
-    for record in (record for pair in pairs for record in pair):
+    for record in (record for pair in pairs for record in pair.records):
         where = f"prompt {record.prompt} ({record.role})"
         if len(record.tokens) != record.num_accepted + record.num_steps:
             found.append(f"{where}: {len(record.tokens)} tokens emitted, but {record.num_accepted} accepted in {record.num_steps} steps")
@@ -126,6 +193,11 @@ def doubts(result: dict[str, Any], provenance: dict[str, Any]) -> list[str]:
         found.append(f"{result['loops']} of {result['num_prompts']} answers end in a loop, which flatters every method that copies")
     if result["speedup_interval"] is None:
         found.append("fewer than two batches of prompts: the speedup has no interval")
+    if result["drafts_repeat"] is False and not result["errors"]:
+        found.append("the drafter carries state from prompt to prompt and says so: a prompt's figures depend on those before it")
+    for name, peer in result["peers"].items():
+        if peer["greedy_identical"] is not None and peer["greedy_identical"] < 1:
+            found.append(f"{1 - peer['greedy_identical']:.0%} of the answers of the peer {name} differ from our plain greedy decoding")
     if result["divergences"]:
         found.append(f"{len(result['divergences'])} of {result['num_prompts']} answers differ from plain greedy decoding; see divergences")
     return found
@@ -138,7 +210,9 @@ def labels(config: dict[str, Any]) -> dict[str, str]:
         "target": str(config["target"].get("name")).rstrip("/").split("/")[-1] if config["target"].get("name") != "embedded/target" else "embedded",
         "drafter": _stem(config["drafter"]),
         "verifier": _stem(config["verifier"]),
-        "data": str(config["data"].get("name") or config["data"].get("path") or "embedded").rstrip("/").split("/")[-1],
+        "data": str(next((config["data"][key] for key in ("name", "label", "path") if config["data"].get(key)), "embedded"))
+        .rstrip("/")
+        .split("/")[-1],
         "sampling": "greedy" if temperature == 0 else f"T={temperature:g}",
     }
 

@@ -2,14 +2,19 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from experiments.provenance import VOLATILE
 
 Row = dict[str, str]
 PARTS = ("target", "data", "drafter", "verifier", "sampling")
 KNOBS = ("drafter", "verifier", "sampling")
+ALARM = "bold red"
 
 
 def number(value: float | None, digits: int = 2, unit: str = "") -> str:
@@ -41,6 +46,24 @@ def run_rows(summary: dict[str, Any]) -> list[Row]:
     return rows + [{"category": name, **rates(figures)} for name, figures in categories.items() if len(categories) > 1]
 
 
+def peer_rows(summary: dict[str, Any]) -> list[Row]:
+    """One row for every peer; all of its times have the prompt in them, and so has the method's in the comparison."""
+    rows = []
+    for name, peer in (summary.get("peers") or {}).items():
+        interval, sure = peer["speedup_with_prefill_interval"], peer["speedup_with_prefill_sign_p"]
+        rows.append(
+            {
+                "peer": name,
+                "tokens/step": number(peer["tokens_per_step"]),
+                "tokens/s with prompt": number(peer["tokens_per_second_with_prefill"], 1),
+                "the method is faster by": number(peer["speedup_with_prefill"]) + (f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""),
+                "in": f"{peer['speedup_with_prefill_wins']} of {peer['num_units']}" + (f" (p = {sure:.2g})" if sure is not None else ""),
+                "same as greedy": percent(peer["greedy_identical"]),
+            }
+        )
+    return rows
+
+
 def comparison_rows(summaries: Sequence[dict[str, Any]]) -> list[Row]:
     """A row per run; parts that are the same in all runs are left out, settings in which runs with the same parts differ are added to the name."""
     named = [name for name in PARTS if len({summary["labels"][name] for summary in summaries}) > 1 or name == "drafter"]
@@ -53,6 +76,8 @@ def comparison_rows(summaries: Sequence[dict[str, Any]]) -> list[Row]:
         row["time in draft/target/rest"] = " / ".join(
             percent(share / total) for share in (phases["draft"], phases["target"], total - phases["draft"] - phases["target"])
         )
+        for name in dict.fromkeys(name for other in summaries for name in other.get("peers") or {}):
+            row[f"over {name}"] = number((summary.get("peers") or {}).get(name, {}).get("speedup_with_prefill"))
         row["same as greedy"] = percent(summary["greedy_identical"])
         row["sound"] = ("yes" if summary["valid"] else "NO") + (" (stopped)" if summary["interrupted"] else "")
         rows.append(row)
@@ -69,13 +94,30 @@ def render(rows: Sequence[Row], *, title: str = "", markdown: bool = False) -> N
         print("\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *body]))
     elif sys.stdout.isatty():
         table = Table(*header, title=title or None)
-        for line in body:
-            table.add_row(*line)
+        for row, line in zip(rows, body, strict=True):
+            table.add_row(*line, style=ALARM if row.get("sound", "").startswith("NO") else None)
         Console().print(table)
     else:
         widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in [header, *body]]
         print("\n".join([title, *lines] if title else lines), flush=True)
+
+
+def print_run(summary: dict[str, Any], folder: Path) -> None:
+    """All that is shown of a run when it ends; what makes it invalid stands last, in red on a terminal."""
+    render(run_rows(summary), title=describe(summary))
+    render(peer_rows(summary), title="beside it, prompts included:")
+    print("\n".join([*footnotes(summary), f"results in {folder}"]), flush=True)
+    for text in summary.get("errors", []):
+        alarm(f"INVALID: {text}")
+
+
+def alarm(text: str) -> None:
+    """A line that must not be overlooked."""
+    if sys.stdout.isatty():
+        Console().print(Text(text, style=ALARM))
+    else:
+        print(text, flush=True)
 
 
 def describe(summary: dict[str, Any]) -> str:
@@ -94,7 +136,7 @@ def footnotes(summary: dict[str, Any]) -> list[str]:
         notes.append("accepted by position: " + " ".join(f"{share:.2f}" for share in summary["acceptance_by_position"]))
     if summary["greedy_identical"] is not None:
         notes.append(f"same as plain greedy decoding: {percent(summary['greedy_identical'])} of the answers")
-    return notes + [f"warning: {text}" for text in summary["warnings"]]
+    return notes + [f"warning: {text}" for text in summary["warnings"] if text not in summary.get("errors", [])]
 
 
 def _differing_settings(summary: dict[str, Any], summaries: Sequence[dict[str, Any]]) -> str:
@@ -105,6 +147,6 @@ def _differing_settings(summary: dict[str, Any], summaries: Sequence[dict[str, A
             if any(other["config"][group].get(key) != value for other in rivals):
                 notes.append(f"{key}={value}")
     for key, value in summary["config"].items():
-        if not isinstance(value, dict) and any(other["config"].get(key) != value for other in rivals):
+        if key not in VOLATILE and not isinstance(value, dict) and any(other["config"].get(key) != value for other in rivals):
             notes.append(f"{key}={value}")
     return f" ({', '.join(dict.fromkeys(notes))})" if notes else ""

@@ -1,27 +1,30 @@
 """Where a run's curves go besides its own folder: nowhere, or to Weights & Biases. A tracker may fail; the run may not.
 
-The folder is the truth; a tracker gets a copy: the configuration, a curve per step and per prompt, the summary, and a table of the prompts.
+The folder is the truth; a tracker gets a copy, which `python -m experiments.track` makes again from the folder at any time: the same calls with the
+same data. What is shown is made in `experiments/tracking_rows.py`.
 """
 
 import logging
-import netrc
-import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 from experiments.records import Pair
+from experiments.tracking_identity import Identity, has_key, wait_for_own_folder
+from experiments.tracking_media import artifact, end_service, histogram, html, limits, staging
+from experiments.tracking_rows import AGGREGATES, COLUMNS, History, flat, prompt_figures
 
 log = logging.getLogger(__name__)
 MODES = ("auto", "online", "offline", "disabled")
-COLUMNS = ("prompt", "category", "tokens", "steps", "tokens_per_step", "speedup", "repetition", "loops", "text", "baseline_text")
+SEND_LATER = "send it later with: wandb sync"
+__all__ = ["COLUMNS", "MODES", "NoTracking", "Tracker", "WandbTracking", "prompt_figures"]
 
 
 class Tracker(Protocol):
     """Told of a run as it goes; none of the calls may raise once `start` has been passed a valid configuration."""
 
-    def start(self, config: dict[str, Any], folder: Path, *, labels: dict[str, str], group: str | None = None) -> None:
+    def start(self, config: dict[str, Any], folder: Path, *, labels: dict[str, str], group: str | None = None, tokenizer: Any = None) -> None:
         """`labels` name the parts of the run: target, drafter, verifier, sampling, data, device. `group` joins the runs of a sweep."""
         ...
 
@@ -30,14 +33,14 @@ class Tracker(Protocol):
         ...
 
     def finish(self, summary: dict[str, Any] | None) -> None:
-        """The end; None where the run failed before it could be summed up."""
+        """The end, after the folder has been written; None where the run failed before it could be summed up."""
         ...
 
 
 class NoTracking:
     """Does nothing, completely."""
 
-    def start(self, config: dict[str, Any], folder: Path, *, labels: dict[str, str], group: str | None = None) -> None: ...
+    def start(self, config: dict[str, Any], folder: Path, *, labels: dict[str, str], group: str | None = None, tokenizer: Any = None) -> None: ...
 
     def log_prompts(self, pairs: Sequence[Pair], steps: Sequence[dict[str, Any]]) -> None: ...
 
@@ -47,7 +50,8 @@ class NoTracking:
 class WandbTracking:
     """One W&B run for one run of ours, also inside a sweep.
 
-    mode: auto is online where an API key is configured and offline otherwise; a server that cannot be reached means offline too.
+    mode: auto is online where an API key is configured and offline otherwise; a server that cannot be reached means offline too. The timeouts are
+    seconds: how long to wait for the server at the start before going offline, and at the end for what is still on its way to it.
     """
 
     def __init__(
@@ -58,78 +62,85 @@ class WandbTracking:
         group: str | None = None,
         name: str | None = None,
         tags: Sequence[str] = (),
+        job_type: str = "bench",
         *,
         init_timeout: float = 30.0,
+        finish_timeout: float = 120.0,
     ):
         if mode not in MODES:
             raise ValueError(f"mode={mode!r}: give one of {', '.join(MODES)}")
-        self.mode, self.project, self.entity = mode, project, entity
-        self.group, self.name, self.tags, self.init_timeout = group, name, list(tags), init_timeout
+        self.mode, self.project, self.entity, self.group = mode, project, entity, group
+        self.name, self.tags, self.job_type = name, list(tags), job_type
+        self.init_timeout, self.finish_timeout = init_timeout, finish_timeout
         self.run: Any = None
-        self.rows: list[Any] = []
-        self.totals = {"tokens": 0, "steps": 0, "prompts": 0}
+        self.folder = Path()
+        self.history = History()
+        self.failed = False  # whether W&B did not take all of this run
+        self.place = ""  # where W&B has it: an address, or a folder to send later
 
-    def start(self, config: dict[str, Any], folder: Path, *, labels: dict[str, str], group: str | None = None) -> None:
+    def start(self, config: dict[str, Any], folder: Path, *, labels: dict[str, str], group: str | None = None, tokenizer: Any = None) -> None:
+        self.folder, self.history, self.failed = folder, History(tokenizer), True
         try:
             import wandb
         except ImportError:
             log.warning("W&B is not installed (pip install wandb); the results are kept in %s only", folder)
             return
+        identity = Identity.of(folder, labels, project=self.project, entity=self.entity, group=self.group or group, name=self.name)
         settings = {
-            "project": self.project,
-            "entity": self.entity,
-            "group": self.group or group,
-            "name": self.name or "-".join(labels[part] for part in ("drafter", "sampling", "target") if part in labels),
-            "job_type": "bench",
-            "tags": [*self.tags, *(f"{part}:{label}"[:64] for part, label in labels.items())],
+            "id": identity.id,
+            "project": identity.project,
+            "entity": identity.entity,
+            "group": identity.group,
+            "name": identity.name,
+            "job_type": self.job_type,
+            "tags": [*self.tags, *(f"{part}:{label}"[:64] for part, label in identity.labels.items())],
             "dir": str(folder),
-            "config": config,
+            "config": {part: value for part, value in config.items() if part != "tracking"},
             "reinit": "create_new",
-            "settings": wandb.Settings(init_timeout=self.init_timeout, silent=True),
+            "settings": wandb.Settings(silent=True, init_timeout=self.init_timeout, **limits(wandb.Settings, self.finish_timeout)),
         }
-        self.run = self._open(wandb.init, settings, folder)
-        self._safely(self._define_metrics)
+        self.run = self._open(wandb.init, settings)
+        self.failed = self.run is None
+        self._safely(self._begin, identity)
 
-    def _open(self, init: Callable[..., Any], settings: dict[str, Any], folder: Path) -> Any:
+    def _open(self, init: Callable[..., Any], settings: dict[str, Any]) -> Any:
         mode = self.mode
         if mode == "auto":
             mode = "online" if has_key() else "offline"
             if mode == "offline":
-                log.info("W&B: no API key is configured, so this run is tracked offline in %s (send it later with: wandb sync)", folder / "wandb")
+                log.info("W&B: no API key is configured, so this run is tracked offline in %s (%s)", self.folder / "wandb", SEND_LATER)
+        wait_for_own_folder(self.folder, settings["id"])
         try:
             return init(mode=mode, **settings)
         except Exception as error:  # whatever the tracker dies of, the run goes on
-            reason = str(error).strip().split("\n")[0] or type(error).__name__
+            reason = _first_line(error)
             if mode != "online":
-                log.warning("W&B could not be started (%s); the results are kept in %s only", reason, folder)
+                log.warning("W&B could not be started (%s); the results are kept in %s only", reason, self.folder)
                 return None
-        log.warning("W&B could not go online (%s); this run is tracked offline in %s (send it later with: wandb sync)", reason, folder / "wandb")
+        log.warning("W&B could not go online (%s); this run is tracked offline in %s (%s)", reason, self.folder / "wandb", SEND_LATER)
         self.mode = "offline"
-        return self._open(init, settings, folder)
+        end_service()
+        return self._open(init, settings)
 
-    def _define_metrics(self) -> None:
+    def _begin(self, identity: Identity) -> None:
+        if self.mode != "disabled":
+            identity.remember(self.folder)
+            self.place = str(Path(self.run.dir).parent) if self.run.offline else self.run.url
         for family in ("step", "prompt"):
-            self.run.define_metric(f"{family}/index", hidden=True)
-            self.run.define_metric(f"{family}/*", step_metric=f"{family}/index")
+            self.run.define_metric(f"{family}/index", hidden=True, summary="none")
+            self.run.define_metric(f"{family}/*", step_metric=f"{family}/index", summary="none")
+        for name, kinds in AGGREGATES.items():
+            self.run.define_metric(name, step_metric=f"{name.split('/')[0]}/index", summary=kinds)
 
     def log_prompts(self, pairs: Sequence[Pair], steps: Sequence[dict[str, Any]]) -> None:
         self._safely(self._log_prompts, pairs, steps)
 
     def _log_prompts(self, pairs: Sequence[Pair], steps: Sequence[dict[str, Any]]) -> None:
-        for step in steps:
-            if step["role"] == "method":
-                self.totals["tokens"] += step["emitted"]
-                self.totals["steps"] += 1
-                counts = {name: step[name] for name in ("drafted", "accepted", "emitted")}
-                clocks = {f"{phase}_ms": 1000 * seconds for phase, seconds in step["seconds"].items()}
-                total = {"index": self.totals["steps"], "tokens_so_far": self.totals["tokens"]}
-                self.run.log({f"step/{name}": value for name, value in {**total, **counts, **clocks}.items()})
-        for pair in pairs:
-            self.totals["prompts"] += 1
-            figures = prompt_figures(pair)
-            curve = {name: value for name, value in figures.items() if isinstance(value, (int, float)) and not isinstance(value, bool)}
-            self.run.log({"prompt/index": self.totals["prompts"], **{f"prompt/{name}": value for name, value in curve.items()}})
-            self.rows.append([figures[column] for column in COLUMNS])
+        for row in self.history.rows(pairs, steps):
+            self._log(row)
+
+    def _log(self, row: dict[str, Any]) -> None:
+        self.run.log({name: histogram(value) if isinstance(value, Counter) else value for name, value in row.items()})
 
     def finish(self, summary: dict[str, Any] | None) -> None:
         self._safely(self._finish, summary)
@@ -138,8 +149,12 @@ class WandbTracking:
     def _finish(self, summary: dict[str, Any] | None) -> None:
         import wandb
 
-        self.run.log({"prompts": wandb.Table(columns=list(COLUMNS), data=self.rows)})
-        self.run.summary.update(_flat(summary or {}))
+        self.run.summary.update(flat({name: value for name, value in (summary or {}).items() if name != "config"}))
+        self._log(self.history.last(summary))
+        rows: list[Any] = [[html(line[name]) if name == "coloured" else line[name] for name in COLUMNS] for line in self.history.table]
+        with staging(self.folder / "wandb"):  # last, because these talk to the server at once
+            self.run.log({"prompts": wandb.Table(columns=list(COLUMNS), data=rows)})
+            self.run.log_artifact(artifact(self.folder, self.run.id))
         self.run.finish(exit_code=1 if summary is None else 130 if summary["interrupted"] else 0)
 
     def _safely(self, call: Callable[..., None], *arguments: Any) -> None:
@@ -148,44 +163,20 @@ class WandbTracking:
         try:
             call(*arguments)
         except Exception as error:  # whatever the tracker dies of, the run goes on
-            log.warning("W&B failed (%s: %s); tracking stops here, the run goes on", type(error).__name__, str(error).split("\n")[0])
-            self.run = None
+            self._give_up(error)
 
-
-def prompt_figures(pair: Pair) -> dict[str, Any]:
-    """What the table and the curves show of one prompt."""
-    method, baseline = pair
-    return {
-        "prompt": method.prompt,
-        "category": method.category,
-        "tokens": len(method.tokens),
-        "steps": method.num_steps,
-        "tokens_per_step": len(method.tokens) / max(method.num_steps, 1),
-        "speedup": (baseline.decode_seconds / max(len(baseline.tokens), 1)) / (method.decode_seconds / max(len(method.tokens), 1)),
-        "repetition": method.repetition,
-        "loops": method.loops,
-        "text": method.text,
-        "baseline_text": baseline.text,
-    }
-
-
-def has_key() -> bool:
-    """Whether an API key for W&B's server is configured, in the environment or in the netrc file."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").netloc
-    for path in (os.environ.get("NETRC"), "~/.netrc", "~/_netrc"):
+    def _give_up(self, error: Exception) -> None:
+        log.warning(
+            "W&B failed (%s: %s); tracking stops here, the run goes on, and python -m experiments.track %s sends all of it once W&B works again",
+            *(type(error).__name__, _first_line(error), self.folder),
+        )
+        run, self.run, self.failed = self.run, None, True
         try:
-            if path and netrc.netrc(os.path.expanduser(path)).authenticators(host):
-                return True
-        except (OSError, netrc.NetrcParseError):
-            continue
-    return False
+            run.finish(exit_code=1)
+        except Exception:
+            log.debug("W&B could not end its run either", exc_info=True)
+            end_service()  # a dead one would take the next run of a sweep along
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries with their keys joined by dots, the way W&B shows them side by side."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__

@@ -20,8 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 from scipy import stats
 from torch import Tensor
 
+from experiments.jsonl import write_atomically
 from experiments.provenance import circumstances, load_average
-from experiments.records import write_atomically
 from experiments.table import render
 from spec import Draft, Noise, Verifier
 from spec.tree import chain_parents

@@ -1,5 +1,6 @@
 """The small model beside the target: loading, checks, and a cache that follows the committed rows and scores a tree while it grows."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -7,15 +8,19 @@ from torch import Tensor
 
 from spec.cache import KVCache
 from spec.model import CausalLM, load_model
+from spec.runtime import check_kind
 from spec.state import DecodeState
+from spec.tree import on_device
 from spec.types import Draft
+
+MOST_RESERVED = 4096  # tokens for which room is made at once; a cache grows where more come
 
 
 class Assistant:
     """A causal LM with the target's vocabulary, given as `model` or loaded by `name` when first attached.
 
     Per step: `follow` feeds what was committed and gives the logits after the root, then `step` goes on along a chain; or `score` gives those after
-    further slots of a growing tree, and `keep` leaves of them in the cache what the verifier kept. `dtype` "auto" is the target's.
+    further slots of a growing tree, and `keep` leaves of them in the cache what the verifier kept. `dtype` and `runtime` "auto" are the target's.
     """
 
     def __init__(
@@ -26,9 +31,12 @@ class Assistant:
         dtype: str = "auto",
         device_map: Any = None,
         attn_implementation: str = "sdpa",
+        runtime: str = "auto",
     ):
+        check_kind("eager" if runtime == "auto" else runtime)
         self.name, self.dtype, self.device_map, self.attn_implementation = name, dtype, device_map, attn_implementation
-        self._model = None if model is None else model if isinstance(model, CausalLM) else CausalLM(model)
+        self.runtime = runtime
+        self._given, self._model = (None, model) if isinstance(model, CausalLM) else (model, None)
         self._cache: KVCache | None = None
         self._bases: list[int] | None = None  # cached tokens per row, root included, while slots of a draft lie behind them
         self.num_scored = 0  # slots of the current draft that were scored, root not counted
@@ -46,8 +54,8 @@ class Assistant:
     def attach(self, target: CausalLM) -> None:
         """Loads the model where that has not happened. Raises ValueError where vocabularies or devices differ."""
         if self._model is None:
-            model = load_model(self.name, target.dtype if self.dtype == "auto" else self.dtype, self.device_map, self.attn_implementation)
-            self._model = CausalLM(model if self.device_map is not None else model.to(target.device))
+            kind = target.runtime_kind if self.runtime == "auto" else self.runtime
+            self._model = CausalLM(self._load(target) if self._given is None else self._given, runtime=kind, capacity=target.capacity)
         if self.model.vocab_size != target.vocab_size:
             raise ValueError(
                 f"vocabulary sizes differ: target {target.vocab_size}, drafter {self.model.vocab_size}; "
@@ -56,10 +64,26 @@ class Assistant:
         if self.model.device != target.device:
             raise ValueError(f"the target is on {target.device}, the draft model on {self.model.device}; put both on one device")
 
+    def _load(self, target: CausalLM) -> Any:
+        model = load_model(self.name, target.dtype if self.dtype == "auto" else self.dtype, self.device_map, self.attn_implementation)
+        return model if self.device_map is not None else model.to(target.device)
+
     def reset(self, state: DecodeState) -> None:
         """A new batch: caches all but the last token of every row."""
-        self._cache, self._bases = self.model.new_cache(state.num_rows, max(map(len, state.rows)) + 64), None
+        needed = max(map(len, state.rows)) + min(max(state.room), MOST_RESERVED) + 16
+        self._cache, self._bases = self.model.new_cache(state.num_rows, needed), None
         self.model.extend(self._cache, [row[:-1] for row in state.rows])
+
+    def rows_changed(self, state: DecodeState, origin: Sequence[int | None]) -> None:
+        """As `Drafter.rows_changed`: of newcomers all but the last token is cached, the other rows are carried along."""
+        if self._bases is not None:
+            self.cache.crop(self._bases)
+        self._bases, self.num_scored = None, 0
+        rows, joined = [row[:-1] for row, old in zip(state.rows, origin, strict=True) if old is None], None
+        if rows:
+            joined = self.model.new_cache(len(rows), max(map(len, rows)))
+            self.model.extend(joined, rows)
+        self.cache.rearrange(origin, joined)
 
     def follow(self, state: DecodeState) -> Tensor:
         """Feeds the committed tokens that the cache lacks, the root among them; raw logits after the root, [B, 1, V]."""
@@ -67,14 +91,14 @@ class Assistant:
             self.cache.crop(self._bases)  # a draft that nobody judged
         self.cache.crop([len(row) - 1 for row in state.rows])
         rows = [row[length:] for row, length in zip(state.rows, self.cache.lengths, strict=True)]
-        longest = max(map(len, rows))
-        tokens = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=state.device)
-        logits = self.model.score(Draft.chain(tokens), self.cache).logits
+        longest, shortest = max(map(len, rows)), min(map(len, rows))
+        tokens = on_device([[*row, *[0] * (longest - len(row))] for row in rows], state.device)
+        logits = self.model.score(Draft.chain(tokens), self.cache, last=longest == shortest).logits
         self.cache.keep([len(row) for row in rows])
         self._bases, self.num_scored = list(self.cache.lengths), 0
-        if longest == 1:
+        if longest == shortest:
             return logits
-        last = torch.tensor([len(row) - 1 for row in rows], device=state.device)
+        last = on_device([len(row) - 1 for row in rows], state.device)
         return logits.gather(1, last[:, None, None].expand(-1, 1, logits.shape[2]))
 
     def step(self, tokens: Tensor) -> Tensor:

@@ -4,10 +4,16 @@ A forward writes row b's N new slots at `lengths[b] + arange(N)` and attention g
 the mask's business (`spec.model`). Nothing is forgotten by a rejection: lengths simply do not advance, and the next forward writes over it.
 """
 
+import weakref
+from collections.abc import Callable, Sequence
+from itertools import repeat
+
 import torch
 from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import CacheLayerMixin
+
+from spec.tree import numbers, on_device
 
 
 class SlotLayer(CacheLayerMixin):
@@ -17,12 +23,19 @@ class SlotLayer(CacheLayerMixin):
 
     def __init__(self, cache: "KVCache"):
         super().__init__()
-        self.cache = cache
+        self._cache = weakref.ref(cache)  # no ring of references: a cache's memory is free as soon as nobody uses it
+
+    @property
+    def cache(self) -> "KVCache":
+        owner = self._cache()
+        assert owner is not None
+        return owner
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        capacity = self.cache.capacity
-        self.keys = key_states.new_zeros(*key_states.shape[:2], capacity, key_states.shape[3])
-        self.values = value_states.new_zeros(*value_states.shape[:2], capacity, value_states.shape[3])
+        num_rows, capacity = self.cache.num_buffer_rows, self.cache.capacity
+        self.keys, self.values = (
+            states.new_zeros(num_rows, states.shape[1], capacity, states.shape[3])[: len(states)] for states in (key_states, value_states)
+        )
         self.is_initialized = True
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
@@ -48,10 +61,27 @@ class SlotLayer(CacheLayerMixin):
                 moved = slots.gather(2, source.to(slots.device).expand(shape))
                 slots.scatter_(2, into.to(slots.device).expand(shape), moved)
 
+    def rearrange(self, origin: Sequence[int | None], newcomers: "SlotLayer | None") -> None:
+        """As `KVCache.rearrange`. Rows that stay where they are are not touched."""
+        if self.keys is None and newcomers is not None and newcomers.keys is not None and newcomers.values is not None:
+            self.lazy_initialization(*(slots[:1].expand(len(origin), -1, -1, -1) for slots in (newcomers.keys, newcomers.values)))
+        if self.keys is None or self.values is None:
+            return
+        moved = [(row, old) for row, old in enumerate(origin) if old is not None and old != row]
+        joined = [row for row, old in enumerate(origin) if old is None]
+        for name, slots in (("keys", self.keys), ("values", self.values)):
+            if moved:
+                into, source = zip(*moved, strict=True)
+                slots[list(into), :, : self.cache.longest] = slots[list(source), :, : self.cache.longest]
+            if joined and newcomers is not None and newcomers.keys is not None:
+                slots[joined, :, : newcomers.cache.longest] = getattr(newcomers, name)[:, :, : newcomers.cache.longest]
+            setattr(self, name, slots[: len(origin)])
+
     def resize(self, capacity: int) -> None:
         if self.keys is not None and self.values is not None:
-            room = capacity - self.keys.shape[2]
-            self.keys, self.values = (torch.nn.functional.pad(slots, (0, 0, 0, room)) for slots in (self.keys, self.values))
+            room, num_rows = capacity - self.keys.shape[2], self.cache.num_buffer_rows
+            whole = (first_rows(slots, num_rows) for slots in (self.keys, self.values))
+            self.keys, self.values = (torch.nn.functional.pad(slots, (0, 0, 0, room))[: len(self.keys)] for slots in whole)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.cache.longest + query_length, 0
@@ -75,6 +105,8 @@ class KVCache(Cache):
         self.slot_layers = [SlotLayer(self) for _ in range(num_layers)]
         super().__init__(layers=[*self.slot_layers])
         self.capacity, self.device = capacity, device
+        self.num_buffer_rows = num_rows  # rows that are allocated
+        self.room: Callable[[int], int] | None = None  # the capacity to grow to for a number of slots; None: by half
         self.lengths = [0] * num_rows
         self.columns: Tensor | None = None  # [B, N] where the current forward writes; None when all rows stand at the same length
 
@@ -88,21 +120,37 @@ class KVCache(Cache):
 
     def starts(self) -> Tensor:
         """lengths as a tensor, [B]."""
-        return torch.tensor(self.lengths, device=self.device)
+        return on_device(self.lengths, self.device)
 
     def reserve(self, num_slots: int) -> None:
         """Prepares for a forward over `num_slots` new slots per row; grows the buffers by half where they are too short."""
-        if self.longest + num_slots > self.capacity:
-            self.capacity = max(self.longest + num_slots, self.capacity * 3 // 2)
+        self.grow(self.longest + num_slots)
+        self.columns = None if self.is_uniform else self.starts()[:, None] + numbers(num_slots, self.device)
+
+    def grow(self, needed: int) -> None:
+        """Makes room for `needed` slots in every row."""
+        if needed > self.capacity:
+            self.capacity = max(needed, self.capacity * 3 // 2) if self.room is None else self.room(needed)
             for layer in self.slot_layers:
                 layer.resize(self.capacity)
-        self.columns = None if self.is_uniform else self.starts()[:, None] + torch.arange(num_slots, device=self.device)
+
+    def rearrange(self, origin: Sequence[int | None], newcomers: "KVCache | None" = None) -> None:
+        """Row i becomes what row origin[i] was, and the next row of `newcomers` where that is None; what no row continues is gone.
+
+        There may be fewer rows than before, never more: they stand in the first rows of the same buffers.
+        """
+        if newcomers is not None:
+            self.grow(newcomers.longest)
+        for layer, joined in zip(self.slot_layers, newcomers.slot_layers if newcomers is not None else repeat(None), strict=False):
+            layer.rearrange(origin, joined)
+        lengths = iter(newcomers.lengths if newcomers is not None else ())
+        self.lengths = [next(lengths) if old is None else self.lengths[old] for old in origin]
 
     def keep(self, counts: list[int], path: Tensor | None = None) -> None:
         """Makes the first counts[b] slots of `path` [B, D] permanent and forgets the rest; path None = a chain, whose slots are in place."""
         if path is not None:
             start = self.starts()[:, None]
-            into = start + torch.arange(path.shape[1], device=self.device)
+            into = start + numbers(path.shape[1], self.device)
             source = torch.where(path >= 0, start + path, into)
             for layer in self.slot_layers:
                 layer.move(source[:, None, :, None], into[:, None, :, None])
@@ -111,3 +159,8 @@ class KVCache(Cache):
     def crop(self, max_lengths: list[int]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Forgets what lies beyond max_lengths[b] in row b."""
         self.lengths = [min(length, limit) for length, limit in zip(self.lengths, max_lengths, strict=True)]
+
+
+def first_rows(slots: Tensor, num_rows: int) -> Tensor:
+    """The first rows of the buffers that `slots` [B, heads, capacity, head_dim] are the first rows of: more of them, or fewer."""
+    return slots.as_strided((num_rows, *slots.shape[1:]), slots.stride())

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spec.batches import Queue, rows_at_once
 from spec.interfaces import Drafter, Verifier, check_pair
 from spec.model import CausalLM
 from spec.sampling import Sampler
@@ -18,12 +19,12 @@ from spec.stats import Clock, GenerationStats
 class Generation:
     """What `decode` returns."""
 
-    sequences: list[Tensor]  # one 1-D tensor of ids per row, prompt included
+    sequences: list[Tensor]  # one 1-D tensor of ids per prompt, in their order, prompt included
     prompt_lengths: list[int]
     stats: GenerationStats
 
     def new_tokens(self, row: int = 0) -> list[int]:
-        """The ids that were generated for one row."""
+        """The ids that were generated for one prompt."""
         return self.sequences[row][self.prompt_lengths[row] :].tolist()
 
 
@@ -39,12 +40,14 @@ def decode(
     streamer: Any = None,
     allow_lossy: bool = False,
     sequence_ids: Sequence[int] | None = None,
+    batch_size: int | None = None,
 ) -> Generation:
     """Continues every prompt; with an exact verifier the output's law is the target's own.
 
     `prompts` are token ids of any lengths. `sequence_ids` key the noise (default 0, 1, ...): a row with the same id, prompt and seed comes out
-    the same in any batch. `streamer` is a transformers streamer, for one prompt, which it gets first. Raises ValueError for input that cannot be
-    served.
+    the same in any batch. At most `batch_size` prompts are decoded at once (default: all); further ones wait and take the places of rows that finish,
+    and where none waits finished rows leave. `streamer` is a transformers streamer, for one prompt, which it gets first. Raises ValueError for input
+    that cannot be served.
     """
     if not verifier.exact and not allow_lossy:
         raise ValueError(f"{type(verifier).__name__} changes the output's law; pass allow_lossy=True if that is wanted")
@@ -52,12 +55,17 @@ def decode(
     if streamer is not None and len(prompts) != 1:
         raise ValueError(f"a streamer follows one prompt, {len(prompts)} were given; leave it out or decode them one by one")
     rows = target.check(prompts)
+    ids = list(range(len(rows)) if sequence_ids is None else sequence_ids)
+    if len(ids) != len(rows):
+        raise ValueError(f"{len(ids)} sequence_ids for {len(rows)} prompts; give one for each")
+    num_rows = rows_at_once(batch_size, len(rows))
     drafter.attach(target)
     limits.check(rows, min(target.context, drafter.context or target.context))
     needs_hidden = "hidden" in drafter.needs
     clock = Clock(target.device)
-    state = target.prefill(rows, sequence_ids=sequence_ids, hidden=needs_hidden)
-    limits.start(state)
+    queue = Queue(target, limits, rows, ids, needs_hidden)
+    state = queue.admit(num_rows)
+    sampler = sampler.among(state, len(rows))
     drafter.reset(state)
     clock.lap("prefill")
     stats = GenerationStats(clock=clock)
@@ -77,11 +85,13 @@ def decode(
         clock.lap("verify")
         state.commit(draft, verdict, scores)
         drafter.observe(state, draft, verdict, scores)
-        stats.record(draft, verdict, live, [len(tokens) for tokens in state.fresh])
+        stats.record(verdict, live, [len(tokens) for tokens in state.fresh], state.prompt_of)
         if streamer is not None:
             streamer.put(torch.tensor(state.fresh[0]))
         clock.lap("commit")
+        if any(state.done) and queue.turn_over(state, drafter):
+            clock.lap("prefill")
     if streamer is not None:
         streamer.end()
-    sequences = [torch.tensor(row) for row in state.rows]
-    return Generation(sequences, state.prompt_lengths, stats.finish())
+    queue.collect(state)
+    return Generation([torch.tensor(row) for row in queue.rows], [len(prompt) for prompt in rows], stats.finish())

@@ -12,6 +12,7 @@ from transformers.utils.generic import ModelOutput
 from spec.decode import Generation, decode
 from spec.interfaces import Drafter, Verifier
 from spec.model import CausalLM, attention_window
+from spec.runtime import check_kind
 from spec.sampling import Sampler
 from spec.state import Limits
 from spec.stats import GenerationStats
@@ -25,12 +26,33 @@ class SpeculativeOutput(ModelOutput):
     stats: GenerationStats | None = None
 
 
-def speculative(drafter: Drafter, verifier: Verifier, *, seed: int | None = None, streamer: Any = None, allow_lossy: bool = False) -> Callable:
+def speculative(
+    drafter: Drafter,
+    verifier: Verifier,
+    *,
+    seed: int | None = None,
+    streamer: Any = None,
+    allow_lossy: bool = False,
+    batch_size: int | None = None,
+    runtime: str = "eager",
+) -> Callable:
     """A callable for `custom_generate`. GenerationConfig, logits processors, stopping criteria and left-padded batches work as in `generate`.
 
     seed: default drawn from torch's generator, so `torch.manual_seed` and `set_seed` govern it.
+    batch_size: at most so many rows are decoded at once; the others wait for their places. Default: all of them.
+    runtime: "compile" or "graphs", as in `CausalLM`; what was compiled for a model serves all calls of this one callable, so keep it.
     streamer: give it HERE. One given to `generate` itself is dropped by transformers without a word and would print the prompt alone.
     """
+
+    check_kind(runtime)
+    kept: list[CausalLM] = []  # the last model with what was compiled for it
+
+    def wrapped(model: Any, context: int | None) -> CausalLM:
+        if runtime == "eager":
+            return CausalLM(model, context)
+        if not kept or kept[0].model is not model or context not in (None, kept[0].context):
+            kept[:] = [CausalLM(model, context, runtime)]
+        return kept[0]
 
     def generate(
         model: Any, input_ids: Tensor, *, logits_processor: Any, stopping_criteria: Any, generation_config: Any, **model_kwargs: Any
@@ -48,7 +70,7 @@ def speculative(drafter: Drafter, verifier: Verifier, *, seed: int | None = None
         criteria = [rule for rule in stopping_criteria if not _is_limit(rule, generation_config)]
         limits = Limits(budget, generation_config.eos_token_id, criteria, padding)
         result = decode(
-            CausalLM(model, _context(model, prompts, budget)),
+            wrapped(model, _context(model, prompts, budget)),
             drafter,
             verifier,
             prompts,
@@ -56,6 +78,7 @@ def speculative(drafter: Drafter, verifier: Verifier, *, seed: int | None = None
             limits=limits,
             streamer=streamer,
             allow_lossy=allow_lossy,
+            batch_size=batch_size,
         )
         sequences = _pad(input_ids, result, generation_config)
         return SpeculativeOutput(sequences, result.stats) if generation_config.return_dict_in_generate else sequences

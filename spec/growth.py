@@ -12,7 +12,7 @@ from spec.assistant import Assistant
 from spec.noise import Purpose
 from spec.sampling import Sampler
 from spec.state import DecodeState
-from spec.tree import numbers
+from spec.tree import numbers, on_device
 from spec.types import Draft
 
 SIBLINGS = ("distinct", "independent", "greedy")
@@ -31,8 +31,8 @@ class Growth:
         live = [left for done, left in zip(state.done, room, strict=True) if not done]
         self.deepest = max(live, default=0)  # levels of use to any row
         self.uneven = min(live, default=0) < self.deepest  # whether rows differ in that
-        self.limits = torch.tensor(room, device=state.device)[:, None]  # [B, 1] the same for each row
-        self.tokens = torch.tensor(state.roots, device=state.device)[:, None]  # [B, N]
+        self.limits = on_device(room, state.device)[:, None]  # [B, 1] the same for each row
+        self.tokens = on_device(state.roots, state.device)[:, None]  # [B, N]
         self.parents = torch.full_like(self.tokens, -1)  # [B, N]
         self.depths = torch.zeros_like(self.tokens)  # [B, N]
         self.exists = torch.ones_like(self.tokens, dtype=torch.bool)  # [B, N]
@@ -111,7 +111,7 @@ class Growth:
         sizes = self.exists.sum(1)
         if self.width == 1:
             return Draft.chain(self.tokens, sizes, q)
-        if bool(self.exists.all()):
+        if self.exists.device.type == "cpu" and bool(self.exists.all()):
             return Draft(self.tokens, self.parents, sizes, q, width=self.width)
         self.order = order = (~self.exists).byte().argsort(dim=1, stable=True)
         slot_of = order.argsort(1)

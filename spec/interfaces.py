@@ -1,6 +1,7 @@
 """What a drafter and a verifier are. Everything else in the house serves these two."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from torch import Tensor
@@ -20,6 +21,7 @@ class Drafter(ABC):
     needs: ClassVar[frozenset[str]] = frozenset()  # {"hidden"}: ask the target for its last hidden states
     makes_trees: bool = False  # whether a draft may branch; verifiers of chains refuse such a drafter before any work
     adapts_siblings: bool = False  # whether a token's own value may decide if it gets a younger sibling, which some verifiers cannot take
+    keeps_state: bool = False  # whether drafts may depend on more than their own text: on earlier prompts, or on the clock; a run says so
     context: int | None = None  # longest sequence that the drafter can follow, known once attached; None: any
 
     def attach(self, target: "CausalLM") -> None:  # noqa: B027
@@ -27,6 +29,14 @@ class Drafter(ABC):
 
     def reset(self, state: "DecodeState") -> None:  # noqa: B027
         """Called after prefill: a new batch begins."""
+
+    def rows_changed(self, state: "DecodeState", origin: Sequence[int | None]) -> None:
+        """Called when rows have left or joined the batch: row i of `state` was row origin[i], None for a prompt that has just begun.
+
+        To begin anew is always exact, and all that it costs is what was learned; a drafter that keeps something for each row should carry it along
+        (`spec.state.carried`), so that what a row drafts, and with that its sampled text, does not hang on when its neighbours end.
+        """
+        self.reset(state)
 
     @abstractmethod
     def propose(self, state: "DecodeState", sampler: "Sampler") -> Draft:

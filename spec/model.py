@@ -3,20 +3,29 @@
 import inspect
 from collections.abc import Sequence
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+import spec.masks as masks
 from spec.cache import KVCache
+from spec.runtime import Inputs, Runtime, check_kind
 from spec.state import DecodeState
 from spec.tree import numbers
 from spec.types import Draft, Scores
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "experiments" / "embedded"
 _WINDOWED = ("sliding_attention", "chunked_attention")
+ATTENTION = ("sdpa", "eager", "flex_attention")  # and flash attention, for chains of one row
+FLEX_DEVICES = ("cuda",)
+NO_FLASH = (
+    "{name} takes no mask of its own: it serves chains behind rows of one length (one prompt at a time, or prompts that keep step); for trees, "
+    "lookahead windows and ragged batches load the model with attn_implementation='sdpa'"
+)
 
 
 def resolve_name(name: str) -> str:
@@ -32,42 +41,80 @@ def resolve_name(name: str) -> str:
     return str(folder)
 
 
-def load_model(name: str, dtype: str | torch.dtype = "auto", device_map: Any = None, attn_implementation: str = "sdpa") -> Any:
-    """`from_pretrained` in eval mode; a hub name, a local directory, or embedded/target, embedded/drafter."""
+def load_model(
+    name: str, dtype: str | torch.dtype = "auto", device_map: Any = None, attn_implementation: str = "sdpa", quantization: str | None = None
+) -> Any:
+    """`from_pretrained` in eval mode; a hub name, a local directory, or embedded/target, embedded/drafter.
+
+    quantization: "8bit" or "4bit" (nf4) load the weights through bitsandbytes. Raises ValueError for another word, or where it is not installed.
+    """
     kwargs = {"device_map": device_map} if device_map is not None else {}
+    if quantization is not None:
+        kwargs["quantization_config"] = _bitsandbytes(quantization)
     return AutoModelForCausalLM.from_pretrained(resolve_name(name), dtype=dtype, attn_implementation=attn_implementation, **kwargs).eval()
+
+
+def _bitsandbytes(quantization: str) -> BitsAndBytesConfig:
+    if quantization not in ("8bit", "4bit"):
+        raise ValueError(f"quantization={quantization!r}: give 8bit, 4bit or null")
+    if find_spec("bitsandbytes") is None or find_spec("accelerate") is None:
+        raise ValueError(f"quantization={quantization} needs bitsandbytes and accelerate: pip install 'foretoken[quantized]'")
+    if quantization == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
 
 
 class CausalLM:
     """Wraps any decoder-only transformers model whose attention can be masked and rolled back; nothing is patched.
 
     Raises ValueError for encoder-decoders, recurrent or linear attention, attention windows shorter than `context`, and attention
-    implementations that take no additive mask. `context` limits the positions used (default: all that the model has).
+    implementations other than sdpa, eager, flex and flash, of which the last serves chains alone. `context` limits the positions used (default:
+    all that the model has).
+
+    `runtime`: how drafts are scored. "eager"; "compile": by torch.compile, once for every set of shapes; "graphs": compiled, and captured as CUDA
+    graphs. It changes the time and nothing else. `capacity`: slots of a cache under the last two, whose shapes are fixed (default: a power of two).
     """
 
-    def __init__(self, model: Any, context: int | None = None):
+    def __init__(self, model: Any, context: int | None = None, runtime: str = "eager", capacity: int | None = None):
         self.model, self.config = model, model.config.get_text_config()
         limit = getattr(self.config, "max_position_embeddings", None) or 2**31
         if context is not None and not 1 < context <= limit:
             raise ValueError(f"context={context}: give between 2 and the model's {limit} positions")
         self.context: int = context or limit
         _refuse_unservable(model, self.config, self.context)
+        self.attention: str = getattr(self.config, "_attn_implementation", None) or "sdpa"
+        if self.attention == "flex_attention" and model.device.type not in FLEX_DEVICES:
+            raise ValueError(f"flex_attention on {model.device}: torch cannot compile it for shapes that change; use attn_implementation='sdpa'")
+        if check_kind(runtime) != "eager" and self.attention not in ("sdpa", "eager"):
+            raise ValueError(f"runtime={runtime} attends by an additive mask, which {self.attention} does not take; use sdpa or eager attention")
         self.vocab_size: int = self.config.vocab_size
         self.device: torch.device = model.device  # kept: on the model each is a walk over its parameters
         self.dtype: torch.dtype = model.dtype
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._chain_masks: dict[int, Tensor] = {}
+        self.capacity = capacity
+        self.runtime: Runtime | None = None if runtime == "eager" else Runtime(model, runtime, capacity)
 
-    def new_cache(self, num_rows: int, capacity: int) -> KVCache:
-        return KVCache(self.config.num_hidden_layers, num_rows, capacity, self.device)
+    @property
+    def runtime_kind(self) -> str:
+        """How drafts are scored: what was asked for, or "eager" if that was not possible."""
+        return "eager" if self.runtime is None else self.runtime.kind
 
-    def prefill(self, prompts: Sequence[Sequence[int] | Tensor], *, sequence_ids: Sequence[int] | None = None, hidden: bool = False) -> DecodeState:
-        """Caches all but the last token of every prompt; that token is the root of the first draft."""
+    def new_cache(self, num_rows: int, needed: int) -> KVCache:
+        """An empty cache with at least `needed` slots a row."""
+        if self.runtime is not None:
+            return self.runtime.cache(self.config.num_hidden_layers, num_rows, needed)
+        return KVCache(self.config.num_hidden_layers, num_rows, needed, self.device)
+
+    def prefill(
+        self, prompts: Sequence[Sequence[int] | Tensor], *, sequence_ids: Sequence[int] | None = None, hidden: bool = False, room: int = 48
+    ) -> DecodeState:
+        """Caches all but the last token of every prompt; that token is the root of the first draft. `room`: tokens that are going to follow."""
         rows = self.check(prompts)
         ids = torch.tensor(list(range(len(rows))) if sequence_ids is None else list(sequence_ids), device=self.device)
         if len(ids) != len(rows):
             raise ValueError(f"{len(ids)} sequence_ids for {len(rows)} prompts; give one for each")
-        cache = self.new_cache(len(rows), max(map(len, rows)) + 64)
+        cache = self.new_cache(len(rows), max(map(len, rows)) + room + 16)  # a draft stands behind the last token
         state = DecodeState(rows, cache, ids, self.context)
         self.extend(cache, [row[:-1] for row in rows], state if hidden else None)
         return state
@@ -78,7 +125,9 @@ class CausalLM:
         if longest == 0:
             if state is not None:
                 state.hidden = torch.zeros(len(rows), self.config.hidden_size, dtype=self.dtype, device=self.device)
-            return
+            if self.runtime is None or cache.slot_layers[0].is_initialized:
+                return
+            longest = 1  # buffers get their shapes from a forward
         tokens = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=self.device)
         cache.reserve(longest)
         keep = {"logits_to_keep": 1} if self._keeps_logits else {}
@@ -91,78 +140,88 @@ class CausalLM:
             last = output.hidden_states[-1][torch.arange(len(rows), device=self.device), (lengths - 1).clamp(min=0)]
             state.hidden = last * (lengths > 0)[:, None]  # a prompt of one token has nothing before its root: zeros
 
-    def score(self, draft: Draft, cache: KVCache, *, hidden: bool = False, num_scored: int = 0) -> Scores:
+    def score(self, draft: Draft, cache: KVCache, *, hidden: bool = False, num_scored: int = 0, last: bool = False) -> Scores:
         """One forward over the draft's slots (and its scratch) behind what `cache` holds; raw logits of what follows each slot.
 
         `num_scored`: so many of the draft's first slots were scored before and kept, all of them, at the end of the cache; only the others are
-        run, and the scores are theirs alone. That is how a tree is scored while it grows.
+        run, and the scores are theirs alone. That is how a tree is scored while it grows. `last`: only the logits after the last slot are wanted.
         """
         tokens = draft.tokens if draft.scratch is None else torch.cat([draft.tokens, draft.scratch.tokens], 1)
         tokens = tokens[:, num_scored:]
-        cache.reserve(tokens.shape[1])
+        if self.runtime is None:
+            cache.reserve(tokens.shape[1])
+            logits, states = self._eager(draft, cache, tokens, num_scored, hidden, last)
+        else:
+            cache.reserve(self.runtime.bucket(tokens.shape[1]))
+            logits, states = self.runtime.run(self._fixed(draft, cache, num_scored, tokens), cache, hidden)
+            logits = logits[:, : tokens.shape[1]]
+        if last:
+            return Scores(logits[:, -1:])
+        if draft.scratch is None:
+            return Scores(logits, None if states is None else states[:, : tokens.shape[1]])
+        n = draft.num_slots
+        return Scores(logits[:, :n], None if states is None else states[:, :n], logits[:, n:])
+
+    def _eager(self, draft: Draft, cache: KVCache, tokens: Tensor, num_scored: int, hidden: bool, last: bool) -> tuple[Tensor, Tensor | None]:
         output = self.model(
             input_ids=tokens,
             attention_mask=self._mask(draft, cache, num_scored),
-            position_ids=self._positions(draft, cache, num_scored),
+            position_ids=masks.positions(draft, cache, num_scored, self.context),
             past_key_values=cache,
             use_cache=True,
             output_hidden_states=hidden,
+            **({"logits_to_keep": 1} if last and self._keeps_logits else {}),
         )
-        last = output.hidden_states[-1] if hidden else None
-        if draft.scratch is None:
-            return Scores(output.logits, last)
-        n = draft.num_slots
-        return Scores(output.logits[:, :n], None if last is None else last[:, :n], output.logits[:, n:])
+        return output.logits, output.hidden_states[-1] if hidden else None
 
-    def _positions(self, draft: Draft, cache: KVCache, num_scored: int) -> Tensor:
-        """Absolute positions [B or 1, slots to run]; what stands beyond the context can never be emitted and is moved inside."""
-        start, stop = cache.longest, cache.longest + draft.num_slots - num_scored
-        if draft.is_chain and draft.scratch is None and cache.columns is None and stop <= self.context:
-            return numbers(cache.capacity, self.device)[None, start:stop]
-        positions = draft.depths() if draft.scratch is None else torch.cat([draft.depths(), draft.scratch.positions], 1)
-        return (positions[:, num_scored:] + (cache.starts() - num_scored)[:, None]).clamp(max=self.context - 1)
+    def _fixed(self, draft: Draft, cache: KVCache, num_scored: int, tokens: Tensor) -> Inputs:
+        """What a forward of fixed shape reads: the whole cache is its view, and a chain comes padded to its bucket."""
+        assert self.runtime is not None
+        num_slots, width = self.runtime.bucket(tokens.shape[1]), cache.capacity
+        is_chain = draft.is_chain and draft.scratch is None
+        if is_chain and num_slots > tokens.shape[1]:
+            tokens = torch.nn.functional.pad(tokens, (0, num_slots - tokens.shape[1]))
+        if is_chain and cache.columns is None and cache.longest + num_slots <= self.context:
+            columns = numbers(width, self.device)[None, cache.longest : cache.longest + num_slots].expand_as(tokens)
+            mask = self._chain_mask(num_slots, cache, width).expand(len(tokens), -1, -1, -1)
+            return Inputs(tokens, columns, mask, columns)
+        columns = cache.starts()[:, None] + numbers(num_slots, self.device)
+        if is_chain:
+            return Inputs(tokens, columns.clamp(max=self.context - 1), masks.up_to(columns, width, self.dtype), columns)
+        bias = masks.draft_bias(draft, self.dtype)[:, :, num_scored:]
+        mask = masks.behind_prefix(bias, cache.starts() - num_scored, width)
+        places = masks.positions(draft, cache, num_scored, self.context).expand_as(tokens)
+        return Inputs(tokens, places, mask, columns[:, : tokens.shape[1]])
 
-    def _mask(self, draft: Draft, cache: KVCache, num_scored: int) -> Tensor:
-        """Additive mask [B or 1, 1, slots to run, longest + slots to run]: the cached prefix of the row, then ancestors-or-self."""
+    def _mask(self, draft: Draft, cache: KVCache, num_scored: int) -> Any:
+        """Additive mask [B or 1, 1, slots to run, longest + slots to run], in whatever form the attention implementation wants it."""
+        if self.attention.startswith("flash"):
+            if draft.is_chain and draft.scratch is None and cache.columns is None:
+                return None  # causal from the last slot back, which is a chain behind rows of one length
+            raise ValueError(NO_FLASH.format(name=self.attention))
+        mask = self._additive_mask(draft, cache, num_scored)
+        return masks.block_mask(mask) if self.attention == "flex_attention" else mask
+
+    def _additive_mask(self, draft: Draft, cache: KVCache, num_scored: int) -> Tensor:
+        """The cached prefix of the row, then ancestors-or-self."""
+        num_new = draft.num_slots - num_scored
         if draft.is_chain and draft.scratch is None and cache.columns is None:
-            return self._chain_mask(draft.num_slots - num_scored, cache)
-        bias = self._bias(draft)[:, :, num_scored:]
-        num_new, num_all = bias.shape[2:]
-        width = cache.longest + num_new
-        if cache.columns is None:
-            mask = bias.new_zeros(bias.shape[0], 1, num_new, width)
-            mask[..., width - num_all :] = bias
-            return mask
-        relative = torch.arange(width, device=bias.device) - (cache.starts() - num_scored)[:, None]
-        inside = relative.clamp(0, num_all - 1)[:, None, None, :].expand(-1, 1, num_new, -1)
-        block = bias.expand(len(relative), -1, -1, -1).gather(3, inside)
-        block = block.masked_fill((relative >= num_all)[:, None, None, :], torch.finfo(self.dtype).min)
-        return block.masked_fill((relative < 0)[:, None, None, :], 0.0)
+            return self._chain_mask(num_new, cache, cache.longest + num_new)
+        bias = masks.draft_bias(draft, self.dtype)[:, :, num_scored:]
+        width = cache.longest + bias.shape[2]
+        return masks.uniform_mask(bias, width) if cache.columns is None else masks.behind_prefix(bias, cache.starts() - num_scored, width)
 
-    def _chain_mask(self, num_slots: int, cache: KVCache) -> Tensor:
-        """The mask of a chain behind rows of one length: the end of a longer one that is made once, [1, 1, N, longest + N]."""
-        longer = self._chain_masks.get(num_slots)
-        if longer is None or longer.shape[3] < cache.longest + num_slots:
+    def _chain_mask(self, num_slots: int, cache: KVCache, width: int) -> Tensor:
+        """The mask of a chain behind rows of one length: a part of a wider one that is made once, [1, 1, N, width]."""
+        wide = self._chain_masks.get(num_slots)
+        half = 0 if wide is None else wide.shape[3] // 2
+        if wide is None or half < max(cache.longest, width - cache.longest):
+            half = cache.capacity
             with torch.inference_mode(False):
-                longer = torch.nn.functional.pad(self._chain_bias(num_slots), (cache.capacity, 0))
-            self._chain_masks = {**self._chain_masks, num_slots: longer} if len(self._chain_masks) < 16 else {num_slots: longer}
-        mask = longer[..., longer.shape[3] - cache.longest - num_slots :]
+                wide = masks.up_to(numbers(half + num_slots, self.device)[None, half:], 2 * half, self.dtype)
+            self._chain_masks = {**self._chain_masks, num_slots: wide} if len(self._chain_masks) < 16 else {num_slots: wide}
+        mask = wide[..., half - cache.longest : half - cache.longest + width]
         return mask if mask.device.type == "cpu" else mask.contiguous()  # CUDA kernels want their masks aligned
-
-    def _bias(self, draft: Draft) -> Tensor:
-        """Which new slots see which: 0 or the dtype's minimum, [B or 1, 1, N + M, N + M]."""
-        if draft.is_chain and draft.scratch is None:
-            return self._chain_bias(draft.num_slots)
-        visible = draft.ancestors
-        if draft.scratch is not None:
-            visible = torch.nn.functional.pad(visible, (0, draft.scratch.tokens.shape[1]), value=False)
-            visible = torch.cat([visible, draft.scratch.visible], 1)
-        bias = torch.full(visible.shape, torch.finfo(self.dtype).min, dtype=self.dtype, device=self.device)
-        return bias.masked_fill(visible, 0.0)[:, None]
-
-    def _chain_bias(self, num_slots: int) -> Tensor:
-        lowest = torch.finfo(self.dtype).min
-        return torch.full((1, 1, num_slots, num_slots), lowest, dtype=self.dtype, device=self.device).triu(1)
 
     def check(self, prompts: Sequence[Sequence[int] | Tensor]) -> list[list[int]]:
         """Prompts as lists of ids; raises ValueError where one is empty, too long or outside the vocabulary."""
@@ -213,5 +272,5 @@ def _refuse_unservable(model: Any, config: Any, context: int) -> None:
     if "position_ids" not in inspect.signature(model.forward).parameters:
         raise ValueError(f"{name}.forward takes no position_ids, so the slots of a tree cannot be placed; use a model that does")
     attention = getattr(config, "_attn_implementation", "sdpa") or "sdpa"
-    if attention not in ("sdpa", "eager"):
-        raise ValueError(f"attention implementation {attention!r} takes no additive mask; load the model with attn_implementation='sdpa' or 'eager'")
+    if attention not in ATTENTION and not attention.startswith("flash_attention"):
+        raise ValueError(f"attention implementation {attention!r} is not served; give attn_implementation one of {', '.join(ATTENTION)}")

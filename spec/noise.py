@@ -3,7 +3,7 @@
 Keys are (seed, sequence id, root position of the step, slot, purpose); a root position belongs to one step only, so no number is used twice.
 Keying by the absolute position of a token instead would let a later step reuse a number that a rejected block has been judged by.
 The hash is the finaliser of SplitMix64 (Steele, Lea, Flood 2014) in 64-bit integer arithmetic, which CPU and CUDA compute alike. On the CPU
-the few numbers of a step are hashed with Python's integers, which costs a tenth of as many small tensor operations; the numbers are the same.
+few numbers are hashed with Python's integers, which costs a tenth of as many small tensor operations; the numbers are the same.
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ _GOLDEN = -0x61C8864680B583EB  # 0x9E3779B97F4A7C15 as a signed 64-bit number
 _MIX1 = -0x40A7B892E31B1A47  # 0xBF58476D1CE4E5B9
 _MIX2 = -0x6B2FB644ECCEEE15  # 0x94D049BB133111EB
 _MASK = 2**64 - 1
+FEW = 48  # numbers; from there on tensor operations are faster on the CPU, too
 
 
 class Purpose(IntEnum):
@@ -89,7 +90,7 @@ class StepNoise:
 
     def uniform(self, slots: Tensor, purpose: Purpose) -> Tensor:
         """float64 in [0, 1) for every key; `slots` is [B] or [B, K], and so is the result."""
-        if slots.device.type != "cpu":
+        if slots.device.type != "cpu" or slots.numel() > FEW:
             return uniform(self.bits(slots, purpose))
         bases, place = self._bases, int(purpose)
         if slots.ndim == 1:

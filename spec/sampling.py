@@ -4,6 +4,7 @@ The rules themselves are transformers' logits processors. Those that look at one
 a processor that reads the prefix is called slot by slot with that slot's own ancestors, so a drafted path is penalised like a committed one.
 """
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from torch import Tensor
 from transformers import LogitsProcessorList
 from transformers.generation import logits_process as rules
 
+from spec.checks import refuse_where
 from spec.noise import Noise, StepNoise
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ class Sampler:
         self.processors = LogitsProcessorList(chosen)
         self._only_scales = all(isinstance(processor, rules.TemperatureLogitsWarper) for processor in chosen)  # any shape of logits will do
         self._noise = Noise(seed)
+        self._places: Callable[[int], tuple[int, int]] | None = None  # of a row: the place of its prompt, and the number of prompts
         self._no_ids = torch.empty(0, 0, dtype=torch.int64)
 
     @property
@@ -77,34 +80,50 @@ class Sampler:
         """Whether a law depends on the tokens before it other than through the logits."""
         return any(not isinstance(processor, _PREFIX_FREE) for processor in self.processors)
 
+    def among(self, state: "DecodeState", num_prompts: int) -> "Sampler":
+        """The same sampler for one decode: a processor that looks at the place of a row is shown that of its prompt, wherever the row stands now."""
+        twin = copy.copy(self)
+        twin._places = lambda row: (state.prompt_of[row], num_prompts)
+        return twin
+
     def law(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None = None) -> Tensor:
         """logits [B, N, V] -> probabilities [B, N, V], float32 (float64 stays). contexts(b, i) gives the tokens before what slot i predicts.
 
         Raises ValueError for NaN or +inf logits and for rows in which nothing is left: they are never sampled from.
         """
-        laws = (self.processed if self.reads_prefix else self._processed)(logits, contexts)
         if self.greedy:
-            choice = laws.argmax(-1, keepdim=True)  # the first of equal values
-            laws, evidence = torch.zeros_like(laws).scatter_(-1, choice, 1.0), laws.gather(-1, choice)
-        else:
-            laws = laws.softmax(-1)
-            evidence = laws[..., 0]  # one bad number spoils its whole row
-        if not math.isfinite(evidence.sum().item()):  # one look for every kind of bad row; who is to blame is found out afterwards
-            self.processed(logits, contexts)
+            choice = self.best(logits, contexts)
+            return torch.zeros(logits.shape, dtype=_law_dtype(logits), device=logits.device).scatter_(-1, choice[..., None], 1.0)
+        laws = (self.processed if self.reads_prefix else self._processed)(logits, contexts).softmax(-1)
+        self._refuse(laws[..., 0], logits, contexts)  # one bad number spoils its whole row
         return laws
+
+    def best(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None = None) -> Tensor:
+        """What greedy decoding takes: the token of the largest logit after every processor, the first of equal ones; [B, N]. Raises as `law` does."""
+        scores = (self.processed if self.reads_prefix else self._processed)(logits, contexts)
+        choice = scores.argmax(-1)
+        self._refuse(scores.gather(-1, choice[..., None]), logits, contexts)
+        return choice
+
+    def _refuse(self, evidence: Tensor, logits: Tensor, contexts: Callable[[int, int], list[int]] | None) -> None:
+        """Raises where `evidence` [B, N], a number that every bad row has spoiled, is not finite."""
+        if evidence.device.type != "cpu":
+            refuse_where(
+                ~evidence.isfinite(), "the model gave logits that are not finite, or processors left no token; run it on the CPU to see where"
+            )
+        elif not math.isfinite(evidence.sum().item()):  # one look for every kind of bad row; who is to blame is found out afterwards
+            self.processed(logits, contexts)
 
     def processed(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None = None) -> Tensor:
         """The logits behind `law`: in float32 or float64, after every processor; [B, N, V]. Raises ValueError as `law` does."""
-        if logits.dtype != torch.float64:
-            logits = logits.float()
+        logits = logits.to(_law_dtype(logits))
         _refuse_non_finite(logits, "the model gave", "check the weights and the dtype (float16 overflows: try bfloat16 or float32)")
         logits = self._processed(logits, contexts)
         _refuse_non_finite(logits, "temperature and processors left", "they must leave at least one token of finite logit")
         return logits
 
     def _processed(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None) -> Tensor:
-        if logits.dtype != torch.float64:
-            logits = logits.float()
+        logits = logits.to(_law_dtype(logits))
         if self._only_scales:
             for processor in self.processors:
                 logits = processor(self._no_ids, logits)  # pyright: ignore[reportArgumentType]
@@ -116,7 +135,8 @@ class Sampler:
             elif contexts is None:
                 raise ValueError(f"{type(processor).__name__} reads the prefix, so `law` needs contexts: pass draft.contexts(state.seen)")
             else:
-                logits = _slot_by_slot(processor, logits, shape, contexts, processor is not self._penalty)
+                places = self._places or (lambda row: (row, shape[0]))
+                logits = _slot_by_slot(processor, logits, shape[1], contexts, None if processor is self._penalty else places)
         return logits.view(shape)
 
     def noise(self, state: "DecodeState") -> StepNoise:
@@ -124,18 +144,19 @@ class Sampler:
         return self._noise.at(state.sequence_ids, state.root_positions())
 
 
-def _slot_by_slot(processor: Callable, logits: Tensor, shape: torch.Size, contexts: Callable[[int, int], list[int]], by_row: bool) -> Tensor:
-    """Every slot behind its own tokens. A processor that is not ours may know which row it looks at, so it gets the whole batch's shape."""
-    num_rows, num_slots = shape[:2]
+def _law_dtype(logits: Tensor) -> torch.dtype:
+    return torch.float64 if logits.dtype == torch.float64 else torch.float32
+
+
+def _slot_by_slot(processor: Callable, logits: Tensor, num_slots: int, contexts: Callable, places: Callable | None) -> Tensor:
+    """Every slot behind its own tokens. A processor that is not ours may know which row it looks at, so it gets the shape of the whole batch."""
     found = []
     for index in range(len(logits)):
         row, slot = divmod(index, num_slots)
         ids = torch.tensor([contexts(row, slot)], device=logits.device)
         scores = logits[index : index + 1]
-        if by_row and num_rows > 1:
-            found.append(processor(ids.repeat(num_rows, 1), scores.repeat(num_rows, 1))[row : row + 1])
-        else:
-            found.append(processor(ids, scores.clone()))
+        place, num_places = (0, 1) if places is None else places(row)
+        found.append(processor(ids.repeat(num_places, 1), scores.repeat(num_places, 1))[place : place + 1])
     return torch.cat(found)
 
 

@@ -3,12 +3,16 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from spec.cache import KVCache
+from spec.tree import on_device
 from spec.types import Draft, Scores, Verdict
+
+Entry = TypeVar("Entry")
 
 
 @dataclass
@@ -22,12 +26,14 @@ class DecodeState:
     max_lengths: list[int] = field(default_factory=list)  # longest each row may become
     hidden: Tensor | None = None  # [B, H] the target's last hidden state before the root, where a drafter needs it
     fresh: list[list[int]] = field(default_factory=list)  # tokens that the last step emitted
-    padding: Sequence[Sequence[int]] = ()  # left padding per row, which only processors and criteria see
+    padding: Sequence[Sequence[int]] = ()  # left padding per prompt, which only processors and criteria see
+    prompt_of: list[int] = field(default_factory=list)  # which prompt each row continues
 
     def __post_init__(self) -> None:
         self.prompt_lengths = [len(row) for row in self.rows]
         self.done = [False] * len(self.rows)
         self.max_lengths = self.max_lengths or [self.context] * len(self.rows)
+        self.prompt_of = self.prompt_of or list(range(len(self.rows)))
 
     @property
     def device(self) -> torch.device:
@@ -49,11 +55,11 @@ class DecodeState:
 
     def seen(self, row: int) -> list[int]:
         """A row as logits processors and stopping criteria see it: its left padding, where `generate` had one, and its tokens."""
-        return [*self.padding[row], *self.rows[row]] if self.padding else self.rows[row]
+        return [*self.padding[self.prompt_of[row]], *self.rows[row]] if self.padding else self.rows[row]
 
     def root_positions(self) -> Tensor:
         """Absolute position of each root, [B]."""
-        return torch.tensor([len(row) - 1 for row in self.rows], device=self.device)
+        return on_device([len(row) - 1 for row in self.rows], self.device)
 
     def commit(self, draft: Draft, verdict: Verdict, scores: Scores) -> None:
         """Appends what the verdict emits, keeps its path in the cache and marks finished rows."""
@@ -68,6 +74,26 @@ class DecodeState:
         if scores.hidden is not None:
             last = verdict.path.gather(1, (verdict.counts - 1).clamp(min=0)[:, None]).clamp(min=0)
             self.hidden = scores.hidden.gather(1, last[..., None].expand(-1, -1, scores.hidden.shape[2])).squeeze(1)
+
+    def rearrange(self, origin: Sequence[int | None], newcomers: "DecodeState | None" = None) -> None:
+        """Row i becomes what row origin[i] was, and the next row of `newcomers` where that is None; what no row continues is gone."""
+        joining = iter(range(self.num_rows, self.num_rows + len(origin)))
+        source = [next(joining) if old is None else old for old in origin]  # newcomers are counted on behind the rows
+        parts = [self] if newcomers is None else [self, newcomers]
+        for name in ("rows", "done", "max_lengths", "prompt_lengths", "prompt_of"):
+            both = [entry for part in parts for entry in getattr(part, name)]
+            setattr(self, name, [both[row] for row in source])
+        fresh = [*self.fresh, *[[] for _ in origin]]  # newcomers have emitted nothing
+        self.fresh = [fresh[row] for row in source]
+        self.sequence_ids = torch.cat([part.sequence_ids for part in parts])[source]
+        if self.hidden is not None:
+            self.hidden = torch.cat([part.hidden for part in parts if part.hidden is not None])[source]
+        self.cache.rearrange(origin, None if newcomers is None else newcomers.cache)
+
+
+def carried(entries: Sequence[Entry], origin: Sequence[int | None], newcomer: Callable[[int], Entry]) -> list[Entry]:
+    """What a drafter keeps for each row, after rows have changed: the entry of row origin[i], and newcomer(i) where that is None."""
+    return [newcomer(row) if old is None else entries[old] for row, old in enumerate(origin)]
 
 
 @dataclass(frozen=True)
@@ -112,19 +138,21 @@ class Limits:
 
         The last token of a shortened row becomes its bonus, so emitted = accepted + 1 holds for every live row.
         """
-        full, paths = verdict.to_host(draft)
+        host = verdict.to_host(draft)
+        full = host.emitted
         room = state.room
         stops = [0 if done else self._stop(row, tokens, room[row], state) for row, (done, tokens) in enumerate(zip(state.done, full, strict=True))]
         emitted = [tokens if stop is None else tokens[:stop] for tokens, stop in zip(full, stops, strict=True)]
         cut = [len(kept) < len(tokens) for kept, tokens in zip(emitted, full, strict=True)]
         if any(cut):
-            counts = torch.tensor([len(tokens) for tokens in emitted], device=verdict.path.device)
+            counts = on_device([len(tokens) for tokens in emitted], verdict.path.device)
             column = torch.arange(verdict.path.shape[1], device=verdict.path.device)
-            bonus = torch.tensor([tokens[-1] if tokens else -1 for tokens in emitted], device=verdict.path.device)
+            bonus = on_device([tokens[-1] if tokens else -1 for tokens in emitted], verdict.path.device)
             verdict = replace(verdict, path=torch.where(column < counts[:, None], verdict.path, -1), bonus=bonus, counts=counts)
         shortened = [short and not done for short, done in zip(cut, state.done, strict=True)]
-        in_place = draft.is_chain or all(path == list(range(len(path))) for path in paths)
-        return replace(verdict, tokens=emitted, cut=shortened, ended=[stop is not None for stop in stops], in_place=in_place)
+        in_place = draft.is_chain or all(path == list(range(len(path))) for path in host.paths)
+        ended = [stop is not None for stop in stops]
+        return replace(verdict, tokens=emitted, cut=shortened, ended=ended, in_place=in_place, drafted=host.drafted, depths=host.depths)
 
     def _stop(self, row: int, tokens: list[int], room: int, state: DecodeState) -> int | None:
         """How many of the tokens may be emitted before the row ends with them; None where it goes on."""

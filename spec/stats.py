@@ -8,24 +8,33 @@ plain decoding. The token at which a row is cut (EOS, budget) counts as that ste
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 
-from spec.types import Draft, Verdict
+from spec.types import Verdict
 
 PHASES = ("draft", "target", "verify", "commit")
 
 
 @dataclass
 class Step:
-    """One step of a batch; every list has an entry per row, zero for rows that were finished before."""
+    """One step of a batch; every list has an entry per row of that batch, zero for rows that were finished before."""
 
     drafted: list[int]  # draft tokens, root not counted
     depth: list[int]  # the deepest of them
     accepted: list[int]
     emitted: list[int]
     cut: list[bool]
+    proposed: list[list[int]] = field(default_factory=list)  # the draft tokens themselves, in slot order
     seconds: dict[str, float] = field(default_factory=dict)  # phase -> seconds
+    prompt_of: list[int] | None = None  # which prompt each entry belongs to; None: entry i to prompt i
+
+    @cached_property
+    def places(self) -> dict[int, int]:
+        """Where the entry of each prompt stands that was live in this step."""
+        prompts = range(len(self.emitted)) if self.prompt_of is None else self.prompt_of
+        return {prompt: place for place, prompt in enumerate(prompts) if self.emitted[place]}
 
 
 class Clock:
@@ -65,17 +74,20 @@ class GenerationStats:
     other_seconds: float = 0.0
     clock: Clock | None = None
 
-    def record(self, draft: Draft, verdict: Verdict, live: list[bool], emitted: list[int]) -> None:
-        """`live` rows were unfinished before the step; `emitted` are the token counts that were committed."""
-        sizes = draft.sizes.tolist()
-        depths = [size - 1 for size in sizes] if draft.is_chain else _deepest(draft)
+    def record(self, verdict: Verdict, live: list[bool], emitted: list[int], prompt_of: list[int] | None = None) -> None:
+        """`live` rows were unfinished before the step; `emitted` are the token counts that were committed; `prompt_of` as in `Step`."""
+        if verdict.drafted is None or verdict.depths is None:
+            raise ValueError("the verdict has not been brought to the host; `Limits.cut` does that")
+        proposed = [tokens if alive else [] for tokens, alive in zip(verdict.drafted, live, strict=True)]
         self.steps.append(
             Step(
-                drafted=[size - 1 if alive else 0 for size, alive in zip(sizes, live, strict=True)],
-                depth=[depth if alive else 0 for depth, alive in zip(depths, live, strict=True)],
+                drafted=[len(tokens) for tokens in proposed],
+                depth=[depth if alive else 0 for depth, alive in zip(verdict.depths, live, strict=True)],
                 accepted=[max(count - 1, 0) for count in emitted],
                 emitted=emitted,
                 cut=verdict.cut or [False] * len(live),
+                proposed=proposed,
+                prompt_of=prompt_of,
             )
         )
 
@@ -106,10 +118,10 @@ class GenerationStats:
         return total
 
     def row(self, index: int) -> "GenerationStats":
-        """The counts of one row; clocks belong to the batch and are left out."""
-        steps = [step for step in self.steps if step.emitted[index]]
-        at = slice(index, index + 1)
-        return GenerationStats([Step(step.drafted[at], step.depth[at], step.accepted[at], step.emitted[at], step.cut[at]) for step in steps])
+        """The counts of one prompt; clocks belong to the batch and are left out."""
+        found = [(step, step.places[index]) for step in self.steps if index in step.places]
+        names = ("drafted", "depth", "accepted", "emitted", "cut", "proposed")
+        return GenerationStats([Step(*(getattr(step, name)[place : place + 1] for name in names)) for step, place in found])
 
     @property
     def num_steps(self) -> int:
@@ -173,8 +185,3 @@ class GenerationStats:
     @property
     def decode_seconds(self) -> float:
         return sum(self.seconds.values())
-
-
-def _deepest(draft: Draft) -> list[int]:
-    used = torch.arange(draft.num_slots, device=draft.tokens.device) < draft.sizes[:, None]
-    return torch.where(used, draft.depths(), 0).amax(1).tolist()

@@ -5,9 +5,12 @@ the next one: a token that was drawn stays in the draft. To drop the token that 
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+
+from spec.tree import on_device
 
 
 class StoppingRule:
@@ -16,8 +19,21 @@ class StoppingRule:
     `before` and `after` may answer None for "go on everywhere", which spares a look at the device.
     """
 
+    per_row: ClassVar[tuple[str, ...]] = ()  # names of the attributes that hold an entry per row, as a list or a tensor, made by `reset`
+
+    keeps_state: bool = False  # as a drafter's
+
     def reset(self, num_rows: int, device: torch.device) -> None:
         """A new batch."""
+
+    def rows_changed(self, origin: Sequence[int | None], device: torch.device) -> None:
+        """Row i was row origin[i] before; None for a newcomer. What is not in `per_row` begins anew."""
+        before = {name: getattr(self, name) for name in self.per_row}
+        self.reset(len(origin), device)
+        for name, entries in before.items():
+            for row, old in enumerate(origin):
+                if old is not None:
+                    getattr(self, name)[row] = entries[old]
 
     def start(self, longest: Sequence[int]) -> list[int]:
         """Before a step: the most tokens that each row should draft, given the most that it may; 0 for finished rows."""
@@ -40,7 +56,7 @@ class Lengths:
 
     def __init__(self, rule: StoppingRule, longest: Sequence[int], device: torch.device):
         self.rule = rule
-        self.longest = torch.tensor(longest, device=device)
+        self.longest = on_device(longest, device)
         self.going = self.longest > 0
         self.sizes = torch.ones_like(self.longest)  # [B] root included
 

@@ -3,6 +3,7 @@
 Letters: B rows, N slots of a draft (slot 0 is the root), R the largest number of siblings. Padding slots are told apart by `sizes`.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -14,6 +15,13 @@ def numbers(stop: int, device: torch.device) -> Tensor:
     """0, 1, ..., stop - 1, made once; never write into it. At these sizes making a tensor costs as much as using it."""
     with torch.inference_mode(False):  # what is kept must serve callers under autograd too
         return torch.arange(stop, device=device)
+
+
+def on_device(values: Sequence, device: torch.device | str) -> Tensor:
+    """Numbers of the host as a tensor; on CUDA without waiting for what the device is doing."""
+    if torch.device(device).type != "cuda":
+        return torch.tensor(values, device=device)
+    return torch.tensor(values, pin_memory=True).to(device, non_blocking=True)
 
 
 @lru_cache(maxsize=256)

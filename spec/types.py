@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor
 
-from spec.tree import ancestor_mask, chain_parents, numbers, path_to
+from spec.tree import ancestor_mask, chain_parents, numbers, on_device, path_to
 
 
 @lru_cache(maxsize=256)
@@ -59,8 +59,8 @@ class Draft:
         """Deterministic chains of any lengths, one per row, given as token lists without the root."""
         num_slots = 1 + max(map(len, chains))
         tokens = [[root, *chain, *[root] * (num_slots - 1 - len(chain))] for root, chain in zip(roots, chains, strict=True)]
-        sizes = torch.tensor([1 + len(chain) for chain in chains], device=device)
-        return Draft.chain(torch.tensor(tokens, device=device), sizes)
+        sizes = on_device([1 + len(chain) for chain in chains], device)
+        return Draft.chain(on_device(tokens, device), sizes)
 
     @property
     def num_slots(self) -> int:
@@ -153,6 +153,8 @@ class Verdict:
     cut: list[bool] | None = None  # an EOS, the budget or a criterion shortened the row in this step
     ended: list[bool] | None = None  # the row is finished after this step
     in_place: bool = False  # every row keeps its first slots in their order, so nothing moves in the cache
+    drafted: list[list[int]] | None = None  # the draft's tokens in slot order, root and padding left out
+    depths: list[int] | None = None  # of the deepest drafted token
 
     def emitted(self, draft: Draft) -> Tensor:
         """The emitted tokens, [B, D], -1 after the end."""
@@ -161,9 +163,25 @@ class Verdict:
         tokens = draft.tokens.gather(1, after.clamp(min=0))
         return torch.where(column < last, tokens, torch.where(column == last, self.bonus[:, None], -1))
 
-    def to_host(self, draft: Draft) -> tuple[list[list[int]], list[list[int]]]:
-        """The emitted tokens and the kept slots of every row, as lists: the step's one transfer from the device."""
+    def to_host(self, draft: Draft) -> "OnHost":
+        """Everything the host wants to know of the step: its one transfer from the device."""
         num_slots, width = draft.num_slots, self.path.shape[1]
-        packed = torch.cat([draft.tokens, self.path, self.bonus[:, None], self.counts[:, None]], 1).tolist()
-        paths = [row[num_slots : num_slots + width][: row[-1]] for row in packed]
-        return [[*[row[slot] for slot in path[1:]], row[-2]] for row, path in zip(packed, paths, strict=True)], paths
+        numbers_of = [draft.tokens, self.path, self.bonus[:, None], self.counts[:, None], draft.sizes[:, None]]
+        if not draft.is_chain:
+            numbers_of.append(torch.where(draft.slots < draft.sizes[:, None], draft.depths(), 0).amax(1, keepdim=True))
+        packed = torch.cat(numbers_of, 1).tolist()
+        after = num_slots + width  # where bonus, counts, sizes and depths stand
+        paths = [row[num_slots:after][: row[after + 1]] for row in packed]
+        emitted = [[*[row[slot] for slot in path[1:]], row[after]] for row, path in zip(packed, paths, strict=True)]
+        drafted = [row[1 : row[after + 2]] for row in packed]
+        return OnHost(emitted, paths, drafted, [len(row) for row in drafted] if draft.is_chain else [row[after + 3] for row in packed])
+
+
+@dataclass(frozen=True)
+class OnHost:
+    """A draft and its verdict as lists, one entry per row."""
+
+    emitted: list[list[int]]  # the kept tokens, then the bonus
+    paths: list[list[int]]  # the kept slots, root first
+    drafted: list[list[int]]  # the draft's tokens in slot order, root and padding left out
+    depths: list[int]  # of the deepest drafted token

@@ -23,16 +23,18 @@ SPEC_ORDER = [  # a file imports files of earlier lines only
     {"noise", "residual", "checks"},
     {"chains"},
     {"sampling", "cache"},
+    {"masks", "runtime"},
     {"state"},
     {"model"},
     {"assistant"},
     {"growth", "stopping"},
     {"interfaces", "stats"},
+    {"batches"},
     {"decode"},
     {"generate"},
 ]
 ONLY_IN = {  # third-party packages with a fixed place; tests may import them all
-    "wandb": ("experiments/tracking.py",),
+    "wandb": ("experiments/tracking",),  # tracking.py and its parts
     "datasets": ("experiments/data.py",),
     "scipy": ("experiments/",),
     "hydra": ("experiments/",),

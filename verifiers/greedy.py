@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spec.checks import refuse_where
 from spec.noise import StepNoise
 from spec.tree import longest_path, numbers
 from spec.types import Draft, Verdict
@@ -21,8 +22,10 @@ class Greedy:
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V] one-hot -> Verdict with D = N. Ties were broken by the sampler (lowest id)."""
         choice = p.argmax(-1)
-        if not bool((p.gather(2, choice[..., None]) == 1).all()):
-            raise ValueError("the greedy verifier needs one-hot laws (temperature 0); for sampling use verifiers.recursive.Recursive()")
+        refuse_where(
+            p.gather(2, choice[..., None]) != 1,
+            "the greedy verifier needs one-hot laws (temperature 0); for sampling use verifiers.recursive.Recursive()",
+        )
         slots = numbers(draft.num_slots, p.device).expand_as(draft.tokens)
         if draft.num_slots == 1:
             return Verdict(slots, choice[:, 0], draft.sizes)

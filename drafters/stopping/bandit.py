@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from spec.state import carried
 from spec.stopping import StoppingRule
 
 
@@ -32,6 +33,7 @@ class Bandit(StoppingRule):
             raise ValueError(f"lengths={list(lengths)}: give lengths of at least 1")
         self.lengths, self.rules, self.relative_cost, self.exploration = list(lengths), list(rules or []), relative_cost, exploration
         self.num_arms = len(self.lengths) + len(self.rules)
+        self.keeps_state = any(rule.keeps_state for rule in self.rules)
 
     def reset(self, num_rows: int, device: torch.device) -> None:
         self.plays = [[0] * self.num_arms for _ in range(num_rows)]
@@ -39,6 +41,12 @@ class Bandit(StoppingRule):
         self.device = device
         for rule in self.rules:
             rule.reset(num_rows, device)
+
+    def rows_changed(self, origin: Sequence[int | None], device: torch.device) -> None:
+        self.plays = carried(self.plays, origin, lambda _: [0] * self.num_arms)
+        self.rewards = carried(self.rewards, origin, lambda _: [0.0] * self.num_arms)
+        for rule in self.rules:
+            rule.rows_changed(origin, device)
 
     def start(self, longest: Sequence[int]) -> list[int]:
         self.chosen = [self._best(row) for row in range(len(longest))]

@@ -21,11 +21,13 @@ class Cost(StoppingRule):
     """
 
     NUM_BINS = 8
+    per_row = ("hits", "trials", "emitted", "spent")
 
     def __init__(self, relative_cost: float | None = 0.1, prior: float = 4.0):
         if (relative_cost is not None and relative_cost < 0) or prior <= 0:
             raise ValueError(f"relative_cost={relative_cost}, prior={prior}: give a cost of at least 0 (or null) and a prior above 0")
         self.relative_cost, self.prior = relative_cost, prior
+        self.keeps_state = relative_cost is None
 
     def reset(self, num_rows: int, device: torch.device) -> None:
         middle = (torch.arange(self.NUM_BINS, device=device, dtype=torch.float64) + 0.5) / self.NUM_BINS
@@ -34,6 +36,11 @@ class Cost(StoppingRule):
         self.emitted, self.spent = self.hits.new_zeros(num_rows), self.hits.new_zeros(num_rows)  # tokens, target forwards
         self.measured = {"draft": 0.0, "target": 0.0, "drafts": 0, "targets": 0}
         self.mark: float | None = None
+
+    def rows_changed(self, origin: Sequence[int | None], device: torch.device) -> None:
+        measured = self.measured
+        super().rows_changed(origin, device)
+        self.measured = measured  # of forwards, not of rows
 
     @property
     def cost(self) -> float:

@@ -19,6 +19,7 @@ class Entropy(StoppingRule):
     """
 
     SMOOTHING = 0.9  # of the acceptance
+    per_row = ("thresholds", "rates")
 
     def __init__(self, scale: float = 0.2, threshold: float = 0.3, target_acceptance: float | None = None, step: float = 0.01):
         if scale <= 0 or threshold > 1 or step < 0:

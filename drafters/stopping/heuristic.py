@@ -10,6 +10,8 @@ from spec.stopping import StoppingRule
 class Heuristic(StoppingRule):
     """Begins with num_tokens in every generation; never below 1, never above what the drafter allows. Raises ValueError for less than 1."""
 
+    per_row = ("lengths",)
+
     def __init__(self, num_tokens: int = 5):
         if num_tokens < 1:
             raise ValueError(f"num_tokens={num_tokens}: give at least 1")

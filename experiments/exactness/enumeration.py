@@ -53,9 +53,12 @@ class Branches:
     def __len__(self) -> int:
         return len(self.origins)
 
-    def choose(self, odds: Tensor, columns: Tensor, live: Tensor) -> Tensor:
-        """One choice in every row; odds [B, V] sum to 1, columns [B], live [B] -> [B]. A key that a live row uses twice is an error."""
-        rows = torch.arange(len(self))
+    def choose(self, odds: Tensor, columns: Tensor, live: Tensor, rows: Tensor | None = None) -> Tensor:
+        """One choice in each of `rows` [R], None: in all; odds [R, V] sum to 1, columns [R], live [R] -> [R].
+
+        A key that a live row uses twice is an error.
+        """
+        rows = torch.arange(len(self)) if rows is None else rows
         assert not bool((self.used[rows, columns] & live).any()), "a noise key was used twice"
         self.used[rows, columns] |= live
         scripted = self.scripts[rows, columns].long()
@@ -65,12 +68,12 @@ class Branches:
         for outcome in range(odds.shape[1]):
             forked = (fresh & (first != outcome) & (odds[:, outcome] > 0)).nonzero().squeeze(1)
             if len(forked):
-                scripts = self.scripts[forked]
+                scripts = self.scripts[rows[forked]]
                 scripts[torch.arange(len(forked)), columns[forked]] = outcome
-                self.forks.append((self.origins[forked], scripts, self.weights[forked] * odds[forked, outcome]))
+                self.forks.append((self.origins[rows[forked]], scripts, self.weights[rows[forked]] * odds[forked, outcome]))
         taken = fresh.nonzero().squeeze(1)
-        self.scripts[taken, columns[taken]] = choice[taken].to(self.scripts.dtype)
-        self.weights[taken] *= odds[taken, choice[taken]]
+        self.scripts[rows[taken], columns[taken]] = choice[taken].to(self.scripts.dtype)
+        self.weights[rows[taken]] *= odds[taken, choice[taken]]
         return choice
 
 
@@ -81,6 +84,7 @@ class BranchingNoise:
     branches: Branches
     root_positions: Tensor | None = None  # [B]; None: one step, position 0
     live: Tensor | None = None  # [B]; finished rows must not fork: what they draw is thrown away
+    rows: Tensor | None = None  # [B] which of the branches each row follows; None: all of them, in their order
 
     def bernoulli(self, prob: Tensor, purpose: Purpose, slots: Tensor) -> Tensor:
         """bool, shaped as `prob` [B] or [B, K]; every element forks."""
@@ -99,12 +103,12 @@ class BranchingNoise:
         return self._choose(torch.cat([odds, (total <= 0).double()], 1), purpose, slots)
 
     def _choose(self, odds: Tensor, purpose: Purpose, slots: Tensor) -> Tensor:
-        num_rows = len(self.branches)
+        num_rows = len(self.branches) if self.rows is None else len(self.rows)
         positions = torch.zeros(num_rows, dtype=torch.int64) if self.root_positions is None else self.root_positions
         live = torch.ones(num_rows, dtype=torch.bool) if self.live is None else self.live
         slots = slots.expand(num_rows)
         columns = self.branches.keys.columns(positions, torch.where(live, slots, 0), purpose)
-        return self.branches.choose(odds.expand(num_rows, -1), columns, live)
+        return self.branches.choose(odds.expand(num_rows, -1), columns, live, self.rows)
 
 
 def enumerate_law(run: Callable[[Branches], Tensor], keys: Keys, starts: Tensor | None = None, batch: int = 20_000) -> dict[tuple[int, ...], float]:

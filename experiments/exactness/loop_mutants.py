@@ -1,12 +1,13 @@
 """Loops that are wrong in one place outside the verifier: processors, declared laws, noise keys, masks, positions, cache. All on table models."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+import spec.masks as masks
 from drafters.draft_model import DraftModel
 from experiments.exactness.checks import Subject
 from experiments.exactness.loop import PROMPT, table_models
@@ -15,7 +16,7 @@ from experiments.exactness.tables import GOLDEN
 from spec.cache import KVCache
 from spec.interfaces import Drafter, Verifier
 from spec.model import CausalLM
-from spec.noise import Purpose, StepNoise
+from spec.noise import Purpose
 from spec.sampling import Sampler
 from spec.state import DecodeState
 from spec.tree import children
@@ -92,10 +93,7 @@ class AbsoluteNoise:
         return self._at(slots).categorical(law, purpose, torch.zeros_like(slots))
 
     def _at(self, slots: Tensor) -> Any:
-        positions = self.inner.root_positions + slots
-        if isinstance(self.inner, StepNoise):
-            return StepNoise(self.inner.rows, positions)
-        return type(self.inner)(self.inner.branches, positions, self.inner.live)
+        return replace(self.inner, root_positions=self.inner.root_positions + slots)
 
 
 class AbsoluteKeys:
@@ -125,28 +123,33 @@ class Bushy(Drafter):
 class SiblingsVisible(CausalLM):
     """K1: a slot sees its siblings, and its ancestors' siblings."""
 
-    def _bias(self, draft: Draft) -> Tensor:
+    def _additive_mask(self, draft: Draft, cache: KVCache, num_scored: int) -> Tensor:
         family = children(draft.parents, draft.sizes).clamp(min=0)  # [B, R, N]
         beside = torch.zeros(*draft.tokens.shape, draft.num_slots, dtype=torch.bool)
         own = family.transpose(1, 2).gather(1, draft.parents.clamp(min=0)[..., None].expand(-1, -1, family.shape[1]))
         beside.scatter_(2, own, True)
         seen = draft.ancestors | ((draft.ancestors.float() @ beside.float()) > 0)
         lowest = torch.finfo(self.dtype).min
-        return torch.full(seen.shape, lowest, dtype=self.dtype).masked_fill(seen, 0.0)[:, None]
+        bias = torch.full(seen.shape, lowest, dtype=self.dtype).masked_fill(seen, 0.0)[:, None, num_scored:]
+        return masks.behind_prefix(bias, cache.starts() - num_scored, cache.longest + bias.shape[2])
 
 
 class PackedPositions(CausalLM):
     """K2: a slot's index in the draft serves as its depth."""
 
-    def _positions(self, draft: Draft, cache: KVCache, num_scored: int) -> Tensor:
-        return torch.arange(draft.num_slots - num_scored) + cache.starts()[:, None]
+    def _eager(self, draft: Draft, *rest: Any) -> tuple[Tensor, Tensor | None]:
+        self.masked = draft
+        return super()._eager(Draft.chain(draft.tokens), *rest)
+
+    def _mask(self, draft: Draft, cache: KVCache, num_scored: int) -> Any:
+        return super()._mask(self.masked, cache, num_scored)
 
 
 class PlainCausal(CausalLM):
     """K3: every slot sees all slots before it."""
 
-    def _bias(self, draft: Draft) -> Tensor:
-        return super()._bias(Draft.chain(draft.tokens))
+    def _additive_mask(self, draft: Draft, cache: KVCache, num_scored: int) -> Tensor:
+        return super()._additive_mask(Draft.chain(draft.tokens), cache, num_scored)
 
 
 class Cropping(KVCache):

@@ -65,7 +65,7 @@ def first_tokens(verifier: Verifier, *, gamma: int = 2, length: int = 3, reuse: 
     def run(branches: Branches) -> Tensor:
         known = Known(len(branches), (length + gamma) * NUM_PURPOSES)
         if reuse:
-            return write(verifier, len(branches), lambda roots, live: ReusedNoise(branches, roots, live, known), gamma, length)
+            return write(verifier, len(branches), lambda roots, live: ReusedNoise(branches, roots, live, known=known), gamma, length)
         return write(verifier, len(branches), lambda roots, live: BranchingNoise(branches, roots, live), gamma, length)
 
     return enumerate_law(run, Keys(gamma + 1, length), batch=50_000)

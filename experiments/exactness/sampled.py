@@ -1,6 +1,6 @@
 """Many short answers of the real parts, counted: the texts against the target's law, and the drafted tokens against the laws declared for them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,7 @@ class Watched(Drafter):
     def __init__(self, inner: Drafter, generator: torch.Generator):
         self.inner, self.generator = inner, generator
         self.needs = inner.needs  # pyright: ignore[reportAttributeAccessIssue]
-        self.places: list[tuple[Tensor, Tensor]] = []  # (u, used), each [B, N - 1], of every step
+        self.places: list[tuple[list[int], Tensor, Tensor]] = []  # of every step: which prompt each row continues; (u, used), each [B, N - 1]
         self.num_tokens = self.num_modes = self.num_impossible = 0
         self.mode_mass = 0.0
         self.deepest = 0
@@ -40,22 +40,25 @@ class Watched(Drafter):
     def reset(self, state: DecodeState) -> None:
         self.inner.reset(state)
 
+    def rows_changed(self, state: DecodeState, origin: Sequence[int | None]) -> None:
+        self.inner.rows_changed(state, origin)
+
     def propose(self, state: DecodeState, sampler: Sampler) -> Draft:
         draft = self.inner.propose(state, sampler)
         self.deepest = max(self.deepest, int(draft.depths().max()))
         if draft.q is not None and draft.num_slots > 1:
-            self._look(draft, torch.tensor(state.done))
+            self._look(draft, state)
         return draft
 
     def observe(self, state: DecodeState, draft: Draft, verdict: Verdict, scores: Scores) -> None:
         self.inner.observe(state, draft, verdict, scores)
 
-    def _look(self, draft: Draft, done: Tensor) -> None:
+    def _look(self, draft: Draft, state: DecodeState) -> None:
         assert draft.q is not None
         q, tokens = draft.q[:, 1:].cpu(), draft.tokens[:, 1:].cpu()
-        used = (torch.arange(1, draft.num_slots) < draft.sizes.cpu()[:, None]) & ~done[:, None]
+        used = (torch.arange(1, draft.num_slots) < draft.sizes.cpu()[:, None]) & ~torch.tensor(state.done)[:, None]
         v = torch.rand(tokens.shape, dtype=torch.float64, generator=self.generator)
-        self.places.append((integral_transform(torch.where(used[..., None], q, 1.0), tokens, v), used))
+        self.places.append((state.prompt_of, integral_transform(torch.where(used[..., None], q, 1.0), tokens, v), used))
         own, largest = q.gather(2, tokens[..., None]).squeeze(2)[used], q.amax(2)[used]
         self.num_tokens += len(own)
         self.num_modes += int((own == largest).sum())
@@ -66,9 +69,11 @@ class Watched(Drafter):
         """Cells of pairs of neighbouring tokens since the last call, row after row in the order of drawing; [S]."""
         if not self.places:
             return torch.empty(0, dtype=torch.int64)
-        u, used = (torch.cat(parts, 1) for parts in zip(*self.places, strict=True))
+        prompts = torch.tensor([prompt for prompt_of, _, used in self.places for prompt in prompt_of for _ in range(used.shape[1])])
+        u = torch.cat([u.flatten() for _, u, _ in self.places])
+        used = torch.cat([used.flatten() for _, _, used in self.places])
         self.places = []
-        stream = u[used]
+        stream = u[used][prompts[used].argsort(stable=True)]
         return equal_cells(stream[: len(stream) // 2 * 2].view(-1, 2), self.bins)
 
 

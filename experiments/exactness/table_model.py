@@ -50,7 +50,7 @@ def branching(sampler: Sampler, branches: Branches) -> Sampler:
     """The same sampler with the branching noise in place of the real one."""
 
     def noise(state: DecodeState) -> BranchingNoise:
-        return BranchingNoise(branches, state.root_positions(), ~torch.tensor(state.done))
+        return BranchingNoise(branches, state.root_positions(), ~torch.tensor(state.done), state.sequence_ids)
 
     clone = copy.copy(sampler)
     clone.noise = noise  # pyright: ignore[reportAttributeAccessIssue]

@@ -16,11 +16,11 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from transformers.utils import logging as hf_logging
 
+from experiments.jsonl import write_atomically
 from experiments.peers.laws import LawCheck
 from experiments.peers.suite import broken, greedy_rows, law_rows, to_json, toy_greedy_rows
 from experiments.peers.toys import toy_pair
 from experiments.provenance import circumstances, load_average
-from experiments.records import write_atomically
 from experiments.table import render
 
 log = logging.getLogger(__name__)

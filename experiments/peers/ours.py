@@ -41,5 +41,5 @@ class Ours:
             result.sequences.extend(sequence.tolist() for sequence in made.sequences)
             result.seconds.extend([(time.perf_counter() - began) / len(rows)] * len(rows))
             result.prompt_lengths.extend(made.prompt_lengths)
-            result.target_forwards.extend(sum(step.emitted[row] > 0 for step in made.stats.steps) for row in range(len(rows)))
+            result.target_forwards.extend(made.stats.row(row).num_steps for row in range(len(rows)))
         return result

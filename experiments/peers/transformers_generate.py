@@ -10,7 +10,7 @@ generation configs of our own, and what was replaced is put back.
 import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +60,7 @@ class Generate:
         device, result = self.target.device, PeerResult([], [], [], [])
         with ExitStack() as stack:
             stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
-            forwards = stack.enter_context(counted(self.target))
+            forwards = stack.enter_context(self.counting())
             torch.manual_seed(sampler.seed)
             for start in range(0, len(rows), self.batch_size):
                 part, before = rows[start : start + self.batch_size], forwards[0]
@@ -99,6 +99,10 @@ class Generate:
     def arguments(self) -> dict[str, Any]:
         """What this peer passes to `generate` besides."""
         return {}
+
+    def counting(self) -> AbstractContextManager[list[int]]:
+        """A list with one number in it, while the context lasts: forwards of the target so far."""
+        return counted(self.target)
 
     @contextmanager
     def prepared(self, sampler: Sampler) -> Iterator[None]:

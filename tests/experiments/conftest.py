@@ -91,6 +91,15 @@ def composed(options: list[str]) -> Callable[..., DictConfig]:
 
 
 @pytest.fixture
+def no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """W&B without a key, an agent, or a home that is not the test's own."""
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "WANDB_DATA_DIR", "WANDB_RUN_ID", "WANDB_SWEEP_ID", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.fixture
 def command(options: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., int]]:
     """Calls the command line in this process and returns its exit code."""
 

@@ -1,6 +1,7 @@
 """One YAML per class, both ways; every pair and every experiment composes; wrong names are answered with the nearest right one."""
 
 import importlib
+import importlib.util
 import inspect
 from itertools import product
 from pathlib import Path
@@ -24,6 +25,11 @@ def stems(folder: str, suffix: str) -> set[str]:
 
 def options(group: str) -> list[str]:
     return sorted(stems(f"conf/{group}", ".yaml"))
+
+
+def installed(module: str) -> bool:
+    """Whether a plugin is there; its parent package may be missing too."""
+    return importlib.util.find_spec(module.split(".")[0]) is not None and importlib.util.find_spec(module) is not None
 
 
 def composed(*overrides: str, config: str = "config") -> Any:
@@ -50,7 +56,7 @@ def test_yaml_and_constructor_have_the_same_parameters_and_defaults(package: str
     assert settings == {name: list(default) if isinstance(default, tuple) else default for name, default in defaults.items()}
 
 
-@pytest.mark.parametrize("group", ["sampling", "data", "tracking", "target"])
+@pytest.mark.parametrize("group", ["sampling", "data", "tracking", "target", "peers"])
 def test_the_other_groups_name_every_parameter(group: str) -> None:
     for stem in options(group):
         settings = OmegaConf.load(ROOT / "conf" / group / f"{stem}.yaml")
@@ -81,6 +87,8 @@ def test_every_option_composes(group: str) -> None:
 
 @pytest.mark.parametrize("name", options("experiment"))
 def test_every_experiment_composes_and_names_options_that_exist(name: str) -> None:
+    if name.startswith("tune") and not installed("hydra_plugins.hydra_optuna_sweeper"):
+        pytest.skip("hydra-optuna-sweeper is not installed")
     with initialize_config_module("conf", version_base=None):
         config = compose("config", [f"experiment={name}"], return_hydra_config=True)
     swept = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
@@ -93,7 +101,7 @@ def test_every_experiment_composes_and_names_options_that_exist(name: str) -> No
     [
         ("drafter=promt_lookup", 'unknown drafter "promt_lookup"; did you mean "prompt_lookup"? Known: '),
         ("verifier=recursiv", 'unknown verifier "recursiv"; did you mean "recursive"? Known: '),
-        ("data=jsnol", 'unknown data "jsnol"; did you mean "jsonl"? Known: embedded, hub, jsonl'),
+        ("data=jsnol", 'unknown data "jsnol"; did you mean "jsonl"? Known: arena_hard, blazedit, cnn_dailymail, '),
         ("target=embeded", 'unknown target "embeded"; did you mean "embedded"? Known: embedded, hub'),
         ("sampling=zzz", 'unknown sampling "zzz"; Known: greedy, sample'),
         ("drafter/stopping=entorpy", 'unknown drafter/stopping "entorpy"; did you mean "entropy"? Known: bandit, confidence, constant, '),
@@ -103,6 +111,25 @@ def test_every_experiment_composes_and_names_options_that_exist(name: str) -> No
 )
 def test_an_unknown_option_is_answered_with_the_nearest(override: str, message: str) -> None:
     assert (check_choices(["-m", override]) or "").startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "wrong"),
+    [
+        (("drafter/stopping=entropy",), "drafter=prompt_lookup"),
+        (("drafter=lookahead", "drafter/stopping=entropy"), "drafter=lookahead"),
+        (("drafter=draft_model,none", "drafter/stopping=entropy,cost"), "drafter=none"),
+        (("peers=[generate,asisted]",), 'unknown peers "asisted"; did you mean "assisted"?'),
+    ],
+)
+def test_an_option_inside_a_group_needs_the_option_that_it_belongs_to(overrides: tuple[str, ...], wrong: str) -> None:
+    problem = check_choices(overrides)
+    assert problem is not None
+    assert wrong in problem
+    assert "\n" not in problem
+    assert "stopping" not in overrides[-1] or "belongs to drafter=draft_model" in problem
+    assert check_choices(("drafter=draft_model", "drafter/stopping=entropy")) is None
+    assert check_choices(("experiment=tune", "drafter/stopping=entropy")) is None
 
 
 def test_known_options_settings_and_flags_pass() -> None:

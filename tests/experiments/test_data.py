@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.data import EMBEDDED, Prompt, choose, embedded, hub, jsonl
+from experiments.data import EMBEDDED, Prompt, embedded, hub, jsonl
 
 
 def write(path: Path, *rows: object) -> Path:
@@ -14,15 +14,17 @@ def write(path: Path, *rows: object) -> Path:
     return path
 
 
-def test_spec_bench_row_gives_its_first_turn(tmp_path: Path) -> None:
+def test_spec_bench_row_gives_its_turns(tmp_path: Path) -> None:
     path = write(tmp_path / "q.jsonl", {"question_id": 81, "category": "writing", "turns": ["first", "second"]})
-    assert jsonl(path) == [Prompt("81", "writing", "first")]
+    assert jsonl(path) == [Prompt("81", "writing", ("first", "second"))]
+    assert jsonl(path)[0].text == "first"
+    assert jsonl(path, turns=1) == [Prompt("81", "writing", ("first",))]
 
 
 def test_human_eval_row_from_a_gzipped_file(tmp_path: Path) -> None:
     path = tmp_path / "HumanEval.jsonl.gz"
     path.write_bytes(gzip.compress(json.dumps({"task_id": "HumanEval/0", "prompt": "def f():", "test": "x"}).encode()))
-    assert jsonl(path) == [Prompt("HumanEval/0", "HumanEval", "def f():")]
+    assert jsonl(path) == [Prompt("HumanEval/0", "HumanEval", ("def f():",))]
 
 
 def test_gsm8k_and_plain_rows(tmp_path: Path) -> None:
@@ -54,6 +56,9 @@ def test_blank_lines_and_a_byte_order_mark_are_no_harm(tmp_path: Path) -> None:
         (b'{"text": 5}\n', r"bad\.jsonl:1: the field text holds int"),
         (b'{"turns": []}\n', r"bad\.jsonl:1: the field turns holds list"),
         (b'{"text": " "}\n', r"bad\.jsonl:1: the prompt is empty"),
+        (b'{"turns": ["a", " "]}\n', r"bad\.jsonl:1: turn 2 of the prompt is empty"),
+        (b'{"turns": ["a", 2]}\n', r"bad\.jsonl:1: the field turns holds int"),
+        (b'{"id": "a", "turns": ["x", "y"]}\n{"id": "a/2", "text": "b"}\n', "the id 'a/2' is also that of turn 2 of 'a'"),
         (b'{"id": 1, "text": "a"}\n{"id": 1, "text": "b"}\n', r"bad\.jsonl:2: the id '1' was used before"),
     ],
 )
@@ -77,22 +82,18 @@ def test_hub_reads_a_local_directory(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     write(tmp_path / "set" / "test.jsonl", {"question": "one"}, {"question": "two"})
     assert [prompt.text for prompt in hub(str(tmp_path / "set"), split="test")] == ["one", "two"]
-    assert hub(str(tmp_path / "set"), column="question")[1] == Prompt("1", "set", "two")
-    with pytest.raises(ValueError, match="has no field body; it has question"):
+    assert hub(str(tmp_path / "set"), column="question")[1] == Prompt("1", "set", ("two",))
+    with pytest.raises(ValueError, match=r"has no field body \(meant as prompt\); it has question"):
         hub(str(tmp_path / "set"), column="body")
     with pytest.raises(ValueError, match=r"could not be loaded: .*train"):
         hub(str(tmp_path / "set"), split="train")
+    write(tmp_path / "set" / "test.jsonl", {"turns": ["one", "two"]})
+    assert hub(str(tmp_path / "set"), turns=1)[0].turns == ("one",)
 
 
 def test_hub_names_a_set_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="could not be loaded"):
         hub(str(tmp_path / "nothing"))
-
-
-def test_a_small_number_of_prompts_covers_all_categories() -> None:
-    prompts = [Prompt(str(index), category, "x") for index, category in enumerate("aaaabbbcc")]
-    assert [prompt.category for prompt in choose(prompts, 4)] == ["a", "a", "b", "c"]
-    assert choose(prompts, None) == choose(prompts, 99) == prompts
 
 
 @pytest.mark.skipif(not EMBEDDED.exists(), reason="the embedded prompts are not in this checkout")

@@ -9,7 +9,7 @@ import torch
 from hydra import compose, initialize_config_module
 
 from experiments import acceptance, exactness_page, verification_cost
-from experiments.records import write_atomically
+from experiments.jsonl import write_atomically
 
 
 def composed(name: str, *overrides: str):

@@ -9,7 +9,7 @@ import pytest
 
 from experiments.records import Pair
 from experiments.repetition import loops, repeated_ngrams
-from experiments.statistics import speedup
+from experiments.speedup import faster
 from experiments.summary import by_position, labels, summarise, to_json
 from experiments.table import comparison_rows, run_rows
 from tests.experiments.samples import record
@@ -75,7 +75,7 @@ def test_rates_and_speedup_by_hand() -> None:
 
 def test_the_ratio_weighs_tokens_and_the_macro_mean_weighs_prompts() -> None:
     slow, fast = a_pair(0, seconds=1.0, baseline_seconds=1.0), a_pair(1, seconds=0.1, baseline_seconds=0.4)
-    found = speedup([slow, fast], seed=0)
+    found = faster([slow.baseline, fast.baseline], [slow.method, fast.method], seed=0)
     assert found.ratio == pytest.approx(1.4 / 1.1)
     assert found.macro == pytest.approx(2.0)
     assert found.interval is not None
@@ -83,8 +83,9 @@ def test_the_ratio_weighs_tokens_and_the_macro_mean_weighs_prompts() -> None:
 
 
 def test_prompts_of_one_batch_are_one_unit_of_the_bootstrap() -> None:
-    second = Pair(dataclasses.replace(a_pair(1).method, batch=0), a_pair(1).baseline)
-    assert speedup([a_pair(0), second], seed=0).interval is None
+    second = Pair(dataclasses.replace(a_pair(1).method, batch=0), dataclasses.replace(a_pair(1).baseline, batch=0))
+    found = faster([a_pair(0).baseline, second.baseline], [a_pair(0).method, second.method], seed=0)
+    assert (found.interval, found.wins) == (None, 1)
 
 
 def test_conditional_rates_of_records_of_different_depth() -> None:

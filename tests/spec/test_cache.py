@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import spec.masks as masks
 from spec.cache import KVCache
 from spec.model import CausalLM
 from spec.types import Draft, Scratch
@@ -99,7 +100,7 @@ def test_a_chain_is_kept_without_moving_anything(llama):
 @torch.inference_mode()
 def test_a_row_that_keeps_nothing_stays_as_it_is_while_the_others_outgrow_the_buffers(llama):
     target, rows = CausalLM(llama), [[1, 2, 3, 4], [9, 8]]
-    cache = target.new_cache(2, capacity=4)
+    cache = target.new_cache(2, 4)
     target.extend(cache, [row[:-1] for row in rows])
     for step in range(12):
         chain = torch.tensor([[rows[0][-1], step], [rows[1][-1], 0]])
@@ -144,9 +145,9 @@ def sees_all_but_itself(parents):
 def biased(visible):
     """A mask mutant that leaves the positions as they are."""
 
-    def bias(self, draft):
+    def bias(draft, dtype):
         shown = visible(draft.parents)
-        return torch.full(shown.shape, torch.finfo(self.dtype).min, dtype=self.dtype).masked_fill(shown, 0)[:, None]
+        return torch.full(shown.shape, torch.finfo(dtype).min, dtype=dtype).masked_fill(shown, 0)[:, None]
 
     return bias
 
@@ -180,8 +181,8 @@ def shows_every_row_the_longest_prefix(self, draft, cache, num_scored, mask=Caus
 MUTANTS = {
     "position: slot index": (Draft, "depths", positions_by_slot),
     "position: all at the longest row": (KVCache, "starts", lambda self: torch.full((len(self.lengths),), self.longest)),
-    "mask: causal": (CausalLM, "_bias", biased(sees_every_earlier_slot)),
-    "mask: not itself": (CausalLM, "_bias", biased(sees_all_but_itself)),
+    "mask: causal": (masks, "draft_bias", biased(sees_every_earlier_slot)),
+    "mask: not itself": (masks, "draft_bias", biased(sees_all_but_itself)),
     "mask: longest prefix": (CausalLM, "_mask", shows_every_row_the_longest_prefix),
     "write: behind the longest row": (KVCache, "reserve", writes_behind_the_longest_row),
     "gather: crop": (KVCache, "keep", crops_instead_of_gathering),

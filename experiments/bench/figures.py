@@ -1,0 +1,142 @@
+"""From runs to figures: milliseconds per token, ratios to every peer, where the time went, and how close to the limit of the memory it came."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from experiments.bench.interleaved import Rounds, Run
+from experiments.bench.traffic import Footprint, bytes_per_token
+from experiments.bench.ways import Way
+from experiments.measure import first_difference
+from experiments.peers.greedy import GreedyCheck
+from experiments.statistics import Comparison, Timed, compare
+from experiments.summary import unexplained
+
+
+def by_prompt(runs: Sequence[Run], number: Callable[[Run], float]) -> np.ndarray:
+    """The median over rounds of a number, for every prompt in order."""
+    prompts = sorted({run.prompt for run in runs})
+    return np.array([np.median([number(run) for run in runs if run.prompt == prompt]) for prompt in prompts])
+
+
+def whole(runs: Sequence[Run]) -> Timed:
+    """Seconds and tokens of every prompt, its own forward included: what a user waits for, counted the same for all ways."""
+    return Timed(by_prompt(runs, lambda run: run.spent.seconds), by_prompt(runs, lambda run: len(run.answer.tokens)))
+
+
+def figures(way: Way, rounds: Rounds, prompt_lengths: Sequence[int], prints: dict[str, Footprint], bandwidth: float) -> dict[str, Any]:
+    """All figures of one way but its ratios; `prints`: what a forward of "target" and "drafter" reads, `bandwidth` in bytes per second."""
+    runs = rounds.runs[way.name]
+    timed = whole(runs)
+    per_token = timed.seconds / timed.tokens
+    process = by_prompt(runs, lambda run: run.spent.process_seconds)
+    found: dict[str, Any] = {
+        "way": way.name,
+        "ours": way.is_ours,
+        "note": way.note,
+        "runtime": way.runtime(),
+        "ms_per_token": 1000 * float(np.median(per_token)),
+        "tokens_per_second": float(timed.tokens.sum() / timed.seconds.sum()),
+        "process_ms_per_token": 1000 * float(np.median(process / timed.tokens)),
+        "seconds_by_prompt": timed.seconds.tolist(),
+        "tokens_by_prompt": timed.tokens.tolist(),
+        "tokens_per_forward": rate(runs),
+        "outside_forwards": outside(runs) if way.sites else None,
+        "outside_forwards_of_steps": outside_of_steps(runs) if way.sites and (way.is_ours or way.is_plain) else None,
+        "warmup_seconds": rounds.warmup_seconds[way.name],
+    }
+    return found | decoding(way, runs, prompt_lengths, prints, bandwidth) | phases(runs)
+
+
+def rate(runs: Sequence[Run]) -> float:
+    """Tokens per forward of the target behind the prompt's own; 1 for plain decoding. Others' assisted ways check a draft in that one: it counts."""
+    ours = runs[0].answer.stats is not None
+    forwards = sum(run.answer.forwards for run in runs)
+    if ours or forwards == sum(run.decode_tokens for run in runs):
+        return sum(run.decode_tokens for run in runs) / max(forwards, 1)
+    return sum(len(run.answer.tokens) for run in runs) / (forwards + len(runs))
+
+
+def outside(runs: Sequence[Run]) -> float:
+    """The median share of a run that is spent outside the forwards of target and drafter."""
+    return float(np.median([1 - run.spent.forward_seconds() / run.spent.seconds for run in runs]))
+
+
+def outside_of_steps(runs: Sequence[Run]) -> float:
+    """The same behind the prompt's own forwards, of which target and drafter have one each: their length would hide what a step costs besides."""
+    shares = []
+    for run in runs:
+        target, drafter = ([seconds for role, seconds in run.spent.forwards if role == wanted] for wanted in ("target", "drafter"))
+        inside = sum(target[len(target) - run.answer.forwards :]) + sum(drafter[1:])
+        shares.append(1 - inside / (run.decode_seconds or run.spent.seconds))
+    return float(np.median(shares))
+
+
+def decoding(way: Way, runs: Sequence[Run], lengths: Sequence[int], prints: dict[str, Footprint], bandwidth: float) -> dict[str, Any]:
+    """Figures behind the prompt's own forward: milliseconds and bytes per token, and which share of that time moving the bytes must take.
+
+    None where they cannot be told: others' assisted ways check a draft in their first forward, and unwatched forwards are not counted.
+    """
+    found: dict[str, Any] = {"decode_ms_per_token": None, "bytes_per_token": None, "of_bandwidth": None}
+    if any(run.decode_seconds is None for run in runs) or not (way.is_ours or way.is_plain):
+        return found
+    seconds = by_prompt(runs, lambda run: (run.decode_seconds or 0.0) / run.decode_tokens)
+    found["decode_ms_per_token"] = 1000 * float(np.median(seconds))
+    if way.drafting_model is not None and not way.sites:
+        return found
+    moved = by_prompt(runs, lambda run: moved_per_token(run, lengths[run.prompt], prints, drafts=way.drafting_model is not None))
+    return found | {"bytes_per_token": float(np.median(moved)), "of_bandwidth": float(np.median(moved / bandwidth / seconds))}
+
+
+def moved_per_token(run: Run, prompt_tokens: int, prints: dict[str, Footprint], *, drafts: bool) -> float:
+    """Bytes that the forwards of one run read per token."""
+    moved = bytes_per_token(prints["target"], run.answer.forwards, prompt_tokens, run.decode_tokens)
+    if drafts:
+        behind_prompt = max(run.spent.num_forwards("drafter") - 1, 0)
+        moved += bytes_per_token(prints["drafter"], behind_prompt, prompt_tokens, run.decode_tokens)
+    return moved
+
+
+def phases(runs: Sequence[Run]) -> dict[str, Any]:
+    """Milliseconds per token by phase of our loop, `prefill` included; over all runs."""
+    kept = [(run.answer.stats, len(run.answer.tokens)) for run in runs if run.answer.stats is not None]
+    if not kept:
+        return {}
+    tokens = sum(count for _, count in kept)
+    sums: dict[str, float] = {"prefill": 0.0}
+    for stats, _ in kept:
+        sums["prefill"] += stats.prefill_seconds
+        for phase, seconds in stats.seconds.items():
+            sums[phase] = sums.get(phase, 0.0) + seconds
+    drafted = sum(stats.num_drafted for stats, _ in kept)
+    accepted = sum(stats.num_accepted for stats, _ in kept)
+    return {
+        "phase_ms_per_token": {phase: 1000 * seconds / tokens for phase, seconds in sums.items()},
+        "acceptance_rate": accepted / drafted if drafted else None,
+    }
+
+
+def ratios(rounds: Rounds, way: Way, peers: Sequence[Way], seed: int) -> dict[str, dict[str, Any]]:
+    """How many times as fast as each peer the way is: seconds per token of the peer over those of the way, paired by prompt."""
+    measured = whole(rounds.runs[way.name])
+    return {peer.name: asdict(compare(whole(rounds.runs[peer.name]), measured, seed)) for peer in peers if peer.name != way.name}
+
+
+def describe(ratio: dict[str, Any] | Comparison) -> str:
+    """A ratio and its interval, for tables."""
+    found = asdict(ratio) if isinstance(ratio, Comparison) else ratio
+    return f"{found['ratio']:.2f}" + (f" [{found['interval'][0]:.2f}, {found['interval'][1]:.2f}]" if found["interval"] else "")
+
+
+def identity(check: GreedyCheck, runs: Sequence[Run], dtype: str) -> dict[str, Any]:
+    """How many prompts of a greedy way came out as `generate`'s, and how many that did not cannot be explained by rounding."""
+    answers = {run.prompt: run.answer.tokens for run in runs}
+    parted = []
+    for prompt, answer in answers.items():
+        wanted = check.plain.new_tokens(prompt)
+        place = first_difference(answer, wanted)
+        if place is not None:
+            parted.append(check.divergence(prompt, place, answer, wanted))
+    return {"identical": len(answers) - len(parted), "compared": len(answers), "unexplained": len(unexplained(parted, dtype))}

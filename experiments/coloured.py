@@ -1,0 +1,96 @@
+"""An answer as HTML that shows what speculation did: accepted draft tokens green, the target's own plain, rejected draft tokens struck out in red.
+
+Works from `records.jsonl` and `steps.jsonl` alone; without `proposed` in the steps there is nothing to strike out. The elements are `mark` and `del`,
+which mean the right thing without a style sheet too.
+"""
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+STYLE = (
+    "pre.coloured{white-space:pre-wrap;overflow-wrap:anywhere}"
+    ".coloured mark{background:#bfeac8;color:inherit;border-radius:2px;box-shadow:inset 0 0 0 .5px #4c9a5e}"
+    ".coloured del{color:#b3261e;background:#fbe6e4}"
+)
+LEGEND = '<p class="coloured"><mark>accepted draft token</mark> token of the target itself <del>rejected draft token</del></p>'
+MAX_STRUCK = 8  # rejected tokens shown of one step: a tree has too many to read past
+CONTROLS = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"}  # not allowed in HTML
+BREAKS = {ord("\n"): "\u23ce", ord("\t"): "\u21e5"}  # a struck line break must not break the line
+
+
+def coloured(tokens: Sequence[int], steps: Sequence[Mapping[str, Any]], tokenizer: Any) -> str:
+    """A `pre` element with the emitted `tokens`.
+
+    `steps` are the lines of `steps.jsonl` of this prompt and role, in order; empty: everything stays plain. Rejected tokens stand before the token
+    that replaced them. A step that was cut by EOS or budget rejected nothing. Characters that span several tokens take the colour of the last one.
+    Raises ValueError if the steps do not add up to the tokens.
+    """
+    steps = steps or [{"emitted": len(tokens), "accepted": 0}]
+    if sum(step["emitted"] for step in steps) != len(tokens):
+        raise ValueError(
+            f"the steps emit {sum(step['emitted'] for step in steps)} tokens, the record holds {len(tokens)}: they are not of the same run"
+        )
+    reader, parts, at = _Reader(tokenizer), [], 0
+    for step in steps:
+        new = tokens[at : at + step["emitted"]]
+        kept, own = new[: step["accepted"]], new[step["accepted"] :]
+        parts += [_element("mark", reader.add(token)) for token in kept]
+        if not step.get("cut"):
+            parts.append(_struck(rejected(step.get("proposed") or [], kept), reader))
+        parts += [_element("", reader.add(token)) for token in own]
+        at += len(new)
+    return f'<pre class="coloured">\n{"".join(parts)}{_element("", reader.rest())}</pre>'
+
+
+def rejected(proposed: Sequence[int], kept: Sequence[int]) -> list[int]:
+    """The proposed tokens without the kept ones, which stand among them in order: a kept path's slots rise, in chains and in trees."""
+    waiting, left = list(kept), []
+    for token in proposed:
+        if waiting and token == waiting[0]:
+            waiting.pop(0)
+        else:
+            left.append(token)
+    return left
+
+
+def _struck(tokens: Sequence[int], reader: "_Reader") -> str:
+    shown = _element("del", reader.peek(tokens[:MAX_STRUCK]).translate(BREAKS))
+    return shown + (f"<del>\u2026+{len(tokens) - MAX_STRUCK}</del>" if len(tokens) > MAX_STRUCK else "")
+
+
+def _element(name: str, text: str) -> str:
+    safe = html.escape(text.translate(CONTROLS), quote=False)
+    return f"<{name}>{safe}</{name}>" if name and safe else safe
+
+
+class _Reader:
+    """Text token by token. Decoding a token alone would lose spaces and split characters, so a few tokens before it are decoded with it."""
+
+    def __init__(self, tokenizer: Any):
+        self.tokenizer = tokenizer
+        self.ids: list[int] = []
+        self.start = self.read = 0  # ids[start:read] are context, ids[read:] not yet shown
+
+    def add(self, token: int) -> str:
+        """The text that this token completes; empty in the middle of a character."""
+        self.ids.append(token)
+        text = self._unread([])
+        if text.endswith("\ufffd"):
+            return ""
+        self.start, self.read = self.read, len(self.ids)
+        return text
+
+    def peek(self, tokens: Sequence[int]) -> str:
+        """The text that these tokens would have added."""
+        return self._unread(tokens).removeprefix(self.rest()) if tokens else ""
+
+    def rest(self) -> str:
+        """What is there of a character that is not complete."""
+        return self._unread([]) if self.read < len(self.ids) else ""
+
+    def _unread(self, more: Sequence[int]) -> str:
+        return self._decode([*self.ids[self.start :], *more])[len(self._decode(self.ids[self.start : self.read])) :]
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False) if ids else ""

@@ -1,0 +1,97 @@
+"""The target's laws along recorded texts: the k largest probabilities at every token, one file, and how far a draft's law overlaps them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from experiments.replay_texts import RecordedText
+from spec.model import CausalLM
+from spec.sampling import Sampler
+
+
+@dataclass(frozen=True)
+class TextLaws:
+    """Laws of T tokens of one text, each given all tokens before it."""
+
+    answer: NDArray[np.int32]  # [T] the recorded tokens
+    chosen: NDArray[np.float32]  # [T] their probabilities
+    tokens: NDArray[np.int32]  # [T, k] the likeliest tokens, in falling order
+    probs: NDArray[np.float32]  # [T, k]
+
+    def overlap(self, index: int, drafted: int, q: Tensor | None) -> tuple[float, float]:
+        """Bounds on the sum of min(p, q) at one token, where the draft's law is q [V], or certain of `drafted` (None).
+
+        The recorded k tokens count as they are; elsewhere min(p, q) is at least 0, and in sum at most what either law has left.
+        """
+        tokens, probs = self.tokens[index], self.probs[index].astype(np.float64)
+        rest = max(1.0 - float(probs.sum()), 0.0)
+        if q is None:
+            known = probs[tokens == drafted]
+            return (float(known[0]), float(known[0])) if len(known) else (0.0, min(rest, float(probs[-1])))
+        there = q[torch.from_numpy(tokens.astype(np.int64)).to(q.device)].double().cpu().numpy()
+        lower = float(np.minimum(probs, there).sum())
+        return lower, min(lower + min(rest, max(1.0 - float(there.sum()), 0.0)), 1.0)
+
+    def ratio(self, index: int, drafted: int, q: Tensor | None) -> float:
+        """min(1, q / p) of the recorded token: the chance that it was the draft's own, given that a draft was judged there."""
+        token, chosen = int(self.answer[index]), float(self.chosen[index])
+        if q is None:
+            return float(token == drafted)
+        return min(1.0, float(q[token]) / chosen) if chosen else 1.0
+
+
+@torch.inference_mode()
+def score(target: CausalLM, sampler: Sampler, text: RecordedText, top_k: int) -> TextLaws:
+    """One forward over prompt and answer; the laws are the sampler's. Raises ValueError for a text that the context cannot hold."""
+    row, start, count = [*text.prompt, *text.tokens], len(text.prompt), len(text.tokens)
+    if len(row) > target.context:
+        raise ValueError(f"text {text.id} has {len(row)} tokens with its prompt, the target's context is {target.context}; leave it out")
+    ids = torch.tensor([row[:-1]], device=target.device)
+    logits = target.model(input_ids=ids, use_cache=False).logits[:, start - 1 :]
+    law = sampler.law(logits, lambda _, slot: row[: start + slot])[0]
+    best = law.topk(min(top_k, law.shape[1]), dim=-1)
+    chosen = law.gather(1, torch.tensor(text.tokens, device=law.device)[:, None])[:, 0]
+    assert len(law) == count
+    answer = np.array(text.tokens, dtype=np.int32)
+    return TextLaws(answer, chosen.float().cpu().numpy(), best.indices.int().cpu().numpy(), best.values.float().cpu().numpy())
+
+
+def save(path: Path, laws: dict[str, TextLaws], about: dict[str, Any]) -> None:
+    """Writes all laws into one .npz file; either the old file or the whole new one is there. `about` says what made them."""
+    arrays: dict[str, Any] = {
+        name: np.concatenate([getattr(text, name) for text in laws.values()]) for name in ("answer", "chosen", "tokens", "probs")
+    }
+    ends = np.cumsum([len(text.answer) for text in laws.values()])
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        np.savez_compressed(file, ids=np.array(list(laws)), ends=ends, about=np.array(json.dumps(about)), **arrays)
+    partial.replace(path)
+
+
+def load(path: Path, texts: Sequence[RecordedText], sampling: dict[str, Any]) -> dict[str, TextLaws]:
+    """The laws of the texts, by id. Raises ValueError where the file lacks one, or was made for other answers or another sampler."""
+    try:
+        with np.load(path) as file:
+            held = {name: file[name] for name in file.files}
+        about = json.loads(str(held["about"]))
+        bounds = [0, *held["ends"].tolist()]
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{path}: is not a file of laws ({error}); make it with python -m experiments.replay_laws") from error
+    lasting = {key: value for key, value in sampling.items() if key not in ("_target_", "seed")}
+    if about["sampling"] != lasting:
+        raise ValueError(f"{path} holds laws of {about['sampling']}, the texts are replayed with {lasting}; make the laws again for that")
+    found = {}
+    for index, name in enumerate(held["ids"].tolist()):
+        part = slice(bounds[index], bounds[index + 1])
+        found[name] = TextLaws(held["answer"][part], held["chosen"][part], held["tokens"][part], held["probs"][part])
+    for text in texts:
+        if text.id not in found or found[text.id].answer.tolist() != text.tokens:
+            raise ValueError(f"{path} holds no laws of the answer {text.id} as it is recorded; make them again (experiments.replay_laws)")
+    return found

@@ -1,0 +1,158 @@
+"""A recorded text in the target's place: loop, drafter, limits and accounting are the real ones, only the forwards of the target are missing."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig
+
+from spec.cache import KVCache
+from spec.decode import decode
+from spec.interfaces import Drafter
+from spec.model import CausalLM, resolve_name
+from spec.noise import StepNoise
+from spec.sampling import Sampler
+from spec.state import DecodeState, Limits
+from spec.stats import GenerationStats
+from spec.types import Draft, Scores, Verdict
+
+ANY_CONTEXT = 2**31
+NEEDS_TARGET = (
+    "it needs the target's scores, states or weights, which a recording does not hold; replay takes drafters that look at the text alone or run a "
+    "model of their own (prompt_lookup, draft_model, multi_draft, draft_tree)"
+)
+
+
+class RecordedTarget(CausalLM):
+    """What a drafter may know of a target that is not there: vocabulary, context, device, dtype, configuration; all else raises ValueError.
+
+    Its scores have the right shape and no numbers (torch's meta device), so that a drafter that reads them is found out.
+    """
+
+    def __init__(self, vocab_size: int, context: int = ANY_CONTEXT, device: str = "cpu", dtype: torch.dtype = torch.float32, config: Any = None):
+        self.vocab_size, self.context, self.config = vocab_size, context, config
+        self.device, self.dtype = torch.device(device), dtype
+        self.runtime, self.capacity = None, None  # a drafter whose runtime is the target's runs eagerly
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise ValueError(NEEDS_TARGET)
+
+    def new_cache(self, num_rows: int, needed: int) -> KVCache:
+        raise ValueError(NEEDS_TARGET)  # a second cache is wanted by whoever runs the target itself
+
+    def prefill(
+        self, prompts: Sequence[Sequence[int] | Tensor], *, sequence_ids: Sequence[int] | None = None, hidden: bool = False, room: int = 0
+    ) -> DecodeState:
+        if hidden:
+            raise ValueError(NEEDS_TARGET)
+        rows = self.check(prompts)
+        cache = KVCache(0, len(rows), max(map(len, rows)) + room, self.device)
+        cache.keep([len(row) - 1 for row in rows])
+        ids = torch.tensor(list(range(len(rows)) if sequence_ids is None else sequence_ids), device=self.device)
+        return DecodeState(rows, cache, ids, self.context)
+
+    def score(self, draft: Draft, cache: KVCache, *, hidden: bool = False, num_scored: int = 0, last: bool = False) -> Scores:
+        if draft.scratch is not None:
+            raise ValueError(NEEDS_TARGET)
+        return Scores(torch.empty(*draft.tokens.shape, self.vocab_size, device="meta"))
+
+
+def recorded_target(name: str, *, dtype: str = "auto", device: str = "auto", context: int | None = None) -> RecordedTarget:
+    """What the model `name` says about itself without its weights. Raises ValueError where it cannot be found."""
+    try:
+        config = AutoConfig.from_pretrained(resolve_name(name)).get_text_config()
+    except (OSError, ImportError) as error:
+        raise ValueError(f"model {name!r} could not be found: {str(error).strip().splitlines()[0]} Give a hub id or a local directory") from error
+    chosen = getattr(config, "dtype", None) if dtype == "auto" else dtype
+    known = getattr(torch, chosen) if isinstance(chosen, str) else chosen
+    limit = context or getattr(config, "max_position_embeddings", None) or ANY_CONTEXT
+    return RecordedTarget(config.vocab_size, limit, resolve_device(device), known or torch.float32, config)
+
+
+def resolve_device(device: str) -> str:
+    return device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+
+class DraftSampler(Sampler):
+    """The sampler of a recorded run: drafters draw by it, and the scores that are not there pass through."""
+
+    def __init__(self, sampler: Sampler):
+        vars(self).update(vars(sampler))
+        self.recorded = sampler
+
+    def law(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None = None) -> Tensor:
+        return logits if logits.is_meta else self.recorded.law(logits, contexts)
+
+
+@dataclass(frozen=True)
+class Follow:
+    """Keeps the longest path of a draft that agrees with a recorded text, `text` with its prompt, and emits what stands behind it.
+
+    `every`: nothing is kept, so that the drafter is asked at every position. `watch` is called with each step's root position and draft.
+    For one row. What stands behind the end of the text is cut off by the limits, so any token may stand there.
+    """
+
+    text: Sequence[int]
+    every: bool = False
+    watch: Callable[[int, Draft], None] | None = None
+
+    @property
+    def exact(self) -> bool:
+        return True
+
+    def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
+        root = int(noise.root_positions[0])
+        if self.watch is not None:
+            self.watch(root, draft)
+        path = [0] if self.every else longest_agreement(draft, self.text[root + 1 :])
+        after = root + len(path)
+        bonus = self.text[after] if after < len(self.text) else 0
+        as_rows = torch.tensor([path, [0] * len(path)], device=draft.tokens.device)
+        return Verdict(as_rows[:1], torch.tensor([bonus], device=as_rows.device), torch.tensor([len(path)], device=as_rows.device))
+
+
+def longest_agreement(draft: Draft, text: Sequence[int]) -> list[int]:
+    """The slots, root first, of the longest path of a one-row draft that spells the beginning of `text`; the first of equals."""
+    size = int(draft.sizes[0])
+    tokens = draft.tokens[0, :size].tolist()
+    parents = range(-1, size - 1) if draft.is_chain else draft.parents[0, :size].tolist()
+    depths, best = {0: 0}, 0  # of the slots whose path agrees
+    for slot in range(1, size):
+        depth = depths.get(parents[slot])
+        if depth is not None and depth < len(text) and tokens[slot] == text[depth]:
+            depths[slot] = depth + 1
+            best = slot if depth + 1 > depths[best] else best
+    path = [best]
+    while path[-1] > 0:
+        path.append(parents[path[-1]])
+    return path[::-1]
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Decodes recorded texts again, with any drafter. `budget` as the recorded run had it; None: every text's own length."""
+
+    target: RecordedTarget
+    sampler: Sampler
+    eos_ids: Sequence[int] = ()
+    budget: int | None = None
+
+    def run(self, drafter: Drafter, prompt: list[int], tokens: list[int], number: int = 0, *, follow: Follow | None = None) -> GenerationStats:
+        """What the drafter achieves on one text, counted as in `decode`; `number` keys its noise.
+
+        Raises ValueError for a drafter that needs the target.
+        """
+        limits = Limits(self.budget or len(tokens), list(self.eos_ids))
+        verifier = follow or Follow([*prompt, *tokens])
+        try:
+            if drafter.needs:
+                raise ValueError(NEEDS_TARGET)
+            return decode(self.target, drafter, verifier, [prompt], sampler=DraftSampler(self.sampler), limits=limits, sequence_ids=[number]).stats
+        except (RuntimeError, NotImplementedError, ValueError) as error:
+            if "meta" in str(error) or NEEDS_TARGET in str(error):
+                raise ValueError(f"{type(drafter).__name__} cannot be replayed: {NEEDS_TARGET}") from error
+            raise
