@@ -1,5 +1,6 @@
 """The same core on any device: everything here runs on the CPU, and again on CUDA wherever there is one."""
 
+import warnings
 from functools import partial
 
 import pytest
@@ -118,3 +119,37 @@ def test_sixteen_bit_divergences_are_near_ties(device):
             ids = torch.tensor([[*prompts[row], *one[:parted]]], device=device)
             top = model(ids, use_cache=False).logits[0, -1].float().topk(2).values
             assert top[0] - top[1] <= 8 * torch.finfo(torch.bfloat16).eps * max(1.0, top[0].abs().item())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+@pytest.mark.parametrize("name", ["none", "prompt_lookup", "draft_model"])
+def test_a_step_of_a_chain_waits_for_the_device_once(name, temperature):
+    model = build("llama").float().cuda()
+    drafter = {"none": NoDraft(), "prompt_lookup": PromptLookup(), "draft_model": DraftModel(model=model)}[name]
+    target, settings = CausalLM(model), {"sampler": Sampler(temperature), "limits": Limits(24)}
+    decode(target, drafter, Recursive(), [[1, 2, 3, 1, 2]], **settings)
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            made = decode(target, drafter, Recursive(), [[1, 2, 3, 1, 2]], **settings)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    before_the_first_step = 4  # prompts and sequence ids go there once
+    assert sum("synchroniz" in str(item.message) for item in said) <= len(made.stats.steps) + before_the_first_step
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("runtime", ["compile", "graphs"])
+def test_runtimes_change_no_token_on_cuda(runtime):
+    model = build("llama").cuda()
+    prompts, settings = [[1, 2, 3, 1, 2], [7], [4, 4, 4]], {"sampler": Sampler(0), "limits": Limits(24)}
+    plain = decode(CausalLM(model), PromptLookup(), Recursive(), prompts, **settings)
+    target = CausalLM(model, runtime=runtime)
+    for batch_size in (1, 3):
+        made = decode(target, PromptLookup(), Recursive(), prompts, batch_size=batch_size, **settings)
+        assert [row.tolist() for row in made.sequences] == [row.tolist() for row in plain.sequences]
+    assert target.runtime_kind == runtime
