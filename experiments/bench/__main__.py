@@ -47,7 +47,8 @@ def execute(config: DictConfig, folder: Path) -> dict[str, Any]:
     target = material.target
     provenance = {"config_hash": config_hash({str(key): value for key, value in settings.items()}), "seed": config.seed}
     provenance |= circumstances(target.device, target.dtype) | {"load_average_before": before, "load_average_after": load_average()}
-    waiting = process_seconds / seconds if target.device.type == "cpu" and config.threads == 1 else None
+    timed = result.get("timed_seconds", seconds), result.get("timed_process_seconds", process_seconds)  # without warm-up, where others compile for us
+    waiting = timed[1] / timed[0] if target.device.type == "cpu" and config.threads == 1 else None
     load = signs_of_load(before, provenance["load_average_after"], os.cpu_count() or 1, config.threads, waiting)
     prompts = {"count": len(material.prompts), "lengths": [len(prompt) for prompt in material.prompts], "random": not has_text(config)}
     head = {"mode": config.mode, "label": label(config), "provenance": provenance, "config": settings, "prompts": prompts}

@@ -18,8 +18,11 @@ def decoding(material: Material) -> dict[str, Any]:
     config, ways = material.config, make_ways(material)
     bandwidth = measure_bandwidth(material.target.device)
     rounds = interleave(ways, material.prompts, Stopwatch(material.target.device), repeats=config.repeats, warmup=config.warmup, seed=config.seed)
+    spent = [run.spent for runs in rounds.runs.values() for run in runs]
     return {
         "bandwidth": {"read": bandwidth.read, "copy": bandwidth.copy},
+        "timed_seconds": sum(part.seconds for part in spent),
+        "timed_process_seconds": sum(part.process_seconds for part in spent),
         "graphs_compiled_late": rounds.graphs_compiled_late,
         "ways": summed_up(material, rounds, ways, bandwidth.limit),
     }
