@@ -175,7 +175,7 @@ class Replayed(Graph):
 def as_graphs(model, monkeypatch):
     monkeypatch.setattr(runtime, "Graph", Replayed)
     monkeypatch.setattr(runtime, "compiled", lambda function, name, device: function)
-    target = fixed(model)
+    target = CausalLM(model, runtime="compile")
     assert target.runtime is not None
     target.runtime.kind = "graphs"
     return target
@@ -194,6 +194,15 @@ def test_graphs_are_captured_once_for_a_bucket_and_a_capacity(llama, monkeypatch
 def test_graphs_serve_a_batch_that_shrinks(llama, monkeypatch):
     plain = texts(CausalLM(llama), Lookahead(window=3, ngram=3), 0.8, 3)
     assert texts(as_graphs(llama, monkeypatch), Lookahead(window=3, ngram=3), 0.8, 3) == plain
+
+
+@pytest.mark.parametrize("drafter", ["draft_model", "draft_tree", "draft_tree, grown"])
+def test_graphs_may_write_over_their_outputs_while_a_drafter_grows_its_draft(llama, drafter, monkeypatch):
+    assistant = build("llama", 1)
+    plain = texts(CausalLM(llama), DRAFTERS[drafter](assistant), 0.8, 3)
+    target = as_graphs(llama, monkeypatch)
+    monkeypatch.setitem(globals(), "fixed", lambda model: as_graphs(model, monkeypatch))
+    assert texts(target, DRAFTERS[drafter](assistant), 0.8, 3) == plain
 
 
 def test_buffers_of_finished_generations_are_used_again_and_few_are_kept(llama):
