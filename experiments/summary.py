@@ -22,6 +22,7 @@ WARM = (
     "decoded again at the end, the first prompts are drafted otherwise: the drafter carries something from prompt to prompt, so every prompt's "
     "figures depend on those before it; empty it in `reset`, or declare it with `keeps_state = True`"
 )
+CLOCKS_WOBBLE = 1.05  # how far beyond its bound a speedup's interval may lie by chance, as that of plain decoding against itself may
 BUSY = 0.75  # load per core above which clocks are not to be trusted
 
 
@@ -166,7 +167,7 @@ def impossible(pairs: Sequence[Pair], result: dict[str, Any]) -> list[str]:
         if record.after_eos:
             found.append(f"{where}: {record.after_eos} tokens were emitted after an EOS")
     low = (result["speedup_interval"] or [result["speedup"]])[0]
-    if low > result["tokens_per_step"]:
+    if low > CLOCKS_WOBBLE * result["tokens_per_step"]:
         bound = result["tokens_per_step"]
         found.append(f"speedup {result['speedup']:.2f} (at least {low:.2f}) exceeds tokens per step {bound:.2f}: the baseline is too slow")
     return found

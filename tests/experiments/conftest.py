@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from experiments import compare, run
+from experiments import compare, run, summary
 
 END = "<|end|>"
 CONTEXT = 256
@@ -46,6 +46,12 @@ def save_model(folder: Path, seed: int, extra: int = 0, layers: int = 2) -> str:
     LlamaForCausalLM(config).save_pretrained(folder)
     words.save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(autouse=True)
+def clocks_do_not_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine the clocks of runs this small can say anything; one test sets the bound again."""
+    monkeypatch.setattr(summary, "CLOCKS_WOBBLE", float("inf"))
 
 
 @pytest.fixture(scope="session")

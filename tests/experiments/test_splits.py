@@ -38,14 +38,14 @@ def test_sides_that_mean_nothing_are_refused(split: str, share: float, message: 
 
 
 def test_the_best_run_of_a_sweep_is_decoded_on_the_prompts_held_out(
-    command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: Callable[..., int], target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweep = tmp_path / "sweep"
-    options = ("split=dev", "objective=tokens_per_step", "max_new_tokens=8")
-    assert command("-m", f"hydra.sweep.dir={sweep}", "drafter=none,prompt_lookup", *options) == 0
+    options = ("split=dev", "objective=tokens_per_step", "max_new_tokens=12", "drafter=draft_model", f"drafter.name={target}")  # always right
+    assert command("-m", f"hydra.sweep.dir={sweep}", "drafter.num_tokens=1,4", *options) == 0
     assert held_out.main([str(sweep)]) == 0
     best = held_out.best_run(sweep)
-    assert best["labels"]["drafter"] == "prompt_lookup"
+    assert best["config"]["drafter"]["num_tokens"] == 4
     files = (sweep / "1" / "records.jsonl", sweep / "held_out" / "records.jsonl")
     dev, test = ({json.loads(line)["prompt"] for line in file.read_text().splitlines()} for file in files)
     assert dev | test == {"p0", "p1", "p2", "p3"}
