@@ -129,7 +129,14 @@ def test_a_real_interrupt_signal_in_the_middle(options: list[str], tmp_path: Pat
     arguments = [item for index, item in enumerate(arguments) if not (item.startswith("data.path") and index < len(options))]
     root = Path(__file__).resolve().parents[2]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([sys.executable, "-m", "experiments.run", *arguments], cwd=root, env=environment, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments.run", *arguments],
+        cwd=root,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background ignores it, and hands that on
+    )
     deadline = time.monotonic() + 200
     records = folder / "records.jsonl"
     while not (records.exists() and records.read_bytes().count(b"\n") >= 4):
