@@ -2,8 +2,8 @@
 
 import inspect
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from importlib.resources import files
@@ -180,6 +180,25 @@ def _chosen(override: Override) -> list[str]:
         return list(override.sweep_string_iterator()) if override.is_choice_sweep() else []
     value = override.value()
     return [str(name) for name in value] if isinstance(value, list) else [override.get_value_element_as_str()]
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """A user's mistake ends the process with one line."""
+    try:
+        yield
+    except (ValueError, HydraException) as error:
+        refuse(" ".join(str(error).split()))
+
+
+def start(job: Callable[[], Any]) -> None:
+    """Checks the options chosen on the command line and hands over to a Hydra job; Ctrl-C ends it with exit code 130."""
+    if problem := check_choices(sys.argv[1:]):
+        refuse(problem)
+    try:
+        job()
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def refuse(message: str) -> NoReturn:

@@ -6,7 +6,6 @@ Times the target's forward against slots, context and batch, the drafter, and th
 
 import json
 import logging
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from experiments import run as main_job
-from experiments.build import Parts, build, check_choices, make, refuse
+from experiments.build import Parts, build, make, start
 from experiments.cost_calibrate import Calibration, Effort, calibrate
 from experiments.cost_measure import DRAFTER, TARGET, time_cells
 from experiments.cost_plan import check_settings, check_target, plan_cells
@@ -123,13 +122,7 @@ def job(config: DictConfig) -> None:
 
 
 def main() -> None:
-    """Entry point: checks the chosen options, hands over to Hydra, and turns what happens into an exit code."""
-    if problem := check_choices(sys.argv[1:]):
-        refuse(problem)
-    try:
-        job()  # pyright: ignore[reportCallIssue]  Hydra fills in the configuration
-    except KeyboardInterrupt:
-        sys.exit(130)
+    start(job)  # pyright: ignore[reportArgumentType]  Hydra fills in the configuration
 
 
 if __name__ == "__main__":

@@ -13,12 +13,11 @@ from typing import Any
 
 import hydra
 import torch
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import Progress
 
-from experiments.build import check_choices, make, refuse
+from experiments.build import make, refusing, start
 from experiments.jsonl import write_atomically
 from experiments.provenance import circumstances
 from experiments.replay_evaluate import Evaluation, Outcome
@@ -72,16 +71,12 @@ def report(config: DictConfig, recording: Recording, sampling: dict[str, Any], o
 
 @hydra.main(config_path="pkg://conf", config_name="replay", version_base=None)
 def job(config: DictConfig) -> None:
-    try:
+    with refusing():
         execute(config)
-    except (ValueError, HydraException) as error:
-        refuse(" ".join(str(error).split()))
 
 
 def main() -> None:
-    if problem := check_choices(sys.argv[1:]):
-        refuse(problem)
-    job()  # pyright: ignore[reportCallIssue]  Hydra fills in the configuration
+    start(job)  # pyright: ignore[reportArgumentType]  Hydra fills in the configuration
 
 
 if __name__ == "__main__":

@@ -1,16 +1,14 @@
 """The target's laws along recorded answers, for `experiments.replay`. `python -m experiments.replay_laws recorded=RUN_FOLDER top_k=64`."""
 
 import logging
-import sys
 from pathlib import Path
 from typing import Any
 
 import hydra
 import torch
-from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict
 
-from experiments.build import Target, check_choices, make, refuse
+from experiments.build import Target, make, refusing, start
 from experiments.provenance import circumstances
 from experiments.recorded_laws import TextLaws, save, score
 from experiments.replay_texts import open_recording, read_run
@@ -52,16 +50,12 @@ def execute(config: DictConfig) -> Path:
 
 @hydra.main(config_path="pkg://conf", config_name="replay_laws", version_base=None)
 def job(config: DictConfig) -> None:
-    try:
+    with refusing():
         execute(config)
-    except (ValueError, HydraException) as error:
-        refuse(" ".join(str(error).split()))
 
 
 def main() -> None:
-    if problem := check_choices(sys.argv[1:]):
-        refuse(problem)
-    job()  # pyright: ignore[reportCallIssue]  Hydra fills in the configuration
+    start(job)  # pyright: ignore[reportArgumentType]  Hydra fills in the configuration
 
 
 if __name__ == "__main__":

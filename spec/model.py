@@ -185,7 +185,7 @@ class CausalLM:
             columns = numbers(width, self.device)[None, cache.longest : cache.longest + num_slots].expand_as(tokens)
             mask = self._chain_mask(num_slots, cache, width).expand(len(tokens), -1, -1, -1)
             return Inputs(tokens, columns, mask, columns)
-        columns = cache.starts()[:, None] + numbers(num_slots, self.device)
+        columns = cache.starts()[:, None] + numbers(num_slots, self.device) if cache.columns is None else cache.columns
         if is_chain:
             return Inputs(tokens, columns.clamp(max=self.context - 1), masks.up_to(columns, width, self.dtype), columns)
         bias = masks.draft_bias(draft, self.dtype)[:, :, num_scored:]

@@ -6,7 +6,6 @@ Exit codes: 0 done, 2 the input or configuration is wrong, 130 stopped by Ctrl-C
 import json
 import logging
 import os
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,13 +14,12 @@ from typing import Any
 import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.bench import batches, decoding, gpu, memory, verification
 from experiments.bench.clock import signs_of_load
 from experiments.bench.material import check, gather
-from experiments.build import check_choices, refuse
+from experiments.build import refusing, start
 from experiments.exactness_page import RECORDS
 from experiments.jsonl import write_atomically
 from experiments.provenance import circumstances, config_hash, load_average
@@ -83,20 +81,12 @@ def write(result: dict[str, Any], config: DictConfig, folder: Path) -> None:
 
 @hydra.main(config_path="pkg://conf", config_name="bench", version_base=None)
 def job(config: DictConfig) -> None:
-    try:
+    with refusing():
         execute(config, Path(HydraConfig.get().runtime.output_dir))
-    except (ValueError, HydraException) as error:
-        refuse(" ".join(str(error).split()))
 
 
 def main() -> None:
-    """Checks the chosen options and hands over to Hydra."""
-    if problem := check_choices(sys.argv[1:]):
-        refuse(problem)
-    try:
-        job()  # pyright: ignore[reportCallIssue]  Hydra fills in the configuration
-    except KeyboardInterrupt:
-        sys.exit(130)
+    start(job)  # pyright: ignore[reportArgumentType]  Hydra fills in the configuration
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from experiments.repetition import loops, repeated_ngrams
 from experiments.speedup import faster
 from experiments.summary import by_position, labels, summarise, to_json
 from experiments.table import comparison_rows, run_rows
+from tests.experiments.recorded import PROVENANCE, clocks
 from tests.experiments.samples import record
 
 CONFIG: dict[str, Any] = {
@@ -22,20 +23,6 @@ CONFIG: dict[str, Any] = {
     "data": {"_target_": "experiments.data.jsonl", "path": "some/questions.jsonl"},
     "sampling": {"_target_": "spec.sampling.Sampler", "temperature": 0.0},
 }
-PROVENANCE: dict[str, Any] = {
-    "dtype": "float32",
-    "device": "cpu",
-    "cpu": "a processor",
-    "cpu_count": 8,
-    "threads": 1,
-    "date": "2026-01-01T00:00:00",
-    "load_average_before": 1.0,
-    "load_average_after": 1.0,
-}
-
-
-def clocks(total: float) -> dict[str, float]:
-    return {"draft": 0.2 * total, "target": 0.5 * total, "verify": 0.1 * total, "commit": 0.1 * total, "other": 0.1 * total}
 
 
 def a_pair(index: int, seconds: float = 1.0, baseline_seconds: float = 1.5, **changes: Any) -> Pair:
