@@ -99,11 +99,14 @@ def _effort(config: DictConfig) -> Effort:
         effort = Effort(**config.effort, long_tokens=config.max_new_tokens)
     except TypeError as error:
         raise ValueError(f"effort: {error}; see conf/lossless.yaml for what it takes") from error
-    for name in ("samples", "looks", "batch"):
-        if not isinstance(getattr(effort, name), int) or getattr(effort, name) < 1:
-            raise ValueError(f"effort.{name}={getattr(effort, name)}: give a whole number of at least 1")
-    if not 0 < effort.alpha < 1 or not 0 < effort.power < 1:
-        raise ValueError(f"effort.alpha={effort.alpha}, effort.power={effort.power}: give numbers between 0 and 1")
+    for name in ("samples", "looks", "batch", "long_texts", "long_batch"):
+        value = getattr(effort, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"effort.{name}={value}: give a whole number of at least 1")
+    for name in ("alpha", "power", "level", "long_power"):
+        value = getattr(effort, name)
+        if not isinstance(value, (int, float)) or not 0 < value < 1:
+            raise ValueError(f"effort.{name}={value}: give a number between 0 and 1")
     return effort
 
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.exactness.battery import INCOMPLETE
+from experiments.exactness.checks import NOT_RUN, PASS
 from experiments.exactness.frequencies import holm
 from experiments.table import PARTS, number, render
 
@@ -26,7 +28,7 @@ def report(result: dict[str, Any], folder: Path) -> None:
 def check_row(check: dict[str, Any]) -> dict[str, str]:
     return {
         "check": check["name"],
-        "verdict": check["verdict"].upper() if check["verdict"] == "fail" else check["verdict"],
+        "verdict": check["verdict"].upper() if check["verdict"] in ("fail", NOT_RUN) else check["verdict"],
         "TV": small(check["tv"]),
         "detectable TV": small(check["detectable_tv"]),
         "p": small(check["p_value"]),
@@ -46,7 +48,7 @@ def small(value: float | None) -> str:
 
 
 def holm_report(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """Every run at or below the folders, its statistical checks judged at the smallest alpha among them by Holm's procedure.
+    """Every run at or below the folders, its statistical checks judged by Holm's procedure, each p-value in units of its own check's alpha.
 
     Raises ValueError where there is none or one cannot be read.
     """
@@ -55,13 +57,12 @@ def holm_report(folders: Sequence[Path]) -> list[dict[str, Any]]:
         raise ValueError(f"no lossless.json in {', '.join(map(str, folders)) or 'no folder'}; run python -m experiments.lossless first")
     runs = [_read(file) for file in files]
     tests = [check for run in runs for check in run["checks"] if check["p_value"] is not None]
-    alpha = min(run["config"]["effort"]["alpha"] for run in runs)
-    for check, rejected in zip(tests, holm([check["p_value"] for check in tests], alpha), strict=True):
-        check["verdict"] = "fail" if rejected else "pass"
+    for check, rejected in zip(tests, holm([check["p_value"] / check["alpha"] for check in tests], 1.0), strict=True):
+        check["verdict"] = "fail" if rejected else NOT_RUN if check["verdict"] == NOT_RUN else "pass"
     for run in runs:
         faulty = any(check["verdict"] == "fail" for check in run["checks"]) or any(not mutant["rejected_by"] for mutant in run["mutants"])
-        judged = any(check["verdict"] == "pass" for check in run["checks"])
-        run["verdict"] = "fail" if faulty or not judged else "pass"
+        complete = any(check["verdict"] == "pass" for check in run["checks"]) and all(check["verdict"] != NOT_RUN for check in run["checks"])
+        run["verdict"] = "fail" if faulty else PASS if complete else INCOMPLETE
     return runs
 
 
@@ -82,6 +83,7 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         assert {"verdict", "checks", "mutants", "labels", "config"} <= set(found)
+        assert all("alpha" in check for check in found["checks"])  # from before checks had a level of their own
     except (ValueError, AssertionError, TypeError) as error:
         raise ValueError(f"{file}: is not the result of a battery; leave it out or run it again") from error
     return found

@@ -50,7 +50,8 @@ class Verifier(Protocol):
     """Accepts part of a draft. Stateless: a frozen dataclass with `__call__`.
 
     A verifier that cannot take trees says so by a class attribute `chains_only = True`, and raises ValueError when it gets one. A verifier that looks
-    at a node's children together, and so needs their number settled before any of them is drawn, says `planned_siblings = True`.
+    at a node's children together, and so needs their number settled before any of them is drawn, says `planned_siblings = True`. One that stays exact
+    if the drafter has looked at the numbers it draws with says `shares_noise = True`.
     """
 
     @property

@@ -5,6 +5,7 @@ sequence, t and token alone; the draft is followed as long as it holds that toke
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,7 +17,9 @@ from spec.types import Draft, Verdict
 
 @dataclass(frozen=True)
 class Coupled:
-    """Exact for any draft, which may even have looked at the noise; needs no q. Siblings that repeat a token are one branch."""
+    """Exact for any draft, which may even have looked at the noise (`shares_noise`); needs no q. Siblings that repeat a token are one branch."""
+
+    shares_noise: ClassVar[bool] = True
 
     @property
     def exact(self) -> bool:

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from experiments.exactness import coupling, enumerated_loop, enumerated_steps, parity, sampled, tree_logits
+from experiments.exactness import coupling, drawn_as_declared, enumerated_loop, enumerated_steps, long_texts, parity, sampled, tree_logits
 from experiments.exactness.block_mutants import BLOCK_MUTANTS
-from experiments.exactness.checks import FAIL, PASS, Check, Effort, Subject
+from experiments.exactness.checks import FAIL, NOT_RUN, PASS, Check, Effort, Subject
+from experiments.exactness.drafter_mutants import DRAFTER_MUTANTS, EFFORT, DrafterMutant
 from experiments.exactness.enumerated_steps import EXACT, YIELD_NAME, error_of
 from experiments.exactness.laws import examine
 from experiments.exactness.loop_mutants import LOOP_MUTANTS, LoopMutant
@@ -15,8 +16,11 @@ from experiments.exactness.proposals import chain, distinct, tree
 from experiments.exactness.tables import GOLDEN
 from experiments.exactness.tree_mutants import SLOW_TREE_MUTANTS, TREE_MUTANTS, SlowMutant
 
-NAMES = (tree_logits.NAME, enumerated_steps.NAME, YIELD_NAME, enumerated_loop.NAME, parity.NAME, coupling.NAME, sampled.NAME, sampled.CONTRACT_NAME)
-SMALL_EFFORT = Effort(samples=2000, long_tokens=12)  # for a table model
+LONG = (long_texts.NAME, long_texts.CONTRACT_NAME, drawn_as_declared.NAME, long_texts.FORWARD_NAME)
+NAMES = (tree_logits.NAME, enumerated_steps.NAME, YIELD_NAME, enumerated_loop.NAME, parity.NAME, coupling.NAME, *LONG, sampled.NAME)
+INCOMPLETE = "incomplete"
+DRAWING = (long_texts.NAME, sampled.NAME)  # checks that draw many tokens
+SMALL_EFFORT = Effort(samples=2000, long_tokens=12, long_texts=2000, long_batch=24)  # for a table model
 SLOW_MUTANTS = (
     SlowMutant("E1 no bonus token", GOLDEN, lambda: chain(GOLDEN, 3), ChainRule(emit_bonus=False), 2.5756158080739806, 2.2295751633986932),
     SlowMutant("E2 first child only", GOLDEN, lambda: tree(GOLDEN, [2], distinct), SiblingRule(num_tested=1), 1.8860671191553546, 89 / 51),
@@ -38,13 +42,22 @@ class Verdict:
         return [mutant["id"] for mutant in self.mutants if not mutant["rejected_by"]]
 
     @property
-    def passed(self) -> bool:
-        """No check failed, at least one judged the output's law or its tokens, and every mutant was rejected."""
+    def verdict(self) -> str:
+        """"pass": every check that applies was run and passed, one of them at least judged the output, and every mutant was rejected.
+
+        "incomplete": nothing failed, but not everything that applies was looked at.
+        """
+        if self.surviving or any(check.failed for check in self.checks):
+            return FAIL
         judged = any(check.verdict == PASS and check.name != tree_logits.NAME for check in self.checks)
-        return judged and not self.surviving and not any(check.failed for check in self.checks)
+        return PASS if judged and not any(check.verdict == NOT_RUN for check in self.checks) else INCOMPLETE
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict == PASS
 
     def to_json(self) -> dict[str, Any]:
-        return {"verdict": PASS if self.passed else FAIL, "checks": [asdict(check) for check in self.checks], "mutants": self.mutants}
+        return {"verdict": self.verdict, "checks": [asdict(check) for check in self.checks], "mutants": self.mutants}
 
 
 def run_checks(subject: Subject, effort: Effort, listener: Listener = lambda name: None) -> list[Check]:
@@ -66,6 +79,7 @@ def loop_checks() -> tuple[tuple[str, Callable[[Subject, Effort], Check | list[C
         (enumerated_loop.NAME, enumerated_loop.check_loop),
         (parity.NAME, parity.check_parity),
         (coupling.NAME, coupling.check_coupling),
+        (long_texts.NAME, long_texts.check_long_texts),
         (sampled.NAME, sampled.check_sampled),
     )
 
@@ -77,20 +91,25 @@ def as_list(found: Check | list[Check]) -> list[Check]:
 def run_mutants(listener: Listener = lambda name: None) -> list[dict[str, Any]]:
     """Every mutant and the checks that reject it."""
     found = []
-    for mutant in (*MUTANTS, *BLOCK_MUTANTS, *TREE_MUTANTS, *ALL_SLOW, *LOOP_MUTANTS):
+    for mutant in (*MUTANTS, *BLOCK_MUTANTS, *TREE_MUTANTS, *ALL_SLOW, *LOOP_MUTANTS, *DRAFTER_MUTANTS):
         listener(mutant.name)
         identity, _, fault = mutant.name.partition(" ")
         found.append({"id": identity, "fault": fault, "rejected_by": rejecting(mutant)})
     return found
 
 
-def rejecting(mutant: Mutant | SlowMutant | LoopMutant) -> list[str]:
-    """Names of the checks that reject a mutant: of one step, its law and its expected tokens; of a loop, all that decode, and the logits."""
+def rejecting(mutant: Mutant | SlowMutant | LoopMutant | DrafterMutant) -> list[str]:
+    """Names of the checks that reject a mutant: of one step, its law and its expected tokens; of a loop, all that decode, and the logits.
+
+    Wrong drafters go through the long texts, which ask for no table small enough to be enumerated.
+    """
+    if isinstance(mutant, DrafterMutant):
+        return [check.name for check in long_texts.check_long_texts(mutant.subject(), EFFORT) if check.failed]
     if isinstance(mutant, LoopMutant):
         subject = mutant.subject()
         checks = [
             tree_logits.check_tree_logits,
-            *(check for name, check in loop_checks() if name != sampled.NAME or not subject.sampler.reads_prefix),
+            *(check for name, check in loop_checks() if name not in DRAWING or not subject.sampler.reads_prefix),
         ]
         found = [check for run in checks for check in as_list(run(subject, SMALL_EFFORT))]  # processors that read the prefix are slow to sample from
         return [check.name for check in found if check.failed]
@@ -103,9 +122,9 @@ def rejecting(mutant: Mutant | SlowMutant | LoopMutant) -> list[str]:
 
 
 def judge(subject: Subject, effort: Effort, listener: Listener = lambda name: None) -> Verdict:
-    """The battery: checks, then mutants."""
+    """The battery: checks, then mutants, which examine the battery itself and are left out where it has just convicted somebody."""
     checks = run_checks(subject, effort, listener)
-    return Verdict(checks, run_mutants(listener) if effort.mutants else [])
+    return Verdict(checks, run_mutants(listener) if effort.mutants and not any(check.failed for check in checks) else [])
 
 
 def idle_checks(mutants: Iterable[dict[str, Any]]) -> list[str]:

@@ -14,7 +14,7 @@ from spec.model import CausalLM
 from spec.sampling import Sampler
 from spec.state import Limits
 
-PASS, FAIL, NOT_APPLICABLE = "pass", "fail", "not applicable"
+PASS, FAIL, NOT_APPLICABLE, NOT_RUN = "pass", "fail", "not applicable", "not run"
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,14 @@ class Check:
     """The answer of one check; figures that it does not have are None."""
 
     name: str
-    verdict: str  # "pass", "fail" or "not applicable"
+    verdict: str  # "pass", "fail", "not applicable" (there is nothing to look at) or "not run" (there was, and nobody looked)
     detail: str  # one sentence: what was looked at, or what is wrong
     statistic: float | None = None
     p_value: float | None = None  # below alpha: fail
     tv: float | None = None  # distance found between the laws; exact where they were enumerated
     detectable_tv: float | None = None  # a bias at least this large between what the check compares is found with probability `power`
     power: float | None = None
+    alpha: float | None = None  # false alarms that the p-value was held against; None: those of `Effort.alpha`
 
     @property
     def failed(self) -> bool:
@@ -46,6 +47,10 @@ class Effort:
     tokens: int | None = None  # of each text that are compared; None: the drafts' depth and one, at most 6
     batch: int = 500  # texts decoded together
     long_tokens: int = 32  # of answers that are compared token by token
+    long_texts: int = 100_000  # emitted tokens of long answers that are bet on
+    long_batch: int = 48  # of these answers decoded together
+    level: float = 1e-3  # false alarms of all those bets together
+    long_power: float = 0.95  # at which their detectable_tv is stated
     mutants: bool = True
 
 
@@ -65,11 +70,11 @@ class Subject:
     in_float64: bool = True  # the target may be copied in float64
 
     def decode(self, prompts: Sequence[Sequence[int]], num_tokens: int, **changes: Any) -> Generation:
-        """`spec.decode` with this subject's parts, or those in `changes` (target, drafter, verifier, sampler, sequence_ids)."""
+        """`spec.decode` with this subject's parts, or those in `changes` (target, drafter, verifier, sampler, sequence_ids, limits, batch_size)."""
         target, drafter = changes.get("target", self.target), changes.get("drafter") or self.make_drafter()
         verifier, sampler = changes.get("verifier", self.verifier), changes.get("sampler", self.sampler)
-        ids, limits = changes.get("sequence_ids"), Limits(num_tokens)
-        return decode(target, drafter, verifier, prompts, sampler=sampler, limits=limits, allow_lossy=True, sequence_ids=ids)
+        limits, more = changes.get("limits") or Limits(num_tokens), {name: changes.get(name) for name in ("sequence_ids", "batch_size")}
+        return decode(target, drafter, verifier, prompts, sampler=sampler, limits=limits, allow_lossy=True, **more)
 
     def baseline(self, prompts: Sequence[Sequence[int]], num_tokens: int, **changes: Any) -> Generation:
         """The same without a drafter."""

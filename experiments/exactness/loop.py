@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 
 from experiments.exactness.enumeration import Branches, Keys, enumerate_law
 from experiments.exactness.laws import Law, tv
-from experiments.exactness.table_model import TableLM, Weights, branching
+from experiments.exactness.table_model import TableLM, Weights, branching, branching_rows
 from experiments.exactness.tables import GOLDEN, GOLDEN_P, GOLDEN_Q, SMALL, Instance, Prefix, Z, golden_weights
 from spec.decode import decode
 from spec.interfaces import Drafter, Verifier
@@ -22,6 +22,8 @@ from verifiers.recursive import Recursive
 PROMPT = [2, 1, 0, 2, 1, 1, 0, 2, 1]  # repeats itself, so that lookups find something
 NUM_SLOTS = 16  # of the largest draft that can be followed
 MAX_BRANCHES = 60_000
+MAX_PAIRS = 20_000
+AHEAD = 0  # the token that the second of two rows is ahead by
 
 
 class TooManyBranchesError(ValueError):
@@ -81,13 +83,13 @@ class TableLoop:
 
         return enumerate_law(run, Keys(NUM_SLOTS, self.length, len(PROMPT) - 1), batch=batch)
 
-    def target_law(self) -> Law:
-        """The target's own law of the first `length` tokens, cut after the first EOS."""
+    def target_law(self, start: Prefix = ()) -> Law:
+        """The target's own law of the first `length` tokens behind the prompt and `start`, cut after the first EOS."""
         sampler, weights, law = self.sampler or Sampler(), table_models(self.instance)[0].weights, {}
 
         def p(prefix: Prefix) -> Tensor:
-            h = torch.tensor([[float(sum((j + 1) * (token + 1) for j, token in enumerate(prefix)))]], dtype=torch.float64)
-            return sampler.law(weights(h).log(), lambda row, slot: [*PROMPT, *prefix])[0, 0]
+            h = torch.tensor([[float(sum((j + 1) * (token + 1) for j, token in enumerate((*start, *prefix))))]], dtype=torch.float64)
+            return sampler.law(weights(h).log(), lambda row, slot: [*PROMPT, *start, *prefix])[0, 0]
 
         def extend(prefix: Prefix, mass: float) -> None:
             if mass == 0:
@@ -101,11 +103,34 @@ class TableLoop:
         extend((), 1.0)
         return law
 
+    def pair_error(self, make_drafter: Callable[[TableLM], Drafter]) -> float:
+        """Total variation between the joint law of two rows that are decoded together, one a token ahead, and the product of the target's own.
+
+        Every outcome is decoded in a batch of its own, so a drafter may look at both rows as it likes. Raises TooManyBranchesError as `law` does.
+        """
+        table, assistant = table_models(self.instance)
+        target, sampler, prompts, tried = self.wrap(table), self.sampler or Sampler(), (PROMPT, [*PROMPT, AHEAD]), 0
+
+        def run(branches: Branches) -> Tensor:
+            nonlocal tried
+            tried += 1
+            if tried > MAX_PAIRS:
+                raise TooManyBranchesError(f"more than {MAX_PAIRS} outcomes of two rows; give the drafter fewer tokens")
+            limits = Limits(max_new_tokens=self.length)
+            sampling = branching_rows(sampler, branches, NUM_SLOTS)
+            generation = decode(target, make_drafter(assistant), self.verifier, prompts, sampler=sampling, limits=limits, allow_lossy=True)
+            return torch.cat([sequence[len(prompt) :] for sequence, prompt in zip(generation.sequences, prompts, strict=True)])[None]
+
+        law = enumerate_law(run, Keys(2 * NUM_SLOTS, self.length + 1, len(PROMPT) - 1), batch=1)
+        ours, ahead = self.target_law(), self.target_law((AHEAD,))
+        product = {(*left, *right): mass * other for left, mass in ours.items() for right, other in ahead.items()}
+        return max(tv(law, product), abs(sum(law.values()) - 1))
+
     def error(self, make_drafter: Callable[[TableLM], Drafter], batch: int = 4000) -> float:
         """Total variation between what the loop emits and what the target would; a law that does not sum to 1 counts too."""
         law = self.law(make_drafter, batch)
         return max(tv(law, self.target_law()), abs(sum(law.values()) - 1))
 
 
-SHORTER, SHORT = TableLoop(SMALL, 2), TableLoop(SMALL, 3)  # to be followed row by row
+PAIR, SHORT = TableLoop(SMALL, 2), TableLoop(SMALL, 3)
 LOOPS = (SHORT, TableLoop(Z, 3), TableLoop(eos=2), TableLoop(), TableLoop(SMALL, 4))  # what takes long comes last

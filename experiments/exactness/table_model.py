@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from transformers import Cache, PretrainedConfig
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from experiments.exactness.enumeration import Branches, BranchingNoise
+from spec.noise import Purpose
 from spec.sampling import Sampler
 from spec.state import DecodeState
 
@@ -51,6 +53,38 @@ def branching(sampler: Sampler, branches: Branches) -> Sampler:
 
     def noise(state: DecodeState) -> BranchingNoise:
         return BranchingNoise(branches, state.root_positions(), ~torch.tensor(state.done), state.sequence_ids)
+
+    clone = copy.copy(sampler)
+    clone.noise = noise  # pyright: ignore[reportAttributeAccessIssue]
+    return clone
+
+
+@dataclass(frozen=True)
+class RowByRow:
+    """Branching noise for a few rows that share one script: the slots of each are counted on from where `begins` says."""
+
+    parts: list[BranchingNoise]
+    begins: list[int]
+
+    def bernoulli(self, prob: Tensor, purpose: Purpose, slots: Tensor) -> Tensor:
+        return self._each("bernoulli", prob, purpose, slots)
+
+    def categorical(self, law: Tensor, purpose: Purpose, slots: Tensor) -> Tensor:
+        return self._each("categorical", law, purpose, slots)
+
+    def _each(self, kind: str, odds: Tensor, purpose: Purpose, slots: Tensor) -> Tensor:
+        slots, rows = slots.expand(len(self.parts), *slots.shape[1:]), enumerate(zip(self.parts, self.begins, strict=True))
+        return torch.cat([getattr(part, kind)(odds[row : row + 1], purpose, slots[row : row + 1] + begin) for row, (part, begin) in rows])
+
+
+def branching_rows(sampler: Sampler, branches: Branches, apart: int) -> Sampler:
+    """The same sampler for a batch whose rows together are one outcome: `branches` holds one script for all of them."""
+
+    def noise(state: DecodeState) -> RowByRow:
+        live, positions = ~torch.tensor(state.done), state.root_positions()
+        first = torch.zeros(1, dtype=torch.int64)
+        parts = [BranchingNoise(branches, positions[row : row + 1], live[row : row + 1], first) for row in range(state.num_rows)]
+        return RowByRow(parts, [apart * prompt for prompt in state.prompt_of])
 
     clone = copy.copy(sampler)
     clone.noise = noise  # pyright: ignore[reportAttributeAccessIssue]
