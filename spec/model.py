@@ -225,7 +225,7 @@ class CausalLM:
     def check(self, prompts: Sequence[Sequence[int] | Tensor]) -> list[list[int]]:
         """Prompts as lists of ids; raises ValueError where one is empty, too long, outside the vocabulary or no list of whole numbers."""
         if not hasattr(prompts, "__len__"):
-            raise ValueError(f"prompts is a {type(prompts).__name__}; give a list with one list of token ids for each prompt")
+            raise ValueError(f"prompts is of the type {type(prompts).__name__}; give a list with one list of token ids for each prompt")
         if not len(prompts):
             raise ValueError("no prompts were given; pass at least one list of token ids")
         return [self._checked(index, prompt) for index, prompt in enumerate(prompts)]
