@@ -27,7 +27,7 @@ class CoupledDraft(Drafter):
 
     def __init__(
         self,
-        name: str = "embedded/drafter",
+        name: str | Any = "embedded/drafter",
         num_tokens: int = 5,
         num_children: int = 1,
         dtype: str = "auto",

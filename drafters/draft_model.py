@@ -20,7 +20,8 @@ Contexts = Callable[[int, int], list[int]]
 
 
 class DraftModel(Drafter):
-    """A causal LM with the target's vocabulary, given as `model` or loaded by `name` when first attached.
+    """A causal LM with the target's vocabulary: `DraftModel("a hub id or folder")` loads it when first attached, `DraftModel(model)` takes one of
+    transformers or a `CausalLM` (so does `model=`).
 
     Sampled tokens come from the same float32 row that is handed over as q, made by the target's own sampler. At temperature 0 the tokens are
     the assistant's argmax and q is left out: deterministic drafts are one-hot. `dtype` "auto" is the target's. A `stopping` rule says how long each
@@ -29,7 +30,7 @@ class DraftModel(Drafter):
 
     def __init__(
         self,
-        name: str = "embedded/drafter",
+        name: str | Any = "embedded/drafter",
         num_tokens: int = 5,
         dtype: str = "auto",
         device_map: Any = None,

@@ -31,7 +31,7 @@ class DraftTree(Drafter):
 
     def __init__(
         self,
-        name: str = "embedded/drafter",
+        name: str | Any = "embedded/drafter",
         widths: Sequence[int] | None = (3, 2, 1, 1),
         siblings: str = "distinct",
         num_nodes: int = 16,

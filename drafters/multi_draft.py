@@ -27,7 +27,7 @@ class MultiDraft(Drafter):
 
     def __init__(
         self,
-        name: str = "embedded/drafter",
+        name: str | Any = "embedded/drafter",
         num_chains: int = 2,
         num_tokens: int = 4,
         siblings: str = "independent",

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from spec.arguments import real, whole
 from spec.assistant import Assistant
 from spec.growth import Growth
 from spec.interfaces import Drafter
@@ -32,9 +33,9 @@ class Oracle(Drafter):
     """
 
     def __init__(self, acceptance: float = 0.8, num_tokens: int = 5, continuations: Mapping[int, Sequence[int]] | None = None):
-        if not 0 <= acceptance <= 1 or num_tokens < 1:
-            raise ValueError(f"acceptance={acceptance}, num_tokens={num_tokens}: give a probability and at least 1 token")
-        self.acceptance, self.num_tokens, self.continuations = acceptance, num_tokens, continuations
+        self.acceptance = real("acceptance", acceptance, "a probability (the oracle drafts with the target itself)", lambda rate: 0 <= rate <= 1)
+        self.num_tokens = whole("num_tokens", num_tokens, "at least 1 token", 1)
+        self.continuations = continuations
         self.vocab_size = 0
         self.assistant: Assistant | None = None
         self.growth: Growth | None = None

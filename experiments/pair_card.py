@@ -86,6 +86,10 @@ Measured on the held-out modules ({sum(len(text.encode()) for text in corpus.hel
 |---|---|
 {rows}
 
+**Padding.** `<|endoftext|>`, id 0, opens every prompt and closes every text. `<|pad|>` stands in none: it has the id of the byte 255, which
+no text in UTF-8 holds, so a `generate` without an attention mask hides nothing of a prompt. While the pair learnt, its configuration had id 0 for
+the padding token.
+
 **Use.** A test bench for decoding methods, not a coding assistant: it writes library-like Python, copies when the prompt asks for it,
 and loops under greedy decoding.
 Held-out modules: {", ".join(f"`{name}`" for name in corpus.held_out)}.

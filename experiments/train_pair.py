@@ -27,13 +27,14 @@ from experiments.pair_card import CONTEXT, agreement, bits_per_byte, card
 from spec.model import load_model, resolve_name
 
 log = logging.getLogger(__name__)
-END = "<|endoftext|>"
+END, PAD = "<|endoftext|>", "<|pad|>"
+UNSAID = "ÿ"  # how a byte-level vocabulary writes the byte 255, which no text in UTF-8 holds
 LossOf = Callable[[Any, Any], Tensor]  # (model, what a batch is) -> mean loss
 NOT_SHAPE = ("steps", "tokens_per_step", "phases", "lessons", "likeliest")  # settings of a part that are not its model's
 
 
 def train_tokenizer(documents: list[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer; `END` opens every document and closes it."""
+    """A byte-level BPE tokenizer; `END` opens every document and closes it, `PAD` stands in none."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -41,7 +42,17 @@ def train_tokenizer(documents: list[str], vocabulary: int) -> PreTrainedTokenize
     trainer = trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=[END], initial_alphabet=alphabet, show_progress=False)
     bpe.train_from_iterator(documents, trainer)
     bpe.post_processor = processors.TemplateProcessing(single=f"{END} $A", special_tokens=[(END, bpe.token_to_id(END))])
-    return PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token=END, eos_token=END, model_max_length=CONTEXT)
+    return PreTrainedTokenizerFast(tokenizer_object=own_padding(bpe), bos_token=END, eos_token=END, pad_token=PAD, model_max_length=CONTEXT)
+
+
+def own_padding(bpe: Tokenizer) -> Tokenizer:
+    """The same tokenizer with `PAD` in the place of a byte that is never said, so that the ids of texts and the size of the vocabulary stay."""
+    made = json.loads(bpe.to_str())
+    vocabulary = made["model"]["vocab"]
+    vocabulary[PAD] = vocabulary.pop(UNSAID)
+    bpe = Tokenizer.from_str(json.dumps(made))
+    bpe.add_special_tokens([PAD])
+    return bpe
 
 
 class Windows:
@@ -72,7 +83,7 @@ class Windows:
 
 def build_model(part: DictConfig, tokenizer: PreTrainedTokenizerFast) -> Any:
     shape = {str(name): value for name, value in part.items() if name not in NOT_SHAPE}
-    end = tokenizer.eos_token_id
+    end = tokenizer.eos_token_id  # the padding, too, while it learns: what is the padding has no gradient through the embedding
     ids = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
     return LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=CONTEXT, tie_word_embeddings=True, **ids, **shape))
 
@@ -230,6 +241,7 @@ def main(settings: DictConfig) -> None:
         **agreement(target, drafter, tokenizer, held_out),
     }
     for name, model in (("target", target), ("drafter", drafter)):
+        model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
         model.half().save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
     sizes = {name: sum(p.numel() for p in model.parameters()) for name, model in (("target", target), ("drafter", drafter))}

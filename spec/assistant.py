@@ -1,11 +1,13 @@
 """The small model beside the target: loading, checks, and a cache that follows the committed rows and scores a tree while it grows."""
 
 from collections.abc import Sequence
+from os import PathLike, fspath
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from spec.arguments import shown
 from spec.cache import KVCache
 from spec.model import CausalLM, load_model
 from spec.runtime import check_kind
@@ -17,15 +19,16 @@ MOST_RESERVED = 4096  # tokens for which room is made at once; a cache grows whe
 
 
 class Assistant:
-    """A causal LM with the target's vocabulary, given as `model` or loaded by `name` when first attached.
+    """A causal LM with the target's vocabulary: loaded by `name` when first attached, or given, as `model` or in the place of the name.
 
     Per step: `follow` feeds what was committed and gives the logits after the root, then `step` goes on along a chain; or `score` gives those after
     further slots of a growing tree, and `keep` leaves of them in the cache what the verifier kept. `dtype` and `runtime` "auto" are the target's.
+    Raises ValueError for what is neither a name (a hub id, a folder) nor a model (of transformers, or a `CausalLM`).
     """
 
     def __init__(
         self,
-        name: str = "embedded/drafter",
+        name: str | Any = "embedded/drafter",
         model: Any = None,
         *,
         dtype: str = "auto",
@@ -34,9 +37,10 @@ class Assistant:
         runtime: str = "auto",
     ):
         check_kind("eager" if runtime == "auto" else runtime)
-        self.name, self.dtype, self.device_map, self.attn_implementation = name, dtype, device_map, attn_implementation
+        self.name, given = _name_or_model(name, model)
+        self.dtype, self.device_map, self.attn_implementation = dtype, device_map, attn_implementation
         self.runtime = runtime
-        self._given, self._model = (None, model) if isinstance(model, CausalLM) else (model, None)
+        self._given, self._model = (None, given) if isinstance(given, CausalLM) else (given, None)
         self._cache: KVCache | None = None
         self._bases: list[int] | None = None  # cached tokens per row, root included, while slots of a draft lie behind them
         self.num_scored = 0  # slots of the current draft that were scored, root not counted
@@ -65,6 +69,7 @@ class Assistant:
             raise ValueError(f"the target is on {target.device}, the draft model on {self.model.device}; put both on one device")
 
     def _load(self, target: CausalLM) -> Any:
+        assert self.name is not None
         model = load_model(self.name, target.dtype if self.dtype == "auto" else self.dtype, self.device_map, self.attn_implementation)
         return model if self.device_map is not None else model.to(target.device)
 
@@ -126,3 +131,15 @@ class Assistant:
         if any(counts):
             self.cache.keep(counts, torch.where(scored, behind_root, -1)[:, : max(counts)])
         self._bases, self.num_scored = None, 0
+
+
+def _name_or_model(name: Any, model: Any) -> tuple[str | None, Any]:
+    """What to load, or the model that was given; the other is None."""
+    if model is None and isinstance(name, (str, PathLike)):
+        return str(fspath(name)), None
+    if model is not None and not isinstance(name, (str, PathLike)):
+        raise ValueError(f"two draft models were given, {shown(name)} and model={shown(model)}; give one")
+    given = name if model is None else model
+    if not isinstance(given, CausalLM) and not (isinstance(given, nn.Module) and hasattr(given, "config")):
+        raise ValueError(f"{shown(given)} is no draft model; give a name (embedded/drafter, a hub id, a folder), a transformers model or a CausalLM")
+    return None, given

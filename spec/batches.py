@@ -8,6 +8,7 @@ be read, multiplied and written again in every further forward.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from spec.arguments import whole
 from spec.interfaces import Drafter
 from spec.model import CausalLM
 from spec.state import DecodeState, Limits
@@ -35,7 +36,7 @@ class Queue:
         self.num_admitted += count
         ids = [self.sequence_ids[number] for number in chosen]
         state = self.target.prefill(prompts, sequence_ids=ids, hidden=self.hidden, room=room)
-        state.prompt_of = list(chosen)
+        state.prompt_of, state.num_prompts = list(chosen), len(self.prompts)
         self.limits.start(state)
         return state
 
@@ -64,7 +65,8 @@ def succession(done: Sequence[bool], num_waiting: int) -> list[int | None]:
 
 
 def rows_at_once(batch_size: int | None, num_prompts: int) -> int:
-    """The largest number of rows in the batch. Raises ValueError below 1."""
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}: give at least 1, the prompts that are decoded at once, or leave it out to take all of them")
-    return num_prompts if batch_size is None else min(batch_size, num_prompts)
+    """The largest number of rows in the batch. Raises ValueError for what is no whole number of at least 1."""
+    if batch_size is None:
+        return num_prompts
+    allowed = "at least 1, the prompts that are decoded at once, or leave it out to take all of them"
+    return min(whole("batch_size", batch_size, allowed, 1), num_prompts)

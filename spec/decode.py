@@ -1,5 +1,6 @@
 """The loop. Everything goes through it: every drafter, every verifier, greedy and sampling, one row or many, and the baseline (`drafters.none`)."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spec.arguments import sequence_keys
 from spec.batches import Queue, rows_at_once
 from spec.interfaces import Drafter, Verifier, check_pair
 from spec.model import CausalLM
@@ -45,27 +47,28 @@ def decode(
     """Continues every prompt; with an exact verifier the output's law is the target's own.
 
     `prompts` are token ids of any lengths. `sequence_ids` key the noise (default 0, 1, ...): a row with the same id, prompt and seed comes out
-    the same in any batch. At most `batch_size` prompts are decoded at once (default: all); further ones wait and take the places of rows that finish,
-    and where none waits finished rows leave. `streamer` is a transformers streamer, for one prompt, which it gets first. Raises ValueError for input
-    that cannot be served.
+    the same in any batch, so an id that stands twice gets a UserWarning where tokens are drawn. At most `batch_size` prompts are decoded at once
+    (default: all); further ones wait and take the places of rows that finish, and where none waits finished rows leave. `streamer` is a transformers
+    streamer, for one prompt, which it gets first. Raises ValueError for input that cannot be served.
     """
     if not verifier.exact and not allow_lossy:
         raise ValueError(f"{type(verifier).__name__} changes the output's law; pass allow_lossy=True if that is wanted")
     check_pair(drafter, verifier)
-    if streamer is not None and len(prompts) != 1:
-        raise ValueError(f"a streamer follows one prompt, {len(prompts)} were given; leave it out or decode them one by one")
     rows = target.check(prompts)
-    ids = list(range(len(rows)) if sequence_ids is None else sequence_ids)
-    if len(ids) != len(rows):
-        raise ValueError(f"{len(ids)} sequence_ids for {len(rows)} prompts; give one for each")
+    if streamer is not None and len(rows) != 1:
+        raise ValueError(f"a streamer follows one prompt, {len(rows)} were given; leave it out or decode them one by one")
+    ids = sequence_keys(sequence_ids, len(rows))
+    if not sampler.greedy:
+        _warn_of_twins(ids)
     num_rows = rows_at_once(batch_size, len(rows))
     drafter.attach(target)
     limits.check(rows, min(target.context, drafter.context or target.context))
+    sampler.check(limits.shown(rows, 0), len(rows), target.vocab_size, target.device)
     needs_hidden = "hidden" in drafter.needs
     clock = Clock(target.device)
     queue = Queue(target, limits, rows, ids, needs_hidden)
     state = queue.admit(num_rows)
-    sampler = sampler.among(state, len(rows))
+    sampler = sampler.among(state)
     drafter.reset(state)
     clock.lap("prefill")
     stats = GenerationStats(clock=clock)
@@ -95,3 +98,13 @@ def decode(
         streamer.end()
     queue.collect(state)
     return Generation([torch.tensor(row) for row in queue.rows], [len(prompt) for prompt in rows], stats.finish())
+
+
+def _warn_of_twins(ids: list[int]) -> None:
+    if len(set(ids)) < len(ids):
+        twin = next(number for place, number in enumerate(ids) if number in ids[:place])
+        warnings.warn(
+            f"the sequence id {twin} is given more than once: such rows draw the same random numbers, so with equal prompts they say the same; "
+            "give every row an id of its own",
+            stacklevel=4,
+        )

@@ -9,9 +9,11 @@ from torch import Tensor
 from transformers import EosTokenCriteria, GenerationConfig, MaxLengthCriteria
 from transformers.utils.generic import ModelOutput
 
+from spec.batches import rows_at_once
 from spec.decode import Generation, decode
 from spec.interfaces import Drafter, Verifier
 from spec.model import CausalLM, attention_window
+from spec.noise import Noise
 from spec.runtime import check_kind
 from spec.sampling import Sampler
 from spec.state import Limits
@@ -45,6 +47,8 @@ def speculative(
     """
 
     check_kind(runtime)
+    seed = None if seed is None else Noise(seed).seed
+    rows_at_once(batch_size, 1)
     kept: list[CausalLM] = []  # the last model with what was compiled for it
 
     def wrapped(model: Any, context: int | None) -> CausalLM:

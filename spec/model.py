@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 import spec.masks as masks
+from spec.arguments import sequence_keys, token_ids
 from spec.cache import KVCache
 from spec.runtime import Inputs, Runtime, check_kind
 from spec.state import DecodeState
@@ -111,9 +112,7 @@ class CausalLM:
     ) -> DecodeState:
         """Caches all but the last token of every prompt; that token is the root of the first draft. `room`: tokens that are going to follow."""
         rows = self.check(prompts)
-        ids = torch.tensor(list(range(len(rows))) if sequence_ids is None else list(sequence_ids), device=self.device)
-        if len(ids) != len(rows):
-            raise ValueError(f"{len(ids)} sequence_ids for {len(rows)} prompts; give one for each")
+        ids = torch.tensor(sequence_keys(sequence_ids, len(rows)), device=self.device)
         cache = self.new_cache(len(rows), max(map(len, rows)) + room + 16)  # a draft stands behind the last token
         state = DecodeState(rows, cache, ids, self.context)
         self.extend(cache, [row[:-1] for row in rows], state if hidden else None)
@@ -224,13 +223,15 @@ class CausalLM:
         return mask if mask.device.type == "cpu" else mask.contiguous()  # CUDA kernels want their masks aligned
 
     def check(self, prompts: Sequence[Sequence[int] | Tensor]) -> list[list[int]]:
-        """Prompts as lists of ids; raises ValueError where one is empty, too long or outside the vocabulary."""
+        """Prompts as lists of ids; raises ValueError where one is empty, too long, outside the vocabulary or no list of whole numbers."""
+        if not hasattr(prompts, "__len__"):
+            raise ValueError(f"prompts is of the type {type(prompts).__name__}; give a list with one list of token ids for each prompt")
         if not len(prompts):
             raise ValueError("no prompts were given; pass at least one list of token ids")
         return [self._checked(index, prompt) for index, prompt in enumerate(prompts)]
 
     def _checked(self, index: int, prompt: Sequence[int] | Tensor) -> list[int]:
-        row = prompt.tolist() if isinstance(prompt, Tensor) else list(prompt)
+        row = token_ids(f"prompt {index}", prompt)
         if not row:
             raise ValueError(f"prompt {index} is empty; give at least one token (for example the tokenizer's BOS)")
         if len(row) >= self.context:

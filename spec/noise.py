@@ -13,6 +13,8 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor
 
+from spec.arguments import whole
+
 _GOLDEN = -0x61C8864680B583EB  # 0x9E3779B97F4A7C15 as a signed 64-bit number
 _MIX1 = -0x40A7B892E31B1A47  # 0xBF58476D1CE4E5B9
 _MIX2 = -0x6B2FB644ECCEEE15  # 0x94D049BB133111EB
@@ -61,8 +63,7 @@ class Noise:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not -(2**63) <= self.seed < 2**63:
-            raise ValueError(f"seed={self.seed}: give a whole number of at most 64 bits, sign included")
+        object.__setattr__(self, "seed", whole("seed", self.seed, "a whole number of at most 64 bits, sign included"))
 
     def at(self, sequence_ids: Tensor, root_positions: Tensor) -> "StepNoise":
         """sequence_ids [B] and root_positions [B], int64; the device of the noise is theirs."""

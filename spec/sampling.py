@@ -14,8 +14,10 @@ from torch import Tensor
 from transformers import LogitsProcessorList
 from transformers.generation import logits_process as rules
 
+from spec.arguments import callables, real, whole
 from spec.checks import refuse_where
 from spec.noise import Noise, StepNoise
+from spec.probe import refuse_stateful
 
 if TYPE_CHECKING:
     from spec.state import DecodeState
@@ -37,6 +39,9 @@ class Sampler:
 
     `processors` are further transformers logits processors; they come first, as in `generate`, then repetition penalty, temperature,
     top-k, top-p, min-p. Raises ValueError for values outside their ranges.
+
+    A processor must be a function of its two arguments: drafts that are rejected have been shown to it, too. `decode` asks each of them a few times
+    before it starts and refuses one whose answers differ; state that this does not show (see `spec.probe`) is not found and makes the law wrong.
     """
 
     def __init__(
@@ -49,41 +54,53 @@ class Sampler:
         processors: Sequence[Callable] | None = None,
         seed: int = 0,
     ):
-        if not temperature >= 0 or temperature == float("inf"):
-            raise ValueError(f"temperature={temperature}: give 0 (greedy) or a positive finite number")
-        self.temperature, self.seed = temperature, seed
+        self.temperature = temperature = real("temperature", temperature, "0 (greedy) or a positive finite number", lambda t: 0 <= t < math.inf)
+        top_k = None if top_k is None else whole("top_k", top_k, "a whole number of tokens, at least 1, or 0 or None for all", 0)
+        top_p, min_p = (
+            None if share is None else real(name, share, "a number between 0 and 1, or None to leave it out", lambda x: 0 <= x <= 1)
+            for name, share in (("top_p", top_p), ("min_p", min_p))
+        )
+        if repetition_penalty is not None:
+            repetition_penalty = real("repetition_penalty", repetition_penalty, "a positive number; 1 changes nothing", lambda x: 0 < x < math.inf)
+        self._noise = Noise(seed)
+        self.seed = self._noise.seed
         self.greedy = temperature == 0
-        chosen: list[Callable] = list(processors or [])
+        chosen = callables("processors", processors)
         for processor in chosen:
             if isinstance(processor, _STATEFUL):
                 raise ValueError(f"{type(processor).__name__} keeps state from call to call, which rejected drafts would corrupt; leave it out")
-        self._penalty = None if repetition_penalty in (None, 1.0) else rules.RepetitionPenaltyLogitsProcessor(float(repetition_penalty))
+        self._penalty = None if repetition_penalty in (None, 1.0) else rules.RepetitionPenaltyLogitsProcessor(repetition_penalty)
         if self._penalty is not None:
             chosen.append(self._penalty)
         if not self.greedy:
             if temperature != 1.0:
-                chosen.append(rules.TemperatureLogitsWarper(float(temperature)))
+                chosen.append(rules.TemperatureLogitsWarper(temperature))
             if top_k:
                 chosen.append(rules.TopKLogitsWarper(top_k))
             if top_p is not None and top_p != 1.0:
-                chosen.append(rules.TopPLogitsWarper(float(top_p)))
+                chosen.append(rules.TopPLogitsWarper(top_p))
             if min_p:
-                chosen.append(rules.MinPLogitsWarper(float(min_p)))
+                chosen.append(rules.MinPLogitsWarper(min_p))
         self.processors = LogitsProcessorList(chosen)
-        self._only_scales = all(isinstance(processor, rules.TemperatureLogitsWarper) for processor in chosen)  # any shape of logits will do
-        self._noise = Noise(seed)
+        self._only_scales = all(type(processor) is rules.TemperatureLogitsWarper for processor in chosen)  # any shape of logits will do
         self._places: Callable[[int], tuple[int, int]] | None = None  # of a row: the place of its prompt, and the number of prompts
         self._no_ids = torch.empty(0, 0, dtype=torch.int64)
 
     @property
     def reads_prefix(self) -> bool:
         """Whether a law depends on the tokens before it other than through the logits."""
-        return any(not isinstance(processor, _PREFIX_FREE) for processor in self.processors)
+        return any(type(processor) not in _PREFIX_FREE for processor in self.processors)
 
-    def among(self, state: "DecodeState", num_prompts: int) -> "Sampler":
+    def check(self, prompt: Sequence[int], num_prompts: int, vocab_size: int, device: torch.device) -> None:
+        """Raises ValueError for a processor that keeps state, as far as calls on the first prompt can show it."""
+        for processor in self.processors:
+            if type(processor) not in _PREFIX_FREE and processor is not self._penalty:
+                refuse_stateful(processor, torch.tensor([list(prompt)], device=device).repeat(num_prompts, 1), vocab_size)
+
+    def among(self, state: "DecodeState") -> "Sampler":
         """The same sampler for one decode: a processor that looks at the place of a row is shown that of its prompt, wherever the row stands now."""
         twin = copy.copy(self)
-        twin._places = lambda row: (state.prompt_of[row], num_prompts)
+        twin._places = lambda row: (state.prompt_of[row], state.num_prompts)
         return twin
 
     def law(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None = None) -> Tensor:
@@ -130,7 +147,7 @@ class Sampler:
             return logits
         shape, logits = logits.shape, logits.flatten(0, 1)
         for processor in self.processors:
-            if isinstance(processor, _PREFIX_FREE):
+            if type(processor) in _PREFIX_FREE:  # a subclass may read the prefix
                 logits = processor(self._no_ids, logits)  # pyright: ignore[reportArgumentType]
             elif contexts is None:
                 raise ValueError(f"{type(processor).__name__} reads the prefix, so `law` needs contexts: pass draft.contexts(state.seen)")

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TypeVar
 
 import torch
 from torch import Tensor
+from transformers.generation import stopping_criteria as stops
 
+from spec.arguments import callables, one_or_more, whole
 from spec.cache import KVCache
 from spec.tree import on_device
 from spec.types import Draft, Scores, Verdict
 
 Entry = TypeVar("Entry")
+_PLACE_FREE = (stops.EosTokenCriteria, stops.MaxLengthCriteria, stops.MaxTimeCriteria, stops.StopStringCriteria)  # judge each row alike
 
 
 @dataclass
@@ -28,12 +30,14 @@ class DecodeState:
     fresh: list[list[int]] = field(default_factory=list)  # tokens that the last step emitted
     padding: Sequence[Sequence[int]] = ()  # left padding per prompt, which only processors and criteria see
     prompt_of: list[int] = field(default_factory=list)  # which prompt each row continues
+    num_prompts: int = 0  # of the whole decode, those that wait or are done included; default: as many as there are rows
 
     def __post_init__(self) -> None:
         self.prompt_lengths = [len(row) for row in self.rows]
         self.done = [False] * len(self.rows)
         self.max_lengths = self.max_lengths or [self.context] * len(self.rows)
         self.prompt_of = self.prompt_of or list(range(len(self.rows)))
+        self.num_prompts = self.num_prompts or len(self.rows)
 
     @property
     def device(self) -> torch.device:
@@ -100,24 +104,26 @@ def carried(entries: Sequence[Entry], origin: Sequence[int | None], newcomer: Ca
 class Limits:
     """When a row stops: at an EOS token (which is emitted), after `max_new_tokens`, or when a transformers stopping criterion says so.
 
-    `criteria` are called as criterion(input_ids [1, T], None) after each emitted token, on that row's own tokens. `padding` is for the door
-    of `generate` alone: the left padding of each row, shown to criteria and prefix-reading processors as `generate` would.
+    `criteria` are called as criterion(input_ids [prompts, T], None) after each emitted token of a row. Every row that they see holds that row's own
+    tokens, and their answer [prompts] counts at the place of its prompt; a single truth value counts for all. So a criterion may know which row it
+    judges, but not what the others say. `padding` is for the door of `generate` alone: the left padding of each row, shown to criteria and
+    prefix-reading processors as `generate` would. Raises ValueError for numbers that are no whole ones.
     """
 
     max_new_tokens: int = 128
     eos_token_id: int | Sequence[int] | None = None
     criteria: Sequence[Callable] | None = None
     padding: Sequence[Sequence[int]] = ()
+    eos_ids: list[int] = field(init=False, repr=False, compare=False)  # `eos_token_id` as a list
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens={self.max_new_tokens}: give at least 1")
+        object.__setattr__(self, "max_new_tokens", whole("max_new_tokens", self.max_new_tokens, "at least 1, a whole number", 1))
+        callables("criteria", self.criteria)
+        object.__setattr__(self, "eos_ids", one_or_more("eos_token_id", self.eos_token_id, "token ids, one or a list of them"))
 
-    @cached_property
-    def eos_ids(self) -> list[int]:
-        if self.eos_token_id is None:
-            return []
-        return [self.eos_token_id] if isinstance(self.eos_token_id, int) else list(self.eos_token_id)
+    def shown(self, rows: Sequence[Sequence[int]], index: int) -> list[int]:
+        """A prompt with its left padding: what logits processors are shown first."""
+        return [*(self.padding[index] if self.padding else ()), *rows[index]]
 
     def check(self, rows: Sequence[Sequence[int]], context: int) -> None:
         """Raises ValueError where a prompt and the budget do not fit the context."""
@@ -158,10 +164,20 @@ class Limits:
         """How many of the tokens may be emitted before the row ends with them; None where it goes on."""
         eos = self.eos_ids
         for count, token in enumerate(tokens, 1):
-            if count >= room or token in eos or (self.criteria and self._criterion_met([*state.seen(row), *tokens[:count]], state.device)):
+            if count >= room or token in eos or (self.criteria and self._criterion_met(row, [*state.seen(row), *tokens[:count]], state)):
                 return count
         return None
 
-    def _criterion_met(self, tokens: list[int], device: torch.device) -> bool:
-        ids = torch.tensor([tokens], device=device)
-        return any(bool(torch.as_tensor(criterion(ids, None)).all()) for criterion in self.criteria or ())
+    def _criterion_met(self, row: int, tokens: list[int], state: DecodeState) -> bool:
+        ids = torch.tensor([tokens], device=state.device)
+        return any(_says_stop(criterion, ids, state.prompt_of[row], state.num_prompts) for criterion in self.criteria or ())
+
+
+def _says_stop(criterion: Callable, ids: Tensor, place: int, num_prompts: int) -> bool:
+    """A criterion's answer for a row with the tokens `ids` [1, T] at a place in the batch. It may know its row, so it gets the shape of the batch."""
+    num_rows = 1 if type(criterion) in _PLACE_FREE else num_prompts
+    answer = torch.as_tensor(criterion(ids.repeat(num_rows, 1), None))
+    if answer.numel() != 1 and answer.shape != (num_rows,):
+        name = type(criterion).__name__
+        raise ValueError(f"{name} answered in the shape {list(answer.shape)} for {num_rows} rows; a stopping criterion gives one truth value per row")
+    return bool(answer.flatten()[place if answer.numel() > 1 else 0])

@@ -18,10 +18,10 @@ MAY_IMPORT = {  # what of ours each part may import
     "tests": set(PARTS),
 }
 SPEC_ORDER = [  # a file imports files of earlier lines only
-    {"tree"},
+    {"tree", "arguments"},
     {"types"},
     {"noise", "residual", "checks"},
-    {"chains"},
+    {"chains", "probe"},
     {"sampling", "cache"},
     {"masks", "runtime"},
     {"state"},

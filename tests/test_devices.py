@@ -46,7 +46,9 @@ def test_float32_greedy_identity_on_ragged_batches(device, verifier):
     with torch.no_grad():
         for weights in assistant.parameters():
             weights.add_(0.02 * torch.ones_like(weights))
-    expected = [model.generate(torch.tensor([row], device=device), max_new_tokens=48, do_sample=False, pad_token_id=0)[0].tolist() for row in PROMPTS]
+    ids = [torch.tensor([row], device=device) for row in PROMPTS]
+    options = {"max_new_tokens": 48, "do_sample": False, "pad_token_id": 0}
+    expected = [model.generate(row, attention_mask=torch.ones_like(row), **options)[0].tolist() for row in ids]
     for drafter in drafters(assistant):
         result = decode(CausalLM(model), drafter, verifier, PROMPTS, sampler=Sampler(0), limits=Limits(48))
         assert [row.tolist() for row in result.sequences] == expected

@@ -12,7 +12,7 @@ from experiments.exactness.laws import expected_emitted, step_law
 from experiments.exactness.proposals import Growth, Row, chain
 from experiments.exactness.tables import GOLDEN, Instance
 from spec.sampling import Sampler
-from tests.drafters.contract import check_greedy_text, check_shape, recorded
+from tests.drafters.contract import assistant_model, check_greedy_text, check_shape, recorded
 from verifiers.coupled import Coupled
 from verifiers.greedy import Greedy
 from verifiers.recursive import Recursive
@@ -89,7 +89,10 @@ def test_a_recording_that_ends_early_or_is_missing():
         recorded(Oracle(continuations={0: [1]}), Sampler(temperature=0))
 
 
-@pytest.mark.parametrize("options", [{"acceptance": 1.1}, {"acceptance": -0.1}, {"num_tokens": 0}])
+WRONG = [{"acceptance": 1.1}, {"acceptance": -0.1}, {"acceptance": assistant_model()}, {"num_tokens": 0}, {"num_tokens": 1.5}]
+
+
+@pytest.mark.parametrize("options", WRONG, ids=range(len(WRONG)))
 def test_refuses_what_makes_no_sense(options):
-    with pytest.raises(ValueError, match="give a probability and at least 1 token"):
+    with pytest.raises(ValueError, match=r"give a probability|give at least 1 token"):
         Oracle(**options)

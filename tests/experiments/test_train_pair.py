@@ -7,12 +7,15 @@ import re
 import pytest
 import torch
 from hydra import compose, initialize_config_module
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import AutoTokenizer
 
 from experiments import train_pair
 from experiments.corpus import Corpus, edit, edit_examples, functions, is_held_out
 from experiments.muon import orthogonalised
 from experiments.pair_card import bits_per_byte, windows_of
 from experiments.train_pair import Windows, train_tokenizer
+from spec.model import resolve_name
 
 SOURCE = '''
 def gather(values, limit=10):
@@ -65,11 +68,22 @@ def test_windows_follow_the_shares():
 
 def test_the_tokenizer_keeps_every_byte():
     tokenizer = train_tokenizer(CORPUS.library, 300)
-    text = SOURCE + "\n\tünïcode → 'λ'\x00"
+    text = SOURCE + "\n\tünïcode → 'λ'\x00ÿ"
     ids = tokenizer(text).input_ids
     assert ids[0] == tokenizer.eos_token_id
     assert tokenizer.decode(ids[1:], clean_up_tokenization_spaces=False) == text
     assert max(ids) < 300
+    assert len(tokenizer) == 300
+    assert tokenizer.pad_token_id not in ids
+
+
+def test_padding_takes_no_id_from_a_text():
+    """The place of a byte that no text holds is the only one that changes: the embedded weights keep the ids they were trained with."""
+    tokenizer = train_tokenizer(CORPUS.library, 300)
+    byte_255 = sorted(ByteLevel.alphabet()).index("ÿ") + 1  # behind END
+    assert (tokenizer.pad_token_id, len(tokenizer)) == (byte_255, 300)
+    embedded = AutoTokenizer.from_pretrained(resolve_name("embedded/target"))
+    assert (embedded.pad_token, embedded.pad_token_id, embedded.eos_token_id) == (tokenizer.pad_token, byte_255, tokenizer.eos_token_id)
 
 
 def test_every_token_is_counted_once():
@@ -112,6 +126,8 @@ def test_the_recipe_runs_goes_on_and_leaves_a_pair(tmp_path, monkeypatch):
     target, drafter = load_model(str(tmp_path / "target")), load_model(str(tmp_path / "drafter"))
     assert target.dtype == torch.float16
     assert target.config.vocab_size == drafter.config.vocab_size == 300
+    pad = AutoTokenizer.from_pretrained(tmp_path / "target").pad_token_id
+    assert pad == target.config.pad_token_id == drafter.generation_config.pad_token_id != target.config.eos_token_id
     before = {name: path.stat().st_mtime_ns for name in ("target", "drafter") for path in [tmp_path / f"{name}.checkpoint.pt"]}
     main(config)  # finished: nothing is trained again
     assert before == {name: path.stat().st_mtime_ns for name in ("target", "drafter") for path in [tmp_path / f"{name}.checkpoint.pt"]}

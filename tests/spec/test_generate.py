@@ -108,10 +108,8 @@ class Collector:
 
 def test_streamer_gets_prompt_then_tokens(model):
     streamer = Collector()
-    ids = PADDED[1:2]
-    out = model.generate(
-        ids, max_new_tokens=12, do_sample=False, pad_token_id=0, custom_generate=speculative(PromptLookup(), Recursive(), streamer=streamer)
-    )
+    ids, door = PADDED[1:2], speculative(PromptLookup(), Recursive(), streamer=streamer)
+    out = model.generate(ids, attention_mask=MASK[1:2], max_new_tokens=12, do_sample=False, pad_token_id=0, custom_generate=door)
     assert streamer.chunks[0] == ids[0].tolist()
     assert [token for chunk in streamer.chunks for token in chunk] == out[0].tolist()
     assert streamer.ended
@@ -141,8 +139,20 @@ def test_a_users_own_limits_are_kept(model):
     assert ours.shape[1] == 9
 
 
+def test_without_a_mask_the_padding_is_what_generate_takes_for_it(model):
+    """Which is every token that is the padding token, the prompt's own among them: so give the mask."""
+    ours, theirs = both(model, mask=None)
+    assert torch.equal(ours, theirs)
+    assert torch.equal(ours, both(model)[0])
+    asis = torch.tensor([[0, 5, 9, 13]])  # here 0 opens the text and is the padding, too
+    inferred, given = (both(model, ids=asis, mask=mask) for mask in (None, torch.ones_like(asis)))
+    assert torch.equal(*inferred)
+    assert torch.equal(*given)
+    assert not torch.equal(inferred[0], given[0])
+
+
 def test_the_same_drafter_serves_again(model):
     door = speculative(DraftModel(model=model, num_tokens=4), Recursive())
-    for ids, mask in ((PADDED, MASK), (PADDED[1:2], None), (PADDED[:, 3:], None)):
+    for ids, mask in ((PADDED, MASK), (PADDED[1:2], MASK[1:2]), (PADDED[:, 3:], MASK[:, 3:])):
         arguments = {"attention_mask": mask, "max_new_tokens": 12, "do_sample": False, "pad_token_id": 0}
         assert torch.equal(model.generate(ids, **arguments, custom_generate=door), model.generate(ids, **arguments))
