@@ -8,7 +8,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_module
 
-from experiments.exactness import slots
+from experiments.exactness import slots, slots_page
 from experiments.exactness.forwards import PLAIN, Text, Way, draft, read
 from experiments.exactness.gaps import figures, gap, likelihood, text_gap
 from spec import CausalLM
@@ -126,3 +126,37 @@ def test_what_cannot_be_measured_is_refused_in_one_line(override: str, reason: s
     with pytest.raises(ValueError, match=reason) as caught:
         slots.execute(config)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", [slots_page.README, slots_page.DETAILS], ids=lambda path: path.name)
+def test_the_pages_say_what_the_record_says(path: Path) -> None:
+    assert path.read_text() == slots_page.pages()[path]
+
+
+def test_what_readme_says_in_words_holds_in_the_record() -> None:
+    """As far in a batch of eight as in a draft of eight; further by the dtype's own rounding than by any shape."""
+    record = slots_page.newest()
+    mean = {(case["dtype"], case["way"]): slots_page.tv(case, 1.0)["mean"] for case in record["cases"]}
+    for dtype in ("float32", "bfloat16", "float16"):
+        assert mean[dtype, "1 slot, 8 rows"] == pytest.approx(mean[dtype, "chain of 8"], rel=0.1)
+    for dtype in ("bfloat16", "float16"):
+        assert all(value <= mean[dtype, slots.ROUNDING] for (name, _), value in mean.items() if name == dtype)
+    assert "dirty" not in record["provenance"]["git_commit"]
+
+
+def test_numbers_are_written_with_two_digits() -> None:
+    assert [slots_page.said(value) for value in (0.0, 3.21e-16, 6.3e-4, 0.00434, 0.0716, 0.125)] == [
+        "0",
+        "3.2e-16",
+        "6.3e-4",
+        "0.0043",
+        "0.072",
+        "0.12",
+    ]
+
+
+def test_pages_change_between_their_marks_only_and_a_missing_record_says_how_to_make_one(tmp_path: Path) -> None:
+    page = f"before\n{slots_page.BEGIN}\nold\n{slots_page.END}\nafter\n"
+    assert slots_page.updated(page, "new") == page.replace("old", "new")
+    with pytest.raises(FileNotFoundError, match=r"python -m experiments\.exactness\.slots output"):
+        slots_page.newest(tmp_path)
