@@ -77,7 +77,7 @@ class Prover:
 def battery_config(config: DictConfig) -> DictConfig:
     """The configuration of the battery for the parts of a run. Raises ValueError for options that belong to the run or do not exist."""
     options = config.get("battery") or {}
-    if not OmegaConf.is_dict(options):
+    if not isinstance(options, Mapping):
         raise ValueError(f"battery={options}: give options of experiments.lossless as a mapping, as in +battery.effort.samples=2000")
     if foreign := [name for name in options if name in SHARED]:
         raise ValueError(f"battery.{foreign[0]}: the battery takes its {foreign[0]} from the run; give options such as effort.samples=2000")

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,104 +9,18 @@ import pytest
 
 from experiments.proofs import __main__ as command
 from experiments.proofs import verdict as verdicts
-from experiments.proofs.law import LAW, law_hash
+from experiments.proofs.law import law_hash
 from experiments.proofs.lookup import Asked, candidates, check_places, verdicts_in, weaker, why_none
 from experiments.proofs.proof import Proof, mark_of, prove
-from experiments.proofs.settings import Case, case_of, settings_of
+from experiments.proofs.settings import Case, settings_of
 from experiments.proofs.verdict import Recorded, name_of, read, record_of, write
-from experiments.revisions import law_packages
 from tests.experiments.recorded import PROVENANCE, config
+from tests.experiments.test_law import settings
 
 ROOT = Path(__file__).resolve().parents[2]
 EFFORT: dict[str, Any] = {"effort": {"samples": 6000, "mutants": True, "tokens": None}, "num_prompts": 3}
 CHECKS = [{"name": "frequencies", "verdict": "pass"}, {"name": "declared laws", "verdict": "not applicable"}]
 LABELS = {"target": "embedded", "drafter": "prompt_lookup", "verifier": "recursive", "data": "embedded", "sampling": "T=0.8"}
-
-
-@pytest.fixture
-def copied(tmp_path: Path) -> Path:
-    """The packages and some files that are no law, elsewhere."""
-    for name in (*LAW, "experiments/report", "docs"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    return tmp_path
-
-
-def hashed(root: Path | None = None, packages: tuple[str, ...] = ()) -> str:
-    law_hash.cache_clear()
-    return law_hash(packages, root)
-
-
-def test_the_hash_is_the_same_wherever_the_packages_lie(copied: Path) -> None:
-    assert hashed(copied) == hashed()
-
-
-@pytest.mark.parametrize("file", ["spec/residual.py", "drafters/stopping/entropy.py", "verifiers/block.py"])
-def test_code_that_can_change_a_law_changes_the_hash(copied: Path, file: str) -> None:
-    before = hashed(copied)
-    (copied / file).write_bytes((copied / file).read_bytes() + b"# touched\n")
-    assert hashed(copied) != before
-
-
-@pytest.mark.parametrize("file", ["docs/exactness.md", "experiments/report/page.py", "spec/notes.txt", "spec/.hidden/copy.py"])
-def test_other_files_do_not(copied: Path, file: str) -> None:
-    before = hashed(copied)
-    (copied / file).parent.mkdir(exist_ok=True)
-    with (copied / file).open("a") as opened:
-        opened.write("# touched\n")
-    assert hashed(copied) == before
-
-
-def test_line_endings_do_not_matter_and_names_do(copied: Path) -> None:
-    before, file = hashed(copied), copied / "spec" / "tree.py"
-    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
-    assert hashed(copied) == before
-    file.rename(copied / "spec" / "tree2.py")
-    assert hashed(copied) != before
-
-
-def test_a_users_own_code_counts(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (copied / "mine_own.py").write_text("class Mine: ...\n")
-    monkeypatch.syspath_prepend(str(copied))
-    found = law_packages(config(drafter={"_target_": "mine_own.Mine"}))
-    assert found == ("mine_own",)
-    before = hashed(None, found)
-    (copied / "mine_own.py").write_text("class Mine: pass\n")
-    assert hashed(None, found) != before != hashed()
-    assert law_packages(config(drafter={"_target_": "experiments.exactness.mutants.SoftArgmax"})) == ("experiments",)
-    assert law_packages(config()) == ()
-
-
-def settings(**changes: Any) -> dict[str, Any]:
-    return settings_of(config(**changes), "cpu", "float32")
-
-
-SAMPLING = {"_target_": "spec.sampling.Sampler", "temperature": 1.0, "top_k": None, "seed": 0}
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
-        ({"sampling": SAMPLING}, {"sampling": SAMPLING | {"seed": 7, "temperature": 1}}, True),
-        ({"sampling": SAMPLING}, {"sampling": SAMPLING | {"top_k": 50}}, False),
-        ({"sampling": SAMPLING}, {"sampling": SAMPLING | {"temperature": 0.99}}, False),
-        ({"drafter": {"_target_": "drafters.draft_model.DraftModel", "name": "a"}}, {"drafter": {"_target_": "drafters.draft_model.DraftModel"}}, True),
-        ({"drafter": {"_target_": "mine.Mine", "name": "a"}}, {"drafter": {"_target_": "mine.Mine", "name": "b"}}, False),
-        ({"drafter": {"_target_": "drafters.x.X", "widths": (2, 1)}}, {"drafter": {"_target_": "drafters.x.X", "widths": [2, 1]}}, True),
-        ({"drafter": {"_target_": "drafters.x.X", "num_tokens": 2}}, {"drafter": {"_target_": "drafters.x.X", "num_tokens": 3}}, False),
-        ({"verifier": {"_target_": "verifiers.block.Block"}}, {}, False),
-        ({"target": {"_target_": "t", "runtime": "eager"}}, {"target": {"_target_": "t", "runtime": "graphs"}}, False),
-        ({"target": {"_target_": "t", "name": "a", "dtype": "auto", "device": "auto"}}, {"target": {"_target_": "t", "name": "b", "dtype": "x"}}, True),
-        ({"batch_size": 1, "seed": 0}, {"batch_size": 8, "seed": 3}, True),
-    ],
-)
-def test_what_belongs_to_the_settings(one: dict[str, Any], other: dict[str, Any], same: bool) -> None:
-    assert (settings(**one) == settings(**other)) is same
-
-
-def test_dtype_and_device_are_those_of_the_loaded_target() -> None:
-    kinds = [settings_of(config(), *terms) for terms in (("cpu", "float32"), ("cuda", "float32"), ("cpu", "bfloat16"))]
-    assert kinds[0] != kinds[1] != kinds[2] != kinds[0]
-    assert kinds[1] == settings_of(config(), "cuda:1", "torch.float32")
 
 
 def a_record(verdict: str = "pass", law: str = "code1", date: str = "2026-01-01", **changes: Any) -> dict[str, Any]:
@@ -120,7 +33,9 @@ def a_record(verdict: str = "pass", law: str = "code1", date: str = "2026-01-01"
 
 
 def asked(**changes: Any) -> Asked:
-    case = Case(settings(), changes.pop("law", "code1"), {"target": {"name": changes.pop("name", "embedded/target"), "version": changes.pop("version", "v1")}})
+    case = Case(
+        settings(), changes.pop("law", "code1"), {"target": {"name": changes.pop("name", "embedded/target"), "version": changes.pop("version", "v1")}}
+    )
     terms = {"versions": {"torch": "2.13", "transformers": None}, "battery": verdicts.battery_hash(), "effort": EFFORT, "standard": EFFORT}
     return Asked(**({"case": case} | terms | changes))
 
@@ -254,7 +169,9 @@ def test_a_damaged_or_foreign_file_is_one_line_that_names_it(tmp_path: Path, con
     assert str(tmp_path / "lossless.json") in caplog.messages[0]
 
 
-@pytest.mark.parametrize("changes", [{"verdict": "passed"}, {"checks": []}, {"checks": [{"name": "a", "verdict": "fail"}]}, {"mutants": {"surviving": ["M1"]}}])
+@pytest.mark.parametrize(
+    "changes", [{"verdict": "passed"}, {"checks": []}, {"checks": [{"name": "a", "verdict": "fail"}]}, {"mutants": {"surviving": ["M1"]}}]
+)
 def test_a_pass_that_its_own_checks_do_not_bear_out_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     record = a_record() | changes
     (tmp_path / "a.verdict.json").write_text(json.dumps(record | {"digest": verdicts.digest(record)}))
@@ -272,7 +189,7 @@ def test_places_that_do_not_exist_are_refused(tmp_path: Path) -> None:
 
 def test_verdicts_are_kept_by_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sweep, kept = tmp_path / "sweep", tmp_path / "kept"
-    for name, record in (("0", a_record(law=hashed())), ("1", a_record("fail", law=hashed(), date="2026-02-02")), ("2", a_record(law="old"))):
+    for name, record in (("0", a_record(law=law_hash())), ("1", a_record("fail", law=law_hash(), date="2026-02-02")), ("2", a_record(law="old"))):
         (sweep / name).mkdir(parents=True)
         (sweep / name / "lossless.json").write_text(json.dumps({"verdict": "", "checks": [], "record": record}))
     assert command.main([str(sweep), "--into", str(kept)]) == 1
@@ -288,11 +205,3 @@ def test_verdicts_are_kept_by_a_command(tmp_path: Path, capsys: pytest.CaptureFi
 def test_the_verdicts_that_come_with_the_package_can_be_read(caplog: pytest.LogCaptureFixture) -> None:
     verdicts_in([ROOT / "experiments" / "records" / "verdicts"])
     assert caplog.messages == []
-
-
-def test_a_case_names_the_models_and_their_versions() -> None:
-    case = case_of(config(), "cpu", "float32")
-    assert set(case.models) == {"target"}
-    assert case.models["target"]["name"] == "embedded/target"
-    assert len(case.models["target"]["version"] or "") == 12
-    assert case.law == hashed()
