@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import hydra
 import torch
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, InstantiationException
@@ -96,6 +97,17 @@ def make(config: DictConfig, group: str) -> Any:
         if not isinstance(cause, (ValueError, TypeError, ImportError, AttributeError, OSError, HydraException)):
             raise
         raise ValueError(f"{group}: {' '.join(str(cause).split())}") from error
+
+
+def compose_other(name: str, overrides: Sequence[str]) -> DictConfig:
+    """Another configuration than that of the job that is running, if one is. Raises ValueError for overrides that it does not take."""
+    try:
+        if GlobalHydra.instance().is_initialized():
+            return hydra.compose(name, list(overrides))
+        with hydra.initialize_config_module("conf", version_base=None):
+            return hydra.compose(name, list(overrides))
+    except HydraException as error:
+        raise ValueError(f"{name}, {' '.join(overrides)}: {' '.join(str(error).split())}") from error
 
 
 def load_target(

@@ -9,6 +9,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from experiments.proofs.proof import mark_of, reason_of
 from experiments.resume import note_options
 from experiments.table import comparison_rows, describe, render, run_rows
 
@@ -47,13 +48,25 @@ def summary_files(paths: list[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
+def print_comparison(summaries: list[dict[str, Any]], *, markdown: bool = False) -> None:
+    """The table, and below it what its marks of proof mean, each once."""
+    render(comparison_rows(summaries), markdown=markdown)
+    notes = dict.fromkeys(f"{mark_of(summary)}: {reason_of(summary)}" for summary in summaries)
+    print("\n" * markdown + "\n".join(f"{'- ' * markdown}proof {note}" for note in notes))
+
+
 def print_sweeps() -> None:
     """The comparison of what this process has swept, as far as it got."""
     for folder in SWEEPS:
         print(f"\nresults in {folder}")
         if any(folder.rglob("summary.json")):
-            render(comparison_rows(read_summaries([folder])))
+            print_comparison(read_summaries([folder]))
         print_failures([folder])
+
+
+def swept_summaries() -> list[dict[str, Any]]:
+    """Of every run that this process has swept, as far as it got."""
+    return [summary for folder in SWEEPS if any(folder.rglob("summary.json")) for summary in read_summaries([folder])]
 
 
 def print_failures(paths: list[Path]) -> None:
@@ -93,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    render(comparison_rows(summaries), markdown=options.markdown)
+    print_comparison(summaries, markdown=options.markdown)
     for summary in summaries if options.categories else []:
         print(f"\n{describe(summary)}{chr(10) if options.markdown else ''}")
         render(run_rows(summary), markdown=options.markdown)

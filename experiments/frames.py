@@ -13,6 +13,7 @@ import pandas as pd
 from experiments.compare import read_summaries, summary_files
 from experiments.jsonl import read_rows
 from experiments.prompts import grouping
+from experiments.proofs.proof import mark_of
 from experiments.statistics import interval
 from experiments.table import PARTS, comparison_rows
 
@@ -25,7 +26,7 @@ SCALARS = ("tokens_per_step", "accepted_per_step", "acceptance_rate", "tokens_pe
 class Runs:
     """Runs side by side. A frame without rows means that the runs did not record it."""
 
-    summaries: pd.DataFrame  # a row per run: method, source, folder, parts, rates, speedup with low and high, valid
+    summaries: pd.DataFrame  # a row per run: method, source, folder, parts, rates, speedup with low and high, valid, proof
     categories: pd.DataFrame  # a row per run and kind of prompt, "all" first: the rates, each interval as <name>_low and <name>_high
     records: pd.DataFrame  # a row per prompt and role, as in records.jsonl, and num_tokens
     steps: pd.DataFrame  # a row per step and role, as in steps.jsonl, the clocks as <phase>_seconds
@@ -85,6 +86,7 @@ def summary_row(name: str, file: Path, document: dict[str, Any]) -> dict[str, An
     low, high = document["speedup_interval"] or (None, None)
     knobs = {"draft_tokens": config["drafter"].get("num_tokens"), "batch_size": config.get("batch_size", 1)}
     state = {key: document[key] for key in ("num_prompts", "num_tokens", "num_steps", "greedy_identical", "valid", "interrupted")}
+    state["proof"] = mark_of(document)
     rates = {key: document[key] for key in SCALARS} | {"speedup_low": low, "speedup_high": high}
     clocks = {f"{phase}_seconds": spent for phase, spent in document["seconds"].items()}
     return {"method": name, "source": OURS, "folder": str(file.parent), **document["labels"], **knobs, **state, **rates, **clocks}

@@ -24,6 +24,8 @@ from experiments.exactness.battery import Verdict, judge
 from experiments.exactness.checks import Effort, Subject
 from experiments.jsonl import write_atomically
 from experiments.lossless_report import holm_report, print_holm, report
+from experiments.proofs.settings import case_of
+from experiments.proofs.verdict import record_of
 from experiments.provenance import circumstances, config_hash, load_average
 from experiments.run import leaving_word, resolved
 from experiments.summary import labels
@@ -78,16 +80,21 @@ def subject_of(config: DictConfig, parts: Parts) -> Subject:
 def execute(config: DictConfig, folder: Path) -> dict[str, Any]:
     """Runs the battery and writes `lossless.json` into the folder; returns what is in it. Raises ValueError for wrong input."""
     check_numbers(config)
-    plain = resolved(config)
-    effort = _effort(config)
+    resolved(config)
+    _effort(config)
     torch.set_num_threads(config.threads)
-    parts = build(config)
-    subject = subject_of(config, parts)
-    model = parts.target.model
+    return judge_parts(config, build(config), folder)
+
+
+def judge_parts(config: DictConfig, parts: Parts, folder: Path) -> dict[str, Any]:
+    """The same for parts that are built already; the drafter must be fresh."""
+    plain, effort, model = resolved(config), _effort(config), parts.target.model
+    subject, case = subject_of(config, parts), case_of(plain, model.device, model.dtype)
     provenance = {"config_hash": config_hash(plain), "seed": config.seed} | circumstances(model.device, model.dtype)
     verdict: Verdict = judge(subject, effort, lambda name: log.info("%s", name))
     provenance["load_average_after"] = load_average()
-    result = verdict.to_json() | {"labels": labels(plain), "exact": parts.verifier.exact, "provenance": provenance, "config": plain}
+    result = verdict.to_json() | {"labels": labels(plain), "claims_exact": parts.verifier.exact, "provenance": provenance, "config": plain}
+    result["record"] = record_of(result, case)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "lossless.json", json.dumps(result, indent=2) + "\n")
     report(result, folder)

@@ -8,6 +8,7 @@ from typing import Any
 from experiments.exactness.battery import INCOMPLETE
 from experiments.exactness.checks import NOT_RUN, PASS
 from experiments.exactness.frequencies import holm
+from experiments.proofs.verdict import name_of
 from experiments.table import PARTS, number, render
 
 
@@ -22,7 +23,7 @@ def report(result: dict[str, Any], folder: Path) -> None:
         survivors = [mutant["id"] for mutant in result["mutants"] if not mutant["rejected_by"]]
         left = f"; NOT rejected: {', '.join(survivors)}" if survivors else ""
         print(f"{len(result['mutants']) - len(survivors)} of {len(result['mutants'])} mutants are rejected{left}")
-    print(f"\nverdict: {result['verdict']}\nresults in {folder}", flush=True)
+    print(f"\nverdict: {result['verdict']} ({name_of(result['record'])}, for code {result['record']['law']})\nresults in {folder}", flush=True)
 
 
 def check_row(check: dict[str, Any]) -> dict[str, str]:

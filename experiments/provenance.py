@@ -18,6 +18,9 @@ VOLATILE = (
     "allow_code_change",
     "check_state",
     "objective",
+    "certify",
+    "battery",
+    "proofs",
 )  # say where results go or what is done with them, not what they are
 
 
@@ -31,7 +34,7 @@ def circumstances(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     """What is known before the run starts; `load_average_after` is added when it ends."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in ("foretoken", "torch", "transformers", "hydra-core")},
+        "versions": library_versions(),
         "git_commit": git_commit(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "cpu": cpu_name(),
@@ -40,6 +43,11 @@ def circumstances(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "load_average_before": load_average(),
     }
+
+
+def library_versions() -> dict[str, str | None]:
+    """Versions of Python, of this package and of those that it stands on; None of one that is not installed."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in ("foretoken", "torch", "transformers", "hydra-core")}
 
 
 def load_average() -> float | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.prompts import Prompt, fingerprint
+from experiments.proofs.law import law_hash
 from spec.model import resolve_name
 
 OURS = ("spec", "drafters", "verifiers", "experiments")  # what is in conf/ is in the configuration
@@ -18,7 +19,8 @@ WHOLE, SAMPLES, PIECE = 1 << 26, 64, 1 << 16  # files up to 64 MiB are read whol
 
 def origin(config: Mapping[str, Any], prompts: Sequence[Prompt]) -> dict[str, Any]:
     """Code, models and data of a resolved configuration, as they are now. Loads no weights; what cannot be found out is None."""
-    return {"code": code_version(foreign_packages(config)), "models": models(config), "data": fingerprint(prompts)[:12]}
+    code = code_version(foreign_packages(config)) | {"law": law_hash(law_packages(config))}
+    return {"code": code, "models": models(config), "data": fingerprint(prompts)[:12]}
 
 
 def models(config: Mapping[str, Any]) -> dict[str, str | None]:
@@ -49,6 +51,13 @@ def sources(packages: Sequence[str]) -> Iterator[Path]:
 def foreign_packages(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Top-level packages other than ours that a `_target_` names, in alphabetical order."""
     return tuple(sorted({target.split(".")[0] for target in _targets(config)} - set(OURS)))
+
+
+def law_packages(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Packages besides spec, drafters and verifiers whose code can change the law of the output, in alphabetical order: where a user's parts are."""
+    parts = {name: config.get(name) or {} for name in ("drafter", "verifier", "sampling")}
+    in_experiments = any(target.startswith("experiments.") for target in _targets(parts))
+    return tuple(sorted({*foreign_packages(parts), *foreign_packages({"target": config.get("target")}), *(["experiments"] * in_experiments)}))
 
 
 def model_version(name: str) -> str | None:

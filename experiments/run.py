@@ -1,7 +1,7 @@
 """The main job. `python -m experiments.run`: every prompt decoded by the method and by plain decoding, side by side, recorded as it goes.
 
-Exit codes: 0 done; 1 a job of a sweep failed, or the disk is full; 2 the input or configuration is wrong; 130 stopped by Ctrl-C. What was finished is
-kept, and the same command with `resume=true` goes on from there.
+Exit codes: 0 done; 1 a job of a sweep failed, a run failed its proof (or `certify=true` got none), or the disk is full; 2 the input or configuration
+is wrong; 130 stopped by Ctrl-C. What was finished is kept, and the same command with `resume=true` goes on from there.
 """
 
 import errno
@@ -23,16 +23,18 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.build import Parts, build, check_choices, make, refuse
-from experiments.compare import print_sweeps
+from experiments.compare import print_sweeps, swept_summaries
 from experiments.jsonl import write_atomically
 from experiments.manifest import ForeignFolderError, check_claim
 from experiments.measure import Bench
+from experiments.proofs.certify import Prover
+from experiments.proofs.proof import Proof, unproved
 from experiments.records import Recorder
 from experiments.resume import resumed
 from experiments.revisions import origin
 from experiments.session import carry_out
 from experiments.splits import check_split, side
-from experiments.summary import check_objective
+from experiments.summary import check_objective, to_json, with_proof
 from experiments.table import print_run
 from experiments.tasks import Task, check_numbers, eos_ids, make_tasks, task_settings
 from spec.state import Limits
@@ -44,17 +46,18 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 def execute(config: DictConfig, folder: Path, group: str | None = None) -> dict[str, Any]:
     """Runs a configuration into a folder, or goes on where the folder stopped; returns the summary.
 
-    `group` is the sweep it belongs to. A finished folder is only read. Raises ValueError for wrong input before any work, OSError if the disk takes
-    no more, KeyboardInterrupt after the summary has been written.
+    `group` is the sweep it belongs to. A finished folder is only read, and its proof is looked up anew. Raises ValueError for wrong input before any
+    work, OSError if the disk takes no more, KeyboardInterrupt after the summary has been written.
     """
     check_numbers(config)
     check_split(config.split, config.dev_share)
     check_objective(config.objective)
     plain = resolved(config)
-    if (held := finished(config, plain, folder)) is not None:
+    prover = Prover(config, plain, folder, group)
+    held = finished(config, plain, folder)
+    if held is not None and not prover.lacks(proof := prover.of_summary(held)):
         log.info("%s is finished; nothing to do", folder)
-        print_run(held, folder)
-        return held
+        return concluded(held, proof, folder)
     torch.set_num_threads(config.threads)
     parts = build(config)
     limits = Limits(config.max_new_tokens, eos_ids(parts) if config.stop_at_eos else None)
@@ -62,8 +65,11 @@ def execute(config: DictConfig, folder: Path, group: str | None = None) -> dict[
     check_peers(parts, tasks, limits)
     recorder = Recorder(folder, plain, origin(plain, parts.prompts))
     try:
+        proof = prover.certified(parts)
+        if held is not None:
+            return concluded(held, proof, folder)
         bench = Bench(parts, limits, config.seed, config.allow_lossy, task_settings(config, parts))
-        return carry_out(plain, parts, bench, tasks, recorder, group)
+        return carry_out(plain, parts, bench, tasks, recorder, group, proof=proof)
     finally:
         recorder.close()
 
@@ -75,6 +81,16 @@ def finished(config: DictConfig, plain: dict[str, Any], folder: Path) -> dict[st
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     check_claim(folder, plain, origin(plain, side(make(config, "data"), config.split, config.dev_share)))
     return None if summary["interrupted"] else summary
+
+
+def concluded(summary: dict[str, Any], proof: Proof, folder: Path) -> dict[str, Any]:
+    """A finished run with the proof that is known now, written if that is news; one that was known keeps its place if none is found any more."""
+    known = (summary.get("proof") or {}).get("record") is not None
+    told = summary if known and proof.found is None else with_proof(summary, proof)
+    if told != summary:
+        write_atomically(folder / "summary.json", to_json(told))
+    print_run(told, folder)
+    return told
 
 
 def check_peers(parts: Parts, tasks: list[Task], limits: Limits) -> None:
@@ -100,7 +116,10 @@ def job(config: DictConfig) -> float:
     settings = HydraConfig.get()
     folder, swept = Path(settings.runtime.output_dir), settings.mode == RunMode.MULTIRUN
     with leaving_word(folder, swept):
-        return execute(config, folder, Path(settings.sweep.dir).as_posix() if swept else None)[config.objective]
+        summary = execute(config, folder, Path(settings.sweep.dir).as_posix() if swept else None)
+        if not swept and unproved(summary):
+            raise SystemExit(1)
+        return summary[config.objective]
     raise AssertionError("leaving_word lets every error pass on")
 
 
@@ -149,6 +168,8 @@ def main() -> None:
         sys.exit(130)
     finally:
         print_sweeps()
+    if any(unproved(summary) for summary in swept_summaries()):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from experiments.build import Parts
 from experiments.jsonl import write_atomically
 from experiments.measure import Bench
 from experiments.progress import progress
+from experiments.proofs.proof import Proof
 from experiments.provenance import circumstances, config_hash, load_average
 from experiments.records import Recorder
 from experiments.summary import labels, summarise, to_json
@@ -18,8 +19,17 @@ from experiments.tracking import prompt_figures
 log = logging.getLogger(__name__)
 
 
-def carry_out(config: dict[str, Any], parts: Parts, bench: Bench, tasks: list[Task], recorder: Recorder, group: str | None = None) -> dict[str, Any]:
-    """The whole run and its summary. Raises KeyboardInterrupt, after the summary has been written, if it was stopped."""
+def carry_out(
+    config: dict[str, Any],
+    parts: Parts,
+    bench: Bench,
+    tasks: list[Task],
+    recorder: Recorder,
+    group: str | None = None,
+    *,
+    proof: Proof | None = None,
+) -> dict[str, Any]:
+    """The whole run and its summary, which names `proof`. Raises KeyboardInterrupt, after the summary has been written, if it was stopped."""
     model = parts.target.model
     provenance = {"config_hash": config_hash(config), "seed": config["seed"]} | circumstances(model.device, model.dtype)
     parts.tracker.start(config, recorder.folder, labels=labels(config) | {"device": model.device.type}, group=group, tokenizer=parts.target.tokenizer)
@@ -46,6 +56,7 @@ def carry_out(config: dict[str, Any], parts: Parts, bench: Bench, tasks: list[Ta
                 interrupted=interrupted,
                 drafts_repeat=drafts_repeat,
                 keeps_state=parts.drafter.keeps_state,
+                proof=proof,
             )
             write_atomically(recorder.folder / "summary.json", to_json(summary))
             (recorder.folder / "error.json").unlink(missing_ok=True)  # of an earlier attempt

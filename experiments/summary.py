@@ -11,11 +11,13 @@ from typing import Any
 import torch
 
 from experiments.prompts import grouping
+from experiments.proofs.proof import Proof, without_verdict
 from experiments.records import Pair, Record
 from experiments.repetition import NGRAM
 from experiments.speedup import faster, figures_of
 from spec.stats import PHASES
 
+DISPROVED = "failed its proof"
 NEAR_TIE_ULPS = 4  # a greedy choice between logits this close may flip when the same numbers are summed in another order
 OBJECTIVES = ("speedup", "speedup_macro", "speedup_with_prefill", "tokens_per_second", "tokens_per_step", "accepted_per_step")
 WARM = (
@@ -35,15 +37,17 @@ def summarise(
     interrupted: bool = False,
     drafts_repeat: bool | None = None,
     keeps_state: bool = False,
+    proof: Proof | None = None,
 ) -> dict[str, Any]:
     """The whole summary of a run. `pairs` must not be empty; `config` is the resolved configuration, `exact` the verifier's own word.
 
-    `drafts_repeat`: whether the first prompts were drafted the same again at the end (None: not asked); `keeps_state` the drafter's own word.
+    `drafts_repeat`: whether the first prompts were drafted the same again at the end (None: not asked); `keeps_state` the drafter's own word;
+    `proof`: the battery's verdict, without which the summary does not call a run exact.
     """
     result = figures(pairs, config["seed"])
     result["baseline_repetition"] = repetition([pair.baseline for pair in pairs])
     result["baseline_loops"] = sum(pair.baseline.loops for pair in pairs)
-    result["exact"] = exact
+    proof = proof or without_verdict("nobody has looked for a verdict", exact)
     result |= greedy_identity(pairs) if config["sampling"].get("temperature") == 0 else {"greedy_identical": None, "divergences": []}
     result["by_category"] = {
         category: figures([pair for pair in pairs if pair.method.category == category], config["seed"])
@@ -60,7 +64,16 @@ def summarise(
         errors.append(WARM)
     result["valid"], result["interrupted"], result["errors"] = not errors, interrupted, errors
     result["warnings"] = errors + doubts(result, provenance)
-    return result | {"labels": labels(config), "provenance": provenance, "config": config}
+    return with_proof(result | {"labels": labels(config), "provenance": provenance, "config": config}, proof)
+
+
+def with_proof(summary: dict[str, Any], proof: Proof) -> dict[str, Any]:
+    """The summary with another proof, and with what follows from it: `exact`, and that a run is invalid whose proof failed."""
+    old = [text for text in summary["errors"] if not text.startswith(DISPROVED)]
+    errors = old + ([f"{DISPROVED}: {proof.reason} ({proof.file})"] if proof.disproved else [])
+    warnings = [text for text in summary["warnings"] if not text.startswith(DISPROVED)]
+    told = {"claims_exact": proof.claims_exact, "exact": proof.exact, "proof": proof.to_json()}
+    return summary | told | {"valid": not errors, "errors": errors, "warnings": errors[len(old) :] + warnings}
 
 
 def figures(pairs: Sequence[Pair], seed: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from experiments.proofs.proof import PEER, mark_of, reason_of
 from experiments.provenance import VOLATILE
 
 Row = dict[str, str]
@@ -59,6 +60,7 @@ def peer_rows(summary: dict[str, Any]) -> list[Row]:
                 "the method is faster by": number(peer["speedup_with_prefill"]) + (f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""),
                 "in": f"{peer['speedup_with_prefill_wins']} of {peer['num_units']}" + (f" (p = {sure:.2g})" if sure is not None else ""),
                 "same as greedy": percent(peer["greedy_identical"]),
+                "proof": PEER,
             }
         )
     return rows
@@ -80,6 +82,7 @@ def comparison_rows(summaries: Sequence[dict[str, Any]]) -> list[Row]:
             row[f"over {name}"] = number((summary.get("peers") or {}).get(name, {}).get("speedup_with_prefill"))
         row["same as greedy"] = percent(summary["greedy_identical"])
         row["sound"] = ("yes" if summary["valid"] else "NO") + (" (stopped)" if summary["interrupted"] else "")
+        row["proof"] = mark_of(summary)
         rows.append(row)
     return rows
 
@@ -136,6 +139,7 @@ def footnotes(summary: dict[str, Any]) -> list[str]:
         notes.append("accepted by position: " + " ".join(f"{share:.2f}" for share in summary["acceptance_by_position"]))
     if summary["greedy_identical"] is not None:
         notes.append(f"same as plain greedy decoding: {percent(summary['greedy_identical'])} of the answers")
+    notes.append(f"proof: {mark_of(summary)}: {reason_of(summary)}")
     return notes + [f"warning: {text}" for text in summary["warnings"] if text not in summary.get("errors", [])]
 
 

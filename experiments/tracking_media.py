@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-FILES = ("config.yaml", "manifest.json", "records.jsonl", "steps.jsonl", "checks.json", "summary.json")
+FILES = ("config.yaml", "manifest.json", "records.jsonl", "steps.jsonl", "checks.json", "summary.json", "proof/lossless.json")
 MAX_BINS = 512  # W&B takes no more
 
 

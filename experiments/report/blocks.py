@@ -33,10 +33,11 @@ class Items:
 
 @dataclass(frozen=True)
 class Rows:
-    """A table of equal columns."""
+    """A table of equal columns. Where `anchors` is true, the first column names the rows, and marks of proof elsewhere refer to them."""
 
     rows: Sequence[Row]
     caption: str = ""
+    anchors: bool = False
 
 
 @dataclass(frozen=True)

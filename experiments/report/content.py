@@ -11,6 +11,7 @@ from experiments import curves, plots
 from experiments.frames import OURS, Runs
 from experiments.report.answers import answers
 from experiments.report.blocks import Block, Heading, Items, Picture, Report, Rows, Text
+from experiments.report.proofs import proofs, proved
 from experiments.table import PARTS, Row, comparison_rows, number, peer_rows, percent
 
 MOST_METHODS = 12  # in figures that draw every method in one place
@@ -29,6 +30,12 @@ TERMS = (
     (
         "sound",
         "no check failed: the books balance, nothing after an EOS, speedup not above tokens per step, no divergence that rounding cannot explain",
+    ),
+    (
+        "proof",
+        "the battery's verdict for exactly this drafter, verifier, sampling and code, by its name; in brackets, where it was passed on other terms. "
+        "Not judged: there is none, and the verifier's own word is no proof. Lossy: the verifier changes the law by design. "
+        "Peer: another program, which python -m experiments.peers tests",
     ),
 )
 
@@ -49,10 +56,9 @@ def compose(runs: Runs, beside: Beside | None = None) -> Report:
     span = "" if not dates else dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
     sources = runs.summaries["source"].value_counts(sort=False)
     counts = ", ".join(f"{count} run{'s' * (count != 1)}{'' if source == OURS else f' of {source}'}" for source, count in sources.items())
-    blocks: list[Block] = [*verdict(runs, beside.failed), *results(runs), *figures(runs, beside), *kinds(runs), *answers(runs), *circumstances(runs)]
-    return Report(
-        "Speculative decoding: results", ", ".join(part for part in (counts, span) if part), [*blocks, Heading("What the words mean"), Items(TERMS)]
-    )
+    blocks: list[Block] = [*verdict(runs, beside.failed), *results(runs), *figures(runs, beside), *kinds(runs), *answers(runs)]
+    blocks += [*proofs(runs), *circumstances(runs), Heading("What the words mean"), Items(TERMS)]
+    return Report("Speculative decoding: results", ", ".join(part for part in (counts, span) if part), blocks)
 
 
 def verdict(runs: Runs, failed: Sequence[str]) -> list[Block]:
@@ -66,6 +72,7 @@ def verdict(runs: Runs, failed: Sequence[str]) -> list[Block]:
     elif named:
         every = "The run is sound" if len(named) == 1 else f"All {len(named)} runs are sound"
         blocks.append(Text(f"{every}: no validity check failed.", "good"))
+    blocks += proved(runs)
     if failed:
         blocks.append(Items([f"failed: {line}" for line in failed], "bad"))
     if stopped := [name for name, document in named if document["interrupted"]]:
@@ -92,7 +99,10 @@ def results(runs: Runs) -> list[Block]:
     imported = pd.DataFrame(runs.summaries[runs.summaries["source"] != OURS])
     if len(imported):
         blocks.append(
-            Rows([imported_row(row) for row in imported.to_dict("records")], "Results from elsewhere; see the notes on how they were counted.")
+            Rows(
+                [imported_row(row) | {"proof": "from elsewhere"} for row in imported.to_dict("records")],
+                "Results from elsewhere; see the notes on how they were counted.",
+            )
         )
     return blocks
 
@@ -100,7 +110,7 @@ def results(runs: Runs) -> list[Block]:
 def own_row(row: Row) -> Row:
     """A row of the comparison with its verdict where a narrow screen still shows it; the clocks have a figure of their own."""
     names = {name: value for name, value in row.items() if name in PARTS}
-    return names | {"sound": row["sound"]} | {name: value for name, value in row.items() if not name.startswith("time in")}
+    return names | {"sound": row["sound"], "proof": row["proof"]} | {name: value for name, value in row.items() if not name.startswith("time in")}
 
 
 def imported_row(row: dict[str, Any]) -> Row:

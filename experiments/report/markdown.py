@@ -4,6 +4,7 @@ from functools import singledispatch
 from pathlib import Path
 
 from experiments.report.blocks import Coloured, Heading, Items, Picture, Report, Rows, Text
+from experiments.report.proofs import NAMED
 
 SIGNS = {"plain": "", "good": "", "warn": "**Note:** ", "bad": "**NOT VALID:** "}
 
@@ -54,13 +55,17 @@ def _(block: Rows) -> str:
     if not block.rows:
         return ""
     header = list(block.rows[0])
-    lines = [header, ["---"] * len(header), *([_safe(row[column]) for column in header] for row in block.rows)]
+    lines = [header, ["---"] * len(header), *([_cell(column, row[column]) for column in header] for row in block.rows)]
     return "\n".join([f"{block.caption}\n"] * bool(block.caption) + ["| " + " | ".join(line) + " |" for line in lines])
 
 
 @markdown_of.register
 def _(block: Coloured) -> str:
     return ""
+
+
+def _cell(column: str, value: str) -> str:
+    return NAMED.sub(r"[\g<0>](#proofs)", _safe(value), count=1) if column == "proof" else _safe(value)
 
 
 def _safe(text: str) -> str:

@@ -10,7 +10,9 @@ from matplotlib import rc_context
 from experiments import coloured
 from experiments.plots import GRID, INK, STYLE
 from experiments.report.blocks import Coloured, Heading, Items, Picture, Report, Rows, Text
+from experiments.report.proofs import NAMED
 from experiments.report.style import CSS, SORT
+from experiments.table import Row
 
 
 def to_html(report: Report) -> str:
@@ -52,14 +54,19 @@ def _(block: Rows) -> str:
     if not block.rows:
         return ""
     header = "".join(f'<th scope="col">{escape(column)}</th>' for column in block.rows[0])
-    lines = "".join("<tr>" + "".join(_cell(column, value) for column, value in row.items()) + "</tr>" for row in block.rows)
+    lines = "".join(f"<tr{_anchor(row, block)}>" + "".join(_cell(column, value) for column, value in row.items()) + "</tr>" for row in block.rows)
     caption = f"<caption>{escape(block.caption)}</caption>" if block.caption else ""
     return f'<div class="wide" tabindex="0"><table>{caption}<thead><tr>{header}</tr></thead><tbody>{lines}</tbody></table></div>'
 
 
+def _anchor(row: Row, block: Rows) -> str:
+    return f' id="proof-{escape(next(iter(row.values())))}"' if block.anchors else ""
+
+
 def _cell(column: str, value: str) -> str:
-    mood = ' class="bad"' if column == "sound" and value.startswith("NO") else ""
-    return f"<td{mood}>{escape(value)}</td>"
+    mood = ' class="bad"' if (column, value.split(" ")[0]) in (("sound", "NO"), ("proof", "FAIL")) else ""
+    text = NAMED.sub(r'<a href="#proof-\g<0>">\g<0></a>', escape(value), count=1) if column == "proof" else escape(value)
+    return f"<td{mood}>{text}</td>"
 
 
 @html_of.register

@@ -22,6 +22,7 @@ table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-num
 caption{text-align:left;padding:.2rem 0;white-space:nowrap}
 th,td{padding:.3rem .7rem .3rem 0;text-align:left;white-space:nowrap;border-bottom:1px solid var(--line)}
 th{color:var(--soft);font-weight:600;cursor:pointer}td.bad{display:table-cell;padding:.3rem .5rem}
+a{color:inherit}tr:target{background:var(--warnpaper)}
 figure{margin:1.4rem 0;background:var(--card);border-radius:.5rem;padding:.8rem}
 figure svg{display:block;width:100%;height:auto;max-width:44rem;margin:0 auto}figure svg text{font-family:inherit}
 figcaption{font-size:.9rem;margin-top:.4rem;text-align:center}

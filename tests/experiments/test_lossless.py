@@ -258,7 +258,7 @@ def test_a_lossy_verifier_is_refused_and_with_leave_convicted(command, tmp_path)
     assert command(f"hydra.run.dir={tmp_path}", "verifier=lenient") == 2
     assert not (tmp_path / "lossless.json").exists()
     assert command(f"hydra.run.dir={tmp_path}", "verifier=lenient", "allow_lossy=true") == 1
-    assert result_of(tmp_path)["exact"] is False
+    assert result_of(tmp_path)["claims_exact"] is False
 
 
 WRONG_EFFORTS = ["effort.samples=0", "effort.alpha=2", "effort.level=no", "effort.long_texts=true", "effort.long_batch=2.5", "+effort.sample=3"]
