@@ -9,6 +9,7 @@ import torch
 
 from drafters.none import NoDraft
 from experiments.build import Parts
+from experiments.exactness.witness import Witness
 from experiments.records import BASELINE, METHOD, Pair, Record
 from experiments.repetition import loops, repeated_ngrams
 from experiments.roles import Answer, Beside, Loop, Role
@@ -27,6 +28,7 @@ class Bench:
     seed: int = 0
     allow_lossy: bool = False
     settings: TaskSettings | None = None
+    witness: Witness | None = None  # reads what the method emits in what is recorded; warm-up and repetitions are not read
     roles: dict[str, Role] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,15 +80,21 @@ class Bench:
         found: dict[str, list[Record]] = {}
         lines: list[dict[str, Any]] = []
         for place, role in enumerate(order):
-            answers = self.roles[role].answer(tasks, self.limits)
+            answers = self._decoding(role).answer(tasks, self.limits)
             found[role] = [self._record(role, batch, place, task, answer) for task, answer in zip(tasks, answers, strict=True)]
             lines += [{"prompt": task.id, **line, "role": role} for task, answer in zip(tasks, answers, strict=True) for line in answer.steps]
+        if self.witness is not None:
+            self.witness.judge()
         pairs = []
         for row, task in enumerate(tasks):
             baseline = found[BASELINE][row]
             others = {role: self._against(task, found[role][row], baseline) for role in self.roles if role != BASELINE}
             pairs.append(Pair(others.pop(METHOD), baseline, others))
         return pairs, lines
+
+    def _decoding(self, name: str) -> Role:
+        role = self.roles[name]
+        return replace(role, verifier=self.witness) if name == METHOD and self.witness is not None and isinstance(role, Loop) else role
 
     def _following(self, tasks: Sequence[Task], pairs: Sequence[Pair]) -> list[Task]:
         """The next turns, whose history is the baseline's answers."""

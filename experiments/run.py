@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.build import Parts, build, check_choices, make, refuse
 from experiments.compare import print_sweeps, swept_summaries
+from experiments.exactness.in_a_run import witness_of
 from experiments.jsonl import write_atomically
 from experiments.manifest import ForeignFolderError, check_claim
 from experiments.measure import Bench
@@ -68,7 +69,8 @@ def execute(config: DictConfig, folder: Path, group: str | None = None) -> dict[
         proof = prover.certified(parts)
         if held is not None:
             return concluded(held, proof, folder)
-        bench = Bench(parts, limits, config.seed, config.allow_lossy, task_settings(config, parts))
+        witness = witness_of(parts.drafter, parts.verifier, parts.sampler, limits)
+        bench = Bench(parts, limits, config.seed, config.allow_lossy, task_settings(config, parts), witness)
         return carry_out(plain, parts, bench, tasks, recorder, group, proof=proof)
     finally:
         recorder.close()

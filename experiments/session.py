@@ -5,6 +5,7 @@ import logging
 from typing import Any
 
 from experiments.build import Parts
+from experiments.exactness import in_a_run
 from experiments.jsonl import write_atomically
 from experiments.measure import Bench
 from experiments.progress import progress
@@ -40,6 +41,8 @@ def carry_out(
             log.info("%s holds %d of %d prompts already; going on", recorder.folder, held, len(tasks))
             parts.tracker.log_prompts(list(recorder.pairs.values()), recorder.steps())
         drafts_repeat = None
+        if bench.witness is not None:
+            in_a_run.restore(bench.witness, recorder.folder)
         try:
             decode_all(bench, tasks, recorder, parts, config)
             drafts_repeat = check_state(bench, tasks, recorder, config)
@@ -57,6 +60,7 @@ def carry_out(
                 drafts_repeat=drafts_repeat,
                 keeps_state=parts.drafter.keeps_state,
                 proof=proof,
+                bets=in_a_run.figures(bench.witness),
             )
             write_atomically(recorder.folder / "summary.json", to_json(summary))
             (recorder.folder / "error.json").unlink(missing_ok=True)  # of an earlier attempt
@@ -82,6 +86,8 @@ def decode_all(bench: Bench, tasks: list[Task], recorder: Recorder, parts: Parts
             pairs = [pair for pair in found if pair.method.prompt not in recorder.pairs]  # a torn write may have saved a part of a batch
             steps = [line for line in lines if line["prompt"] not in recorder.pairs]
             recorder.write(pairs, steps)
+            if bench.witness is not None:
+                in_a_run.save(bench.witness, recorder.folder)
             parts.tracker.log_prompts(pairs, steps)
             advance([prompt_figures(pair) for pair in pairs if pair.method.turn == 1])
 

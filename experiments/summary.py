@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from experiments.exactness.in_a_run import problem
 from experiments.prompts import grouping
 from experiments.proofs.proof import Proof, without_verdict
 from experiments.records import Pair, Record
@@ -38,11 +39,12 @@ def summarise(
     drafts_repeat: bool | None = None,
     keeps_state: bool = False,
     proof: Proof | None = None,
+    bets: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The whole summary of a run. `pairs` must not be empty; `config` is the resolved configuration, `exact` the verifier's own word.
 
     `drafts_repeat`: whether the first prompts were drafted the same again at the end (None: not asked); `keeps_state` the drafter's own word;
-    `proof`: the battery's verdict, without which the summary does not call a run exact.
+    `proof`: the battery's verdict, without which the summary does not call a run exact; `bets`: what the run's own texts say (`in_a_run.figures`).
     """
     result = figures(pairs, config["seed"])
     result["baseline_repetition"] = repetition([pair.baseline for pair in pairs])
@@ -62,6 +64,9 @@ def summarise(
     errors = impossible(pairs, result) + (unexplained(result["divergences"], provenance["dtype"]) if exact else [])
     if drafts_repeat is False and not keeps_state:
         errors.append(WARM)
+    if exact and (reason := problem(bets)):
+        errors.append(reason)
+    result["bets"] = bets
     result["valid"], result["interrupted"], result["errors"] = not errors, interrupted, errors
     result["warnings"] = errors + doubts(result, provenance)
     return with_proof(result | {"labels": labels(config), "provenance": provenance, "config": config}, proof)

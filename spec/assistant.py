@@ -59,7 +59,9 @@ class Assistant:
         """Loads the model where that has not happened. Raises ValueError where vocabularies or devices differ."""
         if self._model is None:
             kind = target.runtime_kind if self.runtime == "auto" else self.runtime
-            self._model = CausalLM(self._load(target) if self._given is None else self._given, runtime=kind, capacity=target.capacity)
+            model = self._load(target) if self._given is None else self._given
+            most = getattr(model.config.get_text_config(), "max_position_embeddings", None) or target.context
+            self._model = CausalLM(model, min(target.context, most), runtime=kind, capacity=target.capacity)  # no further than the target goes
         if self.model.vocab_size != target.vocab_size:
             raise ValueError(
                 f"vocabulary sizes differ: target {target.vocab_size}, drafter {self.model.vocab_size}; "

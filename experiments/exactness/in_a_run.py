@@ -1,0 +1,74 @@
+"""Every sampled run is a test of itself: a witness stands between loop and verifier, and the summary says what bets on the texts have won."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.exactness.betting import Bets
+from experiments.exactness.sets import NAMES
+from experiments.exactness.witness import EMITTED, Witness, sees_drafts
+from experiments.jsonl import write_atomically
+from spec.interfaces import Drafter, Verifier
+from spec.sampling import Sampler
+from spec.state import Limits
+
+FILE = "bets.json"
+MOST = 64_000_000  # numbers of laws that may wait for the end of an answer
+LOUD = math.log(1e6)  # an exact verifier's bets win this much once in a million runs
+LEVEL, POWER = 1e-3, 0.95  # at which a run says how small a bias it would have seen
+
+
+def witness_of(drafter: Drafter, verifier: Verifier, sampler: Sampler, limits: Limits) -> Witness | None:
+    """The witness of a run; None at temperature 0, where nothing is drawn."""
+    if sampler.greedy:
+        return None
+    return Witness(verifier, limits.eos_ids, sees_drafts(drafter, verifier), judge_drafts=False, most=MOST)
+
+
+def save(witness: Witness, folder: Path) -> None:
+    """Writes the capital of all bets into a run's folder. Called after the records, so that no answer is ever counted twice."""
+    bets = witness.texts
+    held = {"sets": NAMES, "contexts": EMITTED, "taken": bets.taken, "impossible": bets.impossible, "highest": bets.highest}
+    write_atomically(folder / FILE, json.dumps(held | {"log_capital": bets.log_capital.round(decimals=9).tolist()}) + "\n")
+
+
+def restore(witness: Witness, folder: Path) -> None:
+    """Goes on with the bets of a run that was stopped; begins anew where there are none, or where other sets were bet on.
+
+    Raises ValueError for a file that is damaged.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        if (tuple(held["sets"]), tuple(held["contexts"])) != (NAMES, EMITTED):
+            return
+        bets = Bets(NAMES, EMITTED, int(held["taken"]), int(held["impossible"]), float(held["highest"]))
+        capital = torch.tensor(held["log_capital"], dtype=torch.float64)
+        if capital.shape != bets.log_capital.shape:
+            raise ValueError(f"log_capital has the shape {list(capital.shape)} instead of {list(bets.log_capital.shape)}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: cannot be read ({' '.join(str(error).split())}); remove it, and the bets begin anew") from error
+    bets.log_capital = capital
+    witness.texts = bets
+
+
+def figures(witness: Witness | None) -> dict[str, Any] | None:
+    """What a summary says: `e_value` of the capital as it stands, `p_value` valid whenever the run stopped, the bias that would have shown."""
+    if witness is None or not witness.texts.taken:
+        return None
+    bets = witness.texts
+    told = {"tokens": bets.taken, "e_value": math.exp(min(bets.log_e_value, 700.0)), "p_value": bets.p_value, "impossible": bets.impossible}
+    return told | {"detectable_tv": bets.detectable(LEVEL, POWER), "won_most_by": " / ".join(part for part in bets.best()[:2] if part)}
+
+
+def problem(found: dict[str, Any] | None) -> str | None:
+    """Why a run of a verifier that claims to be exact cannot be right by its own texts; None if nothing speaks against it."""
+    if found is None or found["p_value"] > math.exp(-LOUD):
+        return None
+    about = f"bets on {found['tokens']} emitted tokens won more than a million times their stake ({found['won_most_by']})"
+    return f"the texts do not follow the target's law: {about}; python -m experiments.lossless looks closer"
