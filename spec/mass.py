@@ -6,24 +6,30 @@ A softmax of 262,144 float32 logits sums to 1 within 2e-5 where they are spread 
 import torch
 from torch import Tensor
 
-BLOCK = 128  # numbers that are added in float32
+BLOCK = 256  # numbers that are added in float32
+PROBES = 16  # blocks of a row that are added in float64 as well
+FEW = 1 << 18  # numbers; below that a float64 sum of all is as fast
 
 
 def mass(rows: Tensor) -> Tensor:
-    """Sums of rows [..., V] of numbers that are not negative, as float64 [...]; within about 1e-7 of themselves, usually 3e-8.
+    """Sums of rows [..., V] of numbers that are not negative, as float64 [...]; within about 1e-7 of themselves, usually 2e-8.
 
-    On the CPU blocks are added in float32, and the blocks in float64. That is about one fifth of the time of a float64 sum. The largest block of a row
-    is added in float64 as well: it is there that one likely token makes all others be rounded.
+    Many numbers on the CPU: blocks are added in float32 and the blocks in float64, which is several times as fast as a float64 sum of all. Two errors
+    are taken out: that of the largest block, where one likely token makes all others be rounded, and the one that blocks have in common where numbers
+    repeat, as in a flat tail: the median over some of the blocks.
     """
-    num_blocks = rows.shape[-1] // BLOCK
-    if rows.dtype == torch.float64 or rows.device.type != "cpu" or num_blocks < 2:
+    if rows.dtype == torch.float64 or rows.device.type != "cpu" or rows.numel() < FEW or rows.shape[-1] < 2 * PROBES * BLOCK:
         return rows.sum(-1, dtype=torch.float64)
+    num_blocks = rows.shape[-1] // BLOCK
     blocks = rows[..., : num_blocks * BLOCK].unflatten(-1, (num_blocks, BLOCK))
     sums = blocks.sum(-1)
     most, place = sums.max(-1, keepdim=True)
-    largest = blocks.gather(-2, place[..., None].expand(*place.shape, BLOCK))
+    largest = blocks.gather(-2, place[..., None].expand(*place.shape, BLOCK)).sum((-2, -1), dtype=torch.float64)
+    others = sums.sum(-1, dtype=torch.float64) - most.squeeze(-1)
+    step = num_blocks // PROBES
+    error = (blocks[..., ::step, :].sum(-1, dtype=torch.float64) / sums[..., ::step] - 1).nan_to_num(0.0).median(-1).values
+    total = others * (1 + error) + largest
     behind = rows[..., num_blocks * BLOCK :]
-    total = sums.sum(-1, dtype=torch.float64) - most.squeeze(-1) + largest.sum((-2, -1), dtype=torch.float64)
     return total + behind.sum(-1, dtype=torch.float64) if behind.shape[-1] else total
 
 

@@ -90,7 +90,8 @@ class Sampler:
     def law(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None = None) -> Tensor:
         """logits [B, N, V] -> probabilities [B, N, V], float32 (float64 stays). contexts(b, i) gives the tokens before what slot i predicts.
 
-        A row sums to 1 within about 1e-7, at any size of vocabulary; a float32 softmax does not, and what verifiers accept and leave would not add up.
+        A row sums to 1 within about 1e-7, at any size of vocabulary. A float32 softmax does not, and what verifiers accept and what they leave would
+        not add up to it.
         Raises ValueError for NaN or +inf logits and for rows in which nothing is left: they are never sampled from.
         """
         if self.greedy:

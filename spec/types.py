@@ -93,8 +93,8 @@ class Draft:
     def check_laws(self) -> "Draft":
         """The draft with rows of q that sum to 1: a row that counts and is off by rounding is brought there, and 16-bit rows become float32.
 
-        A token is drawn from its row as if it summed to 1, so that is the law which was meant. Raises ValueError where q holds NaN or infinity, or is off
-        by more than rounding explains: such a row is not what the token was drawn from. On CUDA an assertion says so, and nothing waits for it.
+        A token is drawn from its row as if it summed to 1, so that is the law which was meant. Raises ValueError where q holds NaN or infinity, or is
+        off by more than rounding explains: such a row is not what the token was drawn from. On CUDA an assertion says so, and nothing waits for it.
         """
         if self.q is None:
             return self

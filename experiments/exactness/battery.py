@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from experiments.exactness import coupling, enumerated_loop, enumerated_steps, parity, sampled, tree_logits
+from experiments.exactness import coupling, enumerated_loop, enumerated_steps, parity, real_vocabulary, sampled, tree_logits
 from experiments.exactness.block_mutants import BLOCK_MUTANTS
 from experiments.exactness.checks import FAIL, PASS, Check, Effort, Subject
 from experiments.exactness.enumerated_steps import EXACT, YIELD_NAME, error_of
@@ -12,10 +12,14 @@ from experiments.exactness.laws import examine
 from experiments.exactness.loop_mutants import LOOP_MUTANTS, LoopMutant
 from experiments.exactness.mutants import MUTANTS, ChainRule, Mutant, SiblingRule
 from experiments.exactness.proposals import chain, distinct, tree
+from experiments.exactness.real_mutants import REAL_MUTANTS, RealMutant
 from experiments.exactness.tables import GOLDEN
 from experiments.exactness.tree_mutants import SLOW_TREE_MUTANTS, TREE_MUTANTS, SlowMutant
 
-NAMES = (tree_logits.NAME, enumerated_steps.NAME, YIELD_NAME, enumerated_loop.NAME, parity.NAME, coupling.NAME, sampled.NAME, sampled.CONTRACT_NAME)
+NAMES = (
+    *(tree_logits.NAME, enumerated_steps.NAME, YIELD_NAME, real_vocabulary.NAME),
+    *(enumerated_loop.NAME, parity.NAME, coupling.NAME, sampled.NAME, sampled.CONTRACT_NAME),
+)
 SMALL_EFFORT = Effort(samples=2000, long_tokens=12)  # for a table model
 SLOW_MUTANTS = (
     SlowMutant("E1 no bonus token", GOLDEN, lambda: chain(GOLDEN, 3), ChainRule(emit_bonus=False), 2.5756158080739806, 2.2295751633986932),
@@ -53,6 +57,7 @@ def run_checks(subject: Subject, effort: Effort, listener: Listener = lambda nam
     for name, check in (
         (tree_logits.NAME, tree_logits.check_tree_logits),
         (enumerated_steps.NAME, enumerated_steps.check_steps),
+        (real_vocabulary.NAME, real_vocabulary.check_real_vocabulary),
         *loop_checks(),
     ):
         listener(name)
@@ -77,7 +82,7 @@ def as_list(found: Check | list[Check]) -> list[Check]:
 def run_mutants(listener: Listener = lambda name: None) -> list[dict[str, Any]]:
     """Every mutant and the checks that reject it."""
     found = []
-    for mutant in (*MUTANTS, *BLOCK_MUTANTS, *TREE_MUTANTS, *ALL_SLOW, *LOOP_MUTANTS):
+    for mutant in (*MUTANTS, *BLOCK_MUTANTS, *TREE_MUTANTS, *ALL_SLOW, *LOOP_MUTANTS, *REAL_MUTANTS):
         listener(mutant.name)
         identity, _, fault = mutant.name.partition(" ")
         found.append({"id": identity, "fault": fault, "rejected_by": rejecting(mutant)})
@@ -86,6 +91,9 @@ def run_mutants(listener: Listener = lambda name: None) -> list[dict[str, Any]]:
 
 def rejecting(mutant: Mutant | SlowMutant | LoopMutant) -> list[str]:
     """Names of the checks that reject a mutant: of one step, its law and its expected tokens; of a loop, all that decode, and the logits."""
+    if isinstance(mutant, RealMutant):
+        check = real_vocabulary.check_real_vocabulary(mutant.subject(), SMALL_EFFORT)
+        return [check.name] if check.failed else []
     if isinstance(mutant, LoopMutant):
         subject = mutant.subject()
         checks = [

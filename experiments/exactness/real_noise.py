@@ -1,4 +1,4 @@
-"""The law of the first token of a step over a whole vocabulary: outcomes are followed one by one where the draft decides, all at once where it does not.
+"""The law of the first token of a step over a whole vocabulary: outcomes are followed one by one where the draft decides, otherwise all at once.
 
 A draw over the vocabulary has one outcome for every drafted token and one for all others together. What a step does next cannot hang on which of the
 others it was; if one of them is the first token of the step, its probability is spread over them by the law that it was drawn from.
@@ -21,7 +21,7 @@ ROWS = 8  # at once
 NEAR, FURTHEST, PRECISION = 1e-3, 200.0, 1e-11  # of a Gumbel number that is moved until the choice changes: by this much about where it should
 
 
-class DrawsGumbel(Exception):
+class GumbelError(Exception):
     """The verifier takes the largest of log p plus Gumbel numbers, of which no outcome can be followed."""
 
 
@@ -60,14 +60,14 @@ class WideNoise(BranchingNoise):
         return torch.where(most > 0, token, -1)
 
     def gumbel(self, positions: Tensor, vocabulary: int) -> Tensor:
-        """Raises DrawsGumbel."""
-        raise DrawsGumbel
+        """Raises GumbelError."""
+        raise GumbelError
 
 
 def first_token_law(verifier: Verifier, drafts: Drafts) -> Tensor:
     """Of the first token that a step emits, all randomness followed, that of the draft included; float64 [V + 1], the last for no token at all.
 
-    Within a class the probability stands where a draft of that class stands, so it is to be summed over classes. Raises DrawsGumbel.
+    Within a class the probability stands where a draft of that class stands, so it is to be summed over classes. Raises GumbelError.
     """
     law = torch.zeros(len(drafts.p) + 1, dtype=torch.float64)
 
@@ -120,7 +120,6 @@ def race_law(verifier: Verifier, drafts: Drafts) -> Tensor:
     The scores are found from outside, to 1e-11: the number of one token of each class is raised until it wins. float64 [V + 1]; the mass of a class
     stands at one token of it. Raises AttributeError if the verifier wants other random numbers as well.
     """
-    assert drafts.classes is not None
     num_classes = int(drafts.classes.max()) + 1
     tokens = torch.stack([(drafts.classes == number).int().argmax() for number in range(num_classes)])
 

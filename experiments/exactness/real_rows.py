@@ -1,7 +1,7 @@
 """Laws and drafts at the size of a real vocabulary: rows of few distinct values, and every draft that can be drawn from them, one for each kind.
 
-Tokens with equal p and equal q are exchangeable, so what holds for one of them holds for all: they are one class. A draft is drawn class by class, and
-a token that an earlier slot holds already is told apart from the others of its class.
+Tokens with equal p and equal q are exchangeable, so what holds for one of them holds for all: they are one class. A draft is drawn class by class,
+and a token that an earlier slot holds already is told apart from the others of its class.
 """
 
 import copy
@@ -113,7 +113,8 @@ class Drafts:
     p: Tensor  # [V] as the sampler makes it
     reference: Tensor  # [V] float64: plain decoding's own float32 row, normalised
     weights: Tensor  # [S]
-    classes: Tensor | None  # [V] which tokens are exchangeable; None: the draft is certain, and every token is looked at
+    classes: Tensor  # [V] numbers 0, 1, ...: tokens of the same number are exchangeable
+    certain: bool  # there is one draft only, so that the law is known token by token, and not only class by class
 
 
 def prepared(sampler: Sampler) -> Sampler:
@@ -125,22 +126,21 @@ def prepared(sampler: Sampler) -> Sampler:
 
 
 def build(case: Case, sampler: Sampler) -> Drafts:
-    """The laws through the sampler, the drafts through `Draft.check_laws`, as in the loop."""
+    """The laws through the sampler, the drafts through `Draft.check_laws`, as in the loop. Raises ValueError where a draft cannot be made."""
     sampler = prepared(sampler)
     p, q = (sampler.law(logits[None, None])[0, 0] for logits in (case.rows.target, case.rows.drafter))
     plain = p if sampler.greedy else sampler.processed(case.rows.target[None, None]).softmax(-1)[0, 0]
     growths = [Growth()]
-    classes = classes_of(p, q, case)
+    classes, certain = classes_of(p, q, case), case.rule == "top"
     for parent in case.parents:
         growths = [longer for growth in growths for longer in growth.extended(parent, q, classes, case)]
     tokens = torch.tensor([(0, *growth.tokens) for growth in growths])
     parents = torch.tensor([(-1, *case.parents)]).expand(len(growths), -1)
-    certain = case.rule == "top"
     rows = None if certain else torch.stack([torch.stack([torch.zeros_like(q), *growth.rows]) for growth in growths])
-    width = 2 if case.parents.count(0) > 1 else 1
-    draft = Draft(tokens, parents, torch.full((len(growths),), tokens.shape[1]), rows, width=width)
+    sizes = torch.full((len(growths),), tokens.shape[1])
+    draft = Draft(tokens, parents, sizes, rows, width=max(map(case.parents.count, case.parents)))
     weights = torch.tensor([growth.weight for growth in growths], dtype=torch.float64)
-    return Drafts(draft.check_laws(), p, plain.double() / plain.double().sum(), weights, None if certain else classes)
+    return Drafts(draft.check_laws(), p, plain.double() / plain.double().sum(), weights, classes, certain)
 
 
 def classes_of(p: Tensor, q: Tensor, case: Case) -> Tensor:
@@ -175,11 +175,13 @@ class Growth:
 
 
 def without(q: Tensor, tokens: list[int]) -> Tensor:
-    """q without the tokens, normalised as one does it who thinks nothing of it; [V]."""
+    """q without the tokens, normalised the plain way, as a user's drafter does it; [V]. Raises ValueError where nothing is left."""
     if not tokens:
         return q
     left = q.clone()
     left[tokens] = 0.0
+    if not left.any():
+        raise ValueError("the sampler leaves too few tokens for siblings that differ")
     return left / left.sum()
 
 

@@ -28,7 +28,10 @@ def main() -> None:
         for case in cases(every[name], greedy=False, thorough=True, vocabulary=vocabulary):
             tv = look(case, every[name], Sampler()).tv
             table.setdefault(case.name, {})[name] = "-" if tv is None else f"{tv:.1e}"
-    render([{"draft": draft, **{name: row.get(name, "") for name in chosen}} for draft, row in table.items()], title=f"TV from plain decoding, {vocabulary} words")
+    render(
+        [{"draft": draft, **{name: row.get(name, "") for name in chosen}} for draft, row in table.items()],
+        title=f"TV from plain decoding, {vocabulary} words",
+    )
 
 
 if __name__ == "__main__":

@@ -3,14 +3,13 @@
 No model is needed: logits of a known shape go through the sampler, as in the loop. What is looked at: `real_rows`; how it is followed: `real_noise`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from experiments.exactness.checks import FAIL, NOT_APPLICABLE, PASS, Check, Effort, Subject
-from experiments.exactness.real_noise import DrawsGumbel, first_token_law, race_law
+from experiments.exactness.real_noise import GumbelError, first_token_law, race_law
 from experiments.exactness.real_rows import Case, Drafts, build, cases
 from spec.interfaces import Verifier
 from spec.sampling import Sampler
@@ -43,39 +42,34 @@ def check_real_vocabulary(subject: Subject, effort: Effort) -> Check:
 
 def look(case: Case, verifier: Verifier, sampler: Sampler) -> Found:
     """One case; a draft that the verifier refuses is no fault."""
-    drafts = build(case, sampler)
+    try:
+        drafts = build(case, sampler)
+    except ValueError as error:
+        return Found(case, None, str(error))
     try:
         return Found(case, distance(first_token_law(verifier, drafts), drafts))
-    except DrawsGumbel:
+    except GumbelError:
         return _raced(case, verifier, drafts)
     except ValueError as error:
         return Found(case, None, f"the verifier refuses every draft: {error}")
     except AttributeError as error:
         return Found(case, None, f"{type(verifier).__name__} draws what cannot be followed outcome by outcome ({error})")
-    except AssertionError:
-        return Found(case, 1.0)
+    except AssertionError as error:
+        return Found(case, 1.0, str(error))
 
 
 def _raced(case: Case, verifier: Verifier, drafts: Drafts) -> Found:
-    if drafts.classes is None or int(drafts.classes.max()) >= MANY:
+    if int(drafts.classes.max()) >= MANY:
         return Found(case, None, "Gumbel numbers over too many different probabilities")
     try:
-        return Found(case, distance(race_law(verifier, drafts), drafts))
-    except AttributeError as error:
+        return Found(case, distance(race_law(verifier, drafts), replace(drafts, certain=False)))
+    except (AttributeError, ValueError) as error:
         return Found(case, None, f"{type(verifier).__name__} draws Gumbel numbers and others beside them ({error})")
 
 
 def distance(law: Tensor, drafts: Drafts) -> float:
-    """TV between law [V + 1] and the reference, class by class."""
-    wanted, lost = drafts.reference, float(law[-1])
-    if drafts.classes is None:
-        return (float((law[:-1] - wanted).abs().sum()) + lost) / 2
-    difference = torch.bincount(drafts.classes, law[:-1] - wanted)
-    return (float(difference.abs().sum()) + lost) / 2
-
-
-class RawSoftmax(Sampler):
-    """V1: hands on the softmax as it comes, which over so many tokens does not sum to 1."""
-
-    def law(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None = None) -> Tensor:
-        return super().law(logits, contexts) if self.greedy else self.processed(logits, contexts).softmax(-1)
+    """TV between law [V + 1] and the reference, token by token or class by class."""
+    difference = law[:-1] - drafts.reference
+    if not drafts.certain:
+        difference = torch.bincount(drafts.classes, difference)
+    return (float(difference.abs().sum()) + float(law[-1])) / 2
