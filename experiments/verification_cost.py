@@ -1,4 +1,4 @@
-"""What a verification costs beside one softmax over the same rows. `python -m experiments.verification_cost`; sizes in `conf/verification_cost.yaml`.
+"""What verifications and laws cost beside one softmax over the same rows. `python -m experiments.verification_cost`, `conf/verification_cost.yaml`.
 
 Every verifier gets the same laws and the same draft: chains of N slots, and binary trees of N slots whose siblings are drawn independently.
 Softmax and verifiers are timed in turn, so that what else the machine does hits all of them; a ratio is one verification over the softmax beside it.
@@ -23,7 +23,7 @@ from torch import Tensor
 from experiments.jsonl import write_atomically
 from experiments.provenance import circumstances, load_average
 from experiments.table import render
-from spec import Draft, Noise, Verifier
+from spec import Draft, Noise, Sampler, Verifier
 from spec.tree import chain_parents
 
 log = logging.getLogger(__name__)
@@ -63,12 +63,14 @@ def timed(work: Callable[[], Any], device: torch.device) -> float:
 
 
 def ratios(verifiers: dict[str, Verifier], logits: Tensor, draft: Draft, repeats: int) -> dict[str, dict[str, Any]]:
-    """Per verifier: median ratio to softmax with a 95 % interval over the repeats, and milliseconds."""
+    """Per verifier: median ratio to softmax with a 95 % interval over the repeats, and milliseconds. "law": what the sampler makes of the logits."""
     p, device, ids = logits.softmax(-1), logits.device, torch.arange(len(logits), device=logits.device)
-    seconds: dict[str, list[float]] = {name: [] for name in ("softmax", *verifiers)}
+    seconds: dict[str, list[float]] = {name: [] for name in ("softmax", "law", *verifiers)}
+    sampler = Sampler()
     for index in range(repeats + 1):
         noise = Noise(0).at(ids, ids + index)
-        works = {"softmax": lambda: logits.softmax(-1)} | {name: lambda rule=rule: rule(p, draft, noise) for name, rule in verifiers.items()}  # noqa: B023
+        works = {"softmax": lambda: logits.softmax(-1), "law": lambda: sampler.law(logits)}
+        works |= {name: lambda rule=rule: rule(p, draft, noise) for name, rule in verifiers.items()}  # noqa: B023
         for name, work in works.items():
             spent = timed(work, device)
             if index:  # the first round warms up

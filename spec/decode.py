@@ -77,8 +77,7 @@ def decode(
     while not all(state.done):
         live = [not done for done in state.done]
         clock.lap("other")
-        draft = drafter.propose(state, sampler)
-        draft.check_laws()
+        draft = drafter.propose(state, sampler).check_laws()
         clock.lap("draft")
         scores = target.score(draft, state.cache, hidden=needs_hidden)
         clock.lap("target")

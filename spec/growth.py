@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from spec.assistant import Assistant
+from spec.mass import mass
 from spec.noise import Purpose
 from spec.sampling import Sampler
 from spec.state import DecodeState
@@ -88,8 +89,8 @@ class Growth:
         slots = (numbers(left.shape[1], left.device) + self.num_slots).expand(left.shape[:2])
         row, has_mass = left, None
         if otherwise is not None:
-            mass = left.sum(-1, keepdim=True)
-            row, has_mass = torch.where(mass > 0, left / mass, otherwise), mass.squeeze(2) > 0
+            total = mass(left)[..., None]
+            row, has_mass = torch.where(total > 0, left / total.to(left.dtype), otherwise), total.squeeze(2) > 0
         if self.uneven:  # what cannot exist leaves nothing to chance, so that following every chance need not follow these
             has_room = self.depths.gather(1, parents) < self.limits
             row = torch.where(has_room[..., None], row, (numbers(row.shape[2], row.device) == 0).to(row.dtype))

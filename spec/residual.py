@@ -3,13 +3,14 @@
 import torch
 from torch import Tensor
 
+from spec.mass import mass
 from spec.tree import numbers
 from spec.types import Draft
 
 
 def over(wanted: Tensor, offered: Tensor) -> Tensor:
-    """p(x) / q(x). q(x) = 0 happens only by underflow: then what the target can emit is accepted (inf), and nothing else (0 / 0)."""
-    return (wanted / offered).nan_to_num(0.0, posinf=1.0)
+    """p(x) / q(x) in float64. q(x) = 0 happens only by underflow: then what the target can emit is accepted (inf), and nothing else (0 / 0)."""
+    return (wanted.double() / offered).nan_to_num(0.0, posinf=1.0)
 
 
 def rows_at(laws: Tensor, slots: Tensor) -> Tensor:
@@ -25,6 +26,6 @@ def subtract(law: Tensor, draft: Draft, child: Tensor) -> Tensor:
         rest = law.scatter(2, draft.tokens.gather(1, slot)[..., None], 0.0)
     else:
         rest = (law - rows_at(draft.q, slot)).clamp_(min=0)
-    mass = rest.sum(-1, keepdim=True)
+    left = mass(rest)[..., None]
     # a rejection implies mass > 0 in exact arithmetic; where rounding leaves none, the law itself is the right answer
-    return torch.where((child > 0)[..., None] & (mass > 0), rest / mass, law)
+    return torch.where((child > 0)[..., None] & (left > 0), rest / left.to(rest.dtype), law)

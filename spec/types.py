@@ -6,13 +6,17 @@ T committed length, H hidden size. Integers are int64. Laws are float32 (float64
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
 
+from spec.mass import excess, mass
 from spec.tree import ancestor_mask, chain_parents, numbers, on_device, path_to
+
+ROUNDED = 1e-2  # a law that sums to 1 within this may be rounded: bfloat16 rounds a number by up to 0.4 %, float16 small ones to nothing
+NEAR = {torch.float32: 1e-7, torch.float64: 1e-13}  # a law that sums to 1 within this is left as it is
 
 
 @lru_cache(maxsize=256)
@@ -86,26 +90,35 @@ class Draft:
         """ancestors[b, i, j]: slot j is slot i or above it; bool [B, N, N]."""
         return ancestor_mask(self.parents)
 
-    def check_laws(self) -> None:
-        """Raises ValueError where q holds NaN or infinity in a slot that counts: such a row is never judged by.
+    def check_laws(self) -> "Draft":
+        """The draft with rows of q that sum to 1: a row that counts and is off by rounding is brought there, and 16-bit rows become float32.
 
-        On CUDA an assertion says so, among the step's kernels, so that nothing waits for it.
+        A token is drawn from its row as if it summed to 1, so that is the law which was meant. Raises ValueError where q holds NaN or infinity, or is
+        off by more than rounding explains: such a row is not what the token was drawn from. On CUDA an assertion says so, and nothing waits for it.
         """
         if self.q is None:
-            return
-        on_cuda = self.q.device.type == "cuda"
-        if not on_cuda and math.isfinite(self.q.sum().item()):
-            return
-        counts = (self.slots > 0) & (self.slots < self.sizes[:, None])
-        bad = (~self.q.isfinite()).any(-1) & counts
-        if on_cuda:
-            torch._assert_async(~bad.any(), "the drafter declared a law q that is not finite")  # pyright: ignore[reportPrivateImportUsage]
-        elif bad.any():
-            row, slot = (int(index) for index in bad.nonzero()[0])
-            raise ValueError(
-                f"the drafter declared a law q that is not finite (row {row}, slot {slot}); q must be the very probabilities that the token was "
-                "drawn from: make it with sampler.law, which refuses non-finite logits, or leave q out if there is none"
-            )
+            return self
+        q = self.q if self.q.dtype.itemsize > 2 else self.q.float()
+        masses, counts = mass(q), (self.slots > 0) & (self.slots < self.sizes[:, None])
+        off = torch.where(counts, (masses - 1).abs(), 0.0)
+        if q.device.type == "cuda":
+            torch._assert_async((off < ROUNDED).all(), "a law q that the drafter declared does not sum to 1")  # pyright: ignore[reportPrivateImportUsage]
+        else:
+            worst = off.max().item()
+            if not worst < ROUNDED:
+                self._refuse_law(masses, ~(off < ROUNDED))
+            if worst < NEAR[q.dtype]:
+                return self if q is self.q else replace(self, q=q)
+        return replace(self, q=torch.addcmul(q, q, excess(torch.where(off < NEAR[q.dtype], 1.0, masses), q.dtype), value=-1))
+
+    def _refuse_law(self, masses: Tensor, bad: Tensor) -> None:
+        row, slot = (int(index) for index in bad.nonzero()[0])
+        total = float(masses[row, slot])
+        fault = f"sums to {total:.6g}" if math.isfinite(total) else "is not finite"
+        raise ValueError(
+            f"the drafter declared a law q that {fault} (row {row}, slot {slot}); q must be the very probabilities that the token was drawn from, "
+            "which sum to 1: make it with sampler.law, normalise what a filter left, or leave q out if there is none"
+        )
 
     def children_of(self, chosen: Tensor) -> Tensor:
         """The used slots whose parent is among `chosen` [B, N]; bool [B, N]."""

@@ -18,7 +18,7 @@ MAY_IMPORT = {  # what of ours each part may import
     "tests": set(PARTS),
 }
 SPEC_ORDER = [  # a file imports files of earlier lines only
-    {"tree", "arguments"},
+    {"tree", "arguments", "mass"},
     {"types"},
     {"noise", "residual", "checks"},
     {"chains", "probe"},

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from spec.chains import keep_chain, require_chain, root_only
+from spec.mass import mass
 from spec.noise import Purpose, StepNoise
 from spec.types import Draft, Verdict
 
@@ -57,9 +58,9 @@ def stopping_odds(p: Tensor, draft: Draft, log_r: Tensor) -> Tensor:
     """h_i of slots 1 to N - 1; float64 [B, N - 1], 0 for padding."""
     r, sizes = log_r.exp(), draft.sizes[:, None]
     if draft.q is None:  # p - q is p without the drafted token
-        mass = r[:, :-1] * (1 - p[:, 1:-1].gather(2, draft.tokens[:, 2:, None]).squeeze(2).double()).clamp(min=0)
+        left = r[:, :-1] * (1 - p[:, 1:-1].gather(2, draft.tokens[:, 2:, None]).squeeze(2).double()).clamp(min=0)
     else:
-        mass = (p[:, 1:-1] * r[:, :-1, None].to(p.dtype)).sub_(draft.q[:, 2:]).clamp_(min=0).sum(-1).double()
-    h = (mass / (mass - torch.expm1(log_r[:, :-1]))).nan_to_num(0.0)  # 0 / 0: a prefix that needs no saving and has nothing to offer
+        left = mass((p[:, 1:-1] * r[:, :-1, None].to(p.dtype)).sub_(draft.q[:, 2:]).clamp_(min=0))
+    h = (left / (left - torch.expm1(log_r[:, :-1]))).nan_to_num(0.0)  # 0 / 0: a prefix that needs no saving and has nothing to offer
     h = torch.cat([torch.where(draft.slots[:, 2:] < sizes, h, r[:, :-1]), r[:, -1:]], 1)
     return torch.where(draft.slots[:, 1:] < sizes, h, 0.0)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from spec.chains import chain_odds, keep_chain, root_only, until_rejected
 from spec.checks import NAN_LAW, refuse_nan_rows, refuse_where
+from spec.mass import mass
 from spec.noise import Purpose, StepNoise
 from spec.residual import over, rows_at
 from spec.tree import children, numbers
@@ -102,10 +103,11 @@ def largest_safe(p: Tensor, q: Tensor, num_siblings: Tensor) -> Tensor:
     for _ in range(BISECTIONS[p.dtype]):
         t = (low + high) / 2
         torch.mul(p, t[:, None].to(p.dtype), out=scratch)
-        better = share(torch.minimum(scratch, q, out=scratch).sum(1), num_siblings)
+        better = share(mass(torch.minimum(scratch, q, out=scratch)), num_siblings)
         safe = better >= t
         low, high = torch.where(safe, better, low), torch.where(safe, high, better)
-    return low
+    t = low.to(p.dtype)  # rounded down: laws are multiplied by the very number that tokens are tested with
+    return torch.where(t > low, t.nextafter(torch.zeros_like(t)), t).double()
 
 
 def share(beta: Tensor, num_siblings: Tensor) -> Tensor:
@@ -124,8 +126,8 @@ def leftover(p: Tensor, draft: Draft, kids: Tensor, end: tuple[Tensor, Tensor]) 
     else:
         first, num_siblings = kids[:, :1].clamp(min=0), present.sum(1)
         overlap = torch.minimum(law * t[:, None].to(law.dtype), rows_at(draft.q, first)[:, 0])
-        rest = (law - overlap / share(overlap.sum(1), num_siblings.clamp(min=1))[:, None].to(law.dtype)).clamp_(min=0)
-    mass = rest.sum(1, keepdim=True)
-    refuse_where(mass.isnan() & present.any(1, keepdim=True), NAN_LAW)
+        rest = (law - overlap / share(mass(overlap), num_siblings.clamp(min=1))[:, None].to(law.dtype)).clamp_(min=0)
+    left = rest.sum(1, keepdim=True)
+    refuse_where(left.isnan() & present.any(1, keepdim=True), NAN_LAW)
     # a rejection implies mass in exact arithmetic; where rounding leaves none, the law itself is the right answer
-    return torch.where(present.any(1, keepdim=True) & (mass > 0), rest, law)
+    return torch.where(present.any(1, keepdim=True) & (left > 0), rest, law)

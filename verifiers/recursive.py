@@ -48,7 +48,7 @@ def tree_acceptance(p: Tensor, draft: Draft, older: Tensor) -> Tensor:
     slots, parents = numbers(draft.num_slots, p.device), draft.parents.clamp(min=0)
     used = (slots > 0) & (slots < draft.sizes[:, None])
     column = parents * p.shape[2] + draft.tokens
-    wanted = p.flatten(1).gather(1, column) * used
+    wanted = p.flatten(1).gather(1, column).double() * used
     if draft.q is None:
         wanted = wanted.masked_fill((older & (draft.tokens[:, :, None] == draft.tokens[:, None, :])).any(2), 0.0)
         return over(wanted, 1 - (older * wanted[:, None, :]).sum(2))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from spec.chains import chain_odds, root_only
 from spec.checks import NAN_LAW, refuse_nan_rows, refuse_where
+from spec.mass import mass
 from spec.noise import Purpose, StepNoise
 from spec.residual import over, rows_at
 from spec.tree import children, numbers, older_siblings
@@ -62,10 +63,10 @@ def reject(measure: Tensor, weight: Tensor, draft: Draft, child: Tensor) -> tupl
     else:
         rest = draft.q.flatten(0, 1).index_select(0, child)
         rest = torch.sub(measure, rest, out=rest).clamp_(min=0)
-    mass = rest.sum(-1).double()
-    room = mass + (1 - weight)
+    left = mass(rest)
+    room = left + (1 - weight)
     scale = torch.where(room == 0, 0.0, 1 / room)
-    return rest.mul_(scale[:, None].to(rest.dtype)), mass * scale
+    return rest.mul_(scale[:, None].to(rest.dtype)), left * scale
 
 
 def chain_weights(p: Tensor, draft: Draft) -> tuple[Tensor, Tensor]:
@@ -78,9 +79,9 @@ def chain_weights(p: Tensor, draft: Draft) -> tuple[Tensor, Tensor]:
         measure.scatter_(2, draft.tokens[:, 1:, None], 0.0)
     else:
         measure.sub_(draft.q[:, 1:]).clamp_(min=0)
-    mass = measure.sum(-1).double()
-    room = mass + (1 - weights[:, :-1])
-    after = torch.nn.functional.pad(torch.where(room == 0, 0.0, mass / room), (0, 1))
+    left = mass(measure)
+    room = left + (1 - weights[:, :-1])
+    after = torch.nn.functional.pad(torch.where(room == 0, 0.0, left / room), (0, 1))
     inner = draft.slots + 1 < draft.sizes[:, None]
     return weights, torch.where(inner, after, torch.where(draft.slots < draft.sizes[:, None], weights, 0.0))
 
@@ -142,8 +143,8 @@ def leftover(p: Tensor, draft: Draft, node: Tensor, weighed: tuple[Tensor, Tenso
     weight = weights[rows, node]
     measure = rows_at(p, node[:, None])[:, 0] * weight[:, None].to(p.dtype)
     for child in table[rows, :, node].unbind(1):
-        reduced, mass = reject(measure, weight, draft, rows * draft.num_slots + child.clamp(min=0))
+        reduced, left = reject(measure, weight, draft, rows * draft.num_slots + child.clamp(min=0))
         # a rejection implies mass in exact arithmetic; where rounding leaves none, what there was before is the right answer
-        kept = (child > 0) & (mass > 0)
-        measure, weight = torch.where(kept[:, None], reduced, measure), torch.where(kept, mass, weight)
+        kept = (child > 0) & (left > 0)
+        measure, weight = torch.where(kept[:, None], reduced, measure), torch.where(kept, left, weight)
     return measure

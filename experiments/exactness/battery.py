@@ -4,7 +4,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from experiments.exactness import coupling, drawn_as_declared, enumerated_loop, enumerated_steps, long_texts, parity, sampled, tree_logits
+from experiments.exactness import (
+    coupling,
+    drawn_as_declared,
+    enumerated_loop,
+    enumerated_steps,
+    long_texts,
+    parity,
+    real_vocabulary,
+    sampled,
+    tree_logits,
+)
 from experiments.exactness.block_mutants import BLOCK_MUTANTS
 from experiments.exactness.checks import FAIL, NOT_RUN, PASS, Check, Effort, Subject
 from experiments.exactness.drafter_mutants import DRAFTER_MUTANTS, EFFORT, DrafterMutant
@@ -13,11 +23,15 @@ from experiments.exactness.laws import examine
 from experiments.exactness.loop_mutants import LOOP_MUTANTS, LoopMutant
 from experiments.exactness.mutants import MUTANTS, ChainRule, Mutant, SiblingRule
 from experiments.exactness.proposals import chain, distinct, tree
+from experiments.exactness.real_mutants import REAL_MUTANTS, RealMutant
 from experiments.exactness.tables import GOLDEN
 from experiments.exactness.tree_mutants import SLOW_TREE_MUTANTS, TREE_MUTANTS, SlowMutant
 
 LONG = (long_texts.NAME, long_texts.CONTRACT_NAME, drawn_as_declared.NAME, long_texts.FORWARD_NAME)
-NAMES = (tree_logits.NAME, enumerated_steps.NAME, YIELD_NAME, enumerated_loop.NAME, parity.NAME, coupling.NAME, *LONG, sampled.NAME)
+NAMES = (
+    *(tree_logits.NAME, enumerated_steps.NAME, YIELD_NAME, real_vocabulary.NAME),
+    *(enumerated_loop.NAME, parity.NAME, coupling.NAME, *LONG, sampled.NAME),
+)
 INCOMPLETE = "incomplete"
 DRAWING = (long_texts.NAME, sampled.NAME)  # checks that draw many tokens
 SMALL_EFFORT = Effort(samples=2000, long_tokens=12, long_texts=2000, long_batch=24)  # for a table model
@@ -66,6 +80,7 @@ def run_checks(subject: Subject, effort: Effort, listener: Listener = lambda nam
     for name, check in (
         (tree_logits.NAME, tree_logits.check_tree_logits),
         (enumerated_steps.NAME, enumerated_steps.check_steps),
+        (real_vocabulary.NAME, real_vocabulary.check_real_vocabulary),
         *loop_checks(),
     ):
         listener(name)
@@ -91,20 +106,23 @@ def as_list(found: Check | list[Check]) -> list[Check]:
 def run_mutants(listener: Listener = lambda name: None) -> list[dict[str, Any]]:
     """Every mutant and the checks that reject it."""
     found = []
-    for mutant in (*MUTANTS, *BLOCK_MUTANTS, *TREE_MUTANTS, *ALL_SLOW, *LOOP_MUTANTS, *DRAFTER_MUTANTS):
+    for mutant in (*MUTANTS, *BLOCK_MUTANTS, *TREE_MUTANTS, *ALL_SLOW, *LOOP_MUTANTS, *DRAFTER_MUTANTS, *REAL_MUTANTS):
         listener(mutant.name)
         identity, _, fault = mutant.name.partition(" ")
         found.append({"id": identity, "fault": fault, "rejected_by": rejecting(mutant)})
     return found
 
 
-def rejecting(mutant: Mutant | SlowMutant | LoopMutant | DrafterMutant) -> list[str]:
+def rejecting(mutant: Mutant | SlowMutant | LoopMutant | DrafterMutant | RealMutant) -> list[str]:
     """Names of the checks that reject a mutant: of one step, its law and its expected tokens; of a loop, all that decode, and the logits.
 
     Wrong drafters go through the long texts, which ask for no table small enough to be enumerated.
     """
     if isinstance(mutant, DrafterMutant):
         return [check.name for check in long_texts.check_long_texts(mutant.subject(), EFFORT) if check.failed]
+    if isinstance(mutant, RealMutant):
+        check = real_vocabulary.check_real_vocabulary(mutant.subject(), SMALL_EFFORT)
+        return [check.name] if check.failed else []
     if isinstance(mutant, LoopMutant):
         subject = mutant.subject()
         checks = [

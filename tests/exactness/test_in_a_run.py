@@ -24,7 +24,7 @@ from verifiers.recursive import Recursive
 LIMITS = Limits(40)
 
 
-def witness(verifier=None, sampler=None) -> Witness | None:  # noqa: ANN001
+def witness(verifier=None, sampler=None) -> Witness | None:
     return in_a_run.witness_of(DraftModel(model=golden_model(GOLDEN_Q, VOCABULARY)), verifier or Recursive(), sampler or Sampler(0.7), LIMITS)
 
 
