@@ -1,7 +1,8 @@
 """`python -m experiments.held_out [SWEEP]`: the best run of a sweep over split=dev, decoded anew on split=test, which no choice has seen.
 
 Takes what Optuna or a plain grid has left in a sweep's folder; without one, the newest sweep. The figures to report are these, not the sweep's: the
-best of many trials owes part of its lead to luck. Exit codes: 0 done, 2 there is nothing to go by, 130 stopped by Ctrl-C.
+best of many trials owes part of its lead to luck. Exit codes: 0 done, 1 the run has failed its proof, 2 there is nothing to go by, 130 stopped by
+Ctrl-C.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.compare import newest_sweep, read_summaries
+from experiments.proofs.proof import unproved
 from experiments.run import execute
 from experiments.table import number, render
 
@@ -28,9 +30,9 @@ def best_run(sweep: Path) -> dict[str, Any]:
     return max(runs, key=lambda run: run[run["config"]["objective"]])
 
 
-def held_out_config(run: dict[str, Any]) -> DictConfig:
-    """The run's own configuration, over the other prompts."""
-    config: dict[str, Any] = run["config"] | {"split": "test"}
+def held_out_config(run: dict[str, Any], sweep: Path) -> DictConfig:
+    """The run's own configuration, over the other prompts; a verdict that the sweep has on it holds for them too."""
+    config: dict[str, Any] = run["config"] | {"split": "test", "proofs": [*run["config"].get("proofs", []), str(sweep)]}
     return OmegaConf.create(config)
 
 
@@ -59,13 +61,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         sweep = options.sweep or newest_sweep()
         best = best_run(sweep)
-        report(best, execute(held_out_config(best), sweep / FOLDER))
+        test = execute(held_out_config(best, sweep), sweep / FOLDER)
+        report(best, test)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
-    return 0
+    return int(unproved(test))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from experiments.proofs.law import LAW, law_hash
-from experiments.proofs.settings import case_of, settings_of
+from experiments.proofs.settings import case_of, key_of, settings_of
 from experiments.revisions import law_packages
 from tests.experiments.recorded import config
 
@@ -100,6 +100,7 @@ SAMPLING = {"_target_": "spec.sampling.Sampler", "temperature": 1.0, "top_k": No
 )
 def test_what_belongs_to_the_settings(one: dict[str, Any], other: dict[str, Any], same: bool) -> None:
     assert (settings(**one) == settings(**other)) is same
+    assert (key_of(settings(**one), {}) == key_of(settings(**other), {})) is same
 
 
 def test_dtype_and_device_are_those_of_the_loaded_target() -> None:
