@@ -26,7 +26,7 @@ def refuse_unservable(model: Any, config: Any, context: int) -> None:
 
 def longest_exact(config: Any) -> int | None:
     """The most positions up to which a token's logits depend on its own prefix alone and nothing is evicted; None where there is no such limit."""
-    limits = (attention_window(config), rotary_switch(config), query_scale(config), read(config, "keep_window_size"))
+    limits = (attention_window(config), rotary_switch(config), query_scale(config), read(config, "keep_window_size"), sparse_blocks(config))
     return min((limit for limit in limits if limit is not None), default=None)
 
 
@@ -76,6 +76,13 @@ def query_scale(config: Any) -> int | None:
     return read(config, "floor_scale", 0) // 2 or None if read(config, "attn_temperature_tuning") and has_plain_layers else None
 
 
+def sparse_blocks(config: Any) -> int | None:
+    """The longest input to which BigBird still attends as a whole; None for models that always do."""
+    if read(config, "attention_type") != "block_sparse":
+        return None
+    return (5 + 2 * read(config, "num_random_blocks", 0)) * read(config, "block_size", 1)
+
+
 def encoder_decoder(model: Any, config: Any, context: int) -> str | None:
     if read(model.config, "is_encoder_decoder", False):
         return "is an encoder-decoder; speculative decoding here needs a decoder-only causal LM"
@@ -83,8 +90,10 @@ def encoder_decoder(model: Any, config: Any, context: int) -> str | None:
 
 
 def recurrent_state(model: Any, config: Any, context: int) -> str | None:
-    kinds = read(config, "layer_types", ())
-    if getattr(model, "_is_stateful", False) or any(word in kind for kind in kinds for word in RECURRENT):
+    """Families with recurrent layers have members without any: those say so layer by layer."""
+    kinds = set(read(config, "layer_types", ()))
+    stateful = getattr(model, "_is_stateful", False) and not (kinds and kinds <= set(PLAIN_LAYERS))
+    if stateful or any(word in kind for kind in kinds for word in RECURRENT):
         return "keeps a recurrent or linear-attention state, from which no rejected draft can be taken back; use full attention"
     return None
 
@@ -150,13 +159,13 @@ def scaled_by_slot(model: Any, config: Any, context: int) -> str | None:
 
 
 def ranked_keys(model: Any, config: Any, context: int) -> str | None:
-    """Doge ranks all keys of a forward, later ones too, as soon as there are more than it keeps."""
+    """Doge keeps the keys that rank highest; equal tokens tie in its first layer, and the width of a forward decides which of them stay."""
     kept = read(config, "keep_window_size")
     if kept is None or kept >= context:
         return None
     return (
-        f"keeps the {kept} keys that rank highest among all of a forward, later ones included, and the context is {context}: a token would depend on "
-        f"what follows it; use CausalLM(model, context={longest_exact(config)})"
+        f"keeps the {kept} keys that rank highest, and the context is {context}: where equal tokens tie, the width of the whole forward decides "
+        f"which of them stay; use CausalLM(model, context={longest_exact(config)})"
     )
 
 
@@ -167,16 +176,21 @@ def masked_by_slot(model: Any, config: Any, context: int) -> str | None:
     return None
 
 
-def block_sparse(model: Any, config: Any, context: int) -> str | None:
-    if read(config, "attention_type") == "block_sparse":
-        return "attends in sparse blocks that depend on the length of the whole input; load it with attention_type='original_full'"
-    return None
-
-
 def no_positions(model: Any, config: Any, context: int) -> str | None:
     if "position_ids" not in inspect.signature(model.forward).parameters:
         return "has a forward without position_ids, so the slots of a tree cannot be placed; use a model that takes them"
     return None
+
+
+def block_sparse(model: Any, config: Any, context: int) -> str | None:
+    """BigBird attends in blocks as soon as an input is long enough for them, and never again once an input was too short."""
+    longest = sparse_blocks(config)
+    if longest is None or longest >= context:
+        return None
+    return (
+        f"attends in sparse blocks to inputs of more than {longest} positions, and the context is {context}: a token would depend on the length of "
+        f"the whole input; load it with attention_type='original_full' or use CausalLM(model, context={longest_exact(config)})"
+    )
 
 
 def alibi(model: Any, config: Any, context: int) -> str | None:
@@ -223,8 +237,8 @@ REASONS: tuple[Callable[[Any, Any, int], str | None], ...] = (
     scaled_by_slot,
     ranked_keys,
     masked_by_slot,
-    block_sparse,
     no_positions,
+    block_sparse,
     alibi,
     outliers,
     random_in_training,

@@ -12,7 +12,7 @@ from drafters.draft_tree import DraftTree
 from drafters.lookahead import Lookahead
 from drafters.none import NoDraft
 from drafters.prompt_lookup import PromptLookup
-from experiments.exactness.families.tiny import CONTEXT, NotBuilt, build, one_line
+from experiments.exactness.families.tiny import CONTEXT, NotBuiltError, build, one_line
 from spec import CausalLM, Draft, Drafter, Limits, Sampler, Verifier, decode
 from verifiers.coupled import Coupled
 from verifiers.recursive import Recursive
@@ -38,7 +38,7 @@ def find(model_type: str, settings: dict[str, Any] | None = None, context: int |
     """Builds a tiny model of a type and tries it."""
     try:
         model = build(model_type, settings)
-    except NotBuilt as reason:
+    except NotBuiltError as reason:
         return Finding(NOT_BUILT, str(reason))
     return judge(model, context)
 

@@ -1,4 +1,4 @@
-"""Tiny random models of any causal LM class of transformers, in float64 where it can: small numbers for what configurations have in common, few exceptions."""
+"""Tiny random models of any causal LM class of transformers: small numbers for what configurations have in common, and few exceptions."""
 
 from typing import Any
 
@@ -39,10 +39,10 @@ _GROUPS: tuple[tuple[Any, str], ...] = (
     (True, "is_decoder"),
     (False, "tie_word_embeddings is_encoder_decoder"),
 )
-SMALL = {name: value for value, names in _GROUPS for name in names.split()}
+SMALL: dict[str, Any] = {name: value for value, names in _GROUPS for name in names.split()}
 
 
-class NotBuilt(Exception):
+class NotBuiltError(Exception):
     """Why no tiny model of a class could be made."""
 
 
@@ -52,7 +52,8 @@ def model_types() -> list[str]:
 
 
 def model_class(model_type: str) -> type:
-    found = MODEL_FOR_CAUSAL_LM_MAPPING[CONFIG_MAPPING[model_type]]
+    """The class that `AutoModelForCausalLM` makes of a type."""
+    found: Any = MODEL_FOR_CAUSAL_LM_MAPPING[CONFIG_MAPPING[model_type]]
     return found[0] if isinstance(found, tuple) else found
 
 
@@ -65,7 +66,7 @@ def merged(settings: dict, more: dict) -> dict:
 def shrunk(default: PreTrainedConfig) -> dict[str, Any]:
     """Settings of a small configuration of the same class, parts included; one layer of each kind that the default has."""
     names = set(getattr(type(default), "__dataclass_fields__", ()))
-    given = {name: value for name, value in SMALL.items() if name in names}
+    given: dict[str, Any] = {name: value for name, value in SMALL.items() if name in names}
     if "qk_rope_head_dim" in given and "head_dim" in given:
         given["head_dim"] = given["qk_rope_head_dim"]  # of the rotated part alone
     if "kv_lora_rank" in given and "num_key_value_heads" in given:
@@ -100,17 +101,17 @@ def configuration(model_type: str, settings: dict[str, Any] | None = None) -> Pr
 
 
 def build(model_type: str, settings: dict[str, Any] | None = None, seed: int = 0) -> Any:
-    """A model of the type in float64 and eval mode, which never ends by itself. Raises NotBuilt with the reason."""
+    """A model of the type in eval mode and float64 where it can be, which never ends by itself. Raises NotBuiltError with the reason."""
     try:
         config, kind = configuration(model_type, settings), model_class(model_type)
         with torch.device("meta"):
             size = sum(weights.numel() for weights in kind(config).parameters())
         if size > MOST_PARAMETERS:
-            raise NotBuilt(f"{size:,} parameters: its size does not shrink with the shared settings")
+            raise NotBuiltError(f"{size:,} parameters: its size does not shrink with the shared settings")
         torch.manual_seed(seed)
         model = kind(config)
     except Exception as error:  # whatever a constructor dies of is the answer
-        raise error if isinstance(error, NotBuilt) else NotBuilt(one_line(error)) from error
+        raise error if isinstance(error, NotBuiltError) else NotBuiltError(one_line(error)) from error
     if "eager" not in str(getattr(model.config, "_experts_implementation", "eager")):
         model.set_experts_implementation("eager")  # grouped products know no float64
     model.to(torch.float32 if model_type in FLOAT32 else torch.float64).eval()
