@@ -12,10 +12,11 @@ from transformers.utils.generic import ModelOutput
 from spec.batches import rows_at_once
 from spec.decode import Generation, decode
 from spec.interfaces import Drafter, Verifier
-from spec.model import CausalLM, attention_window
+from spec.model import CausalLM
 from spec.noise import Noise
 from spec.runtime import check_kind
 from spec.sampling import Sampler
+from spec.servable import longest_exact
 from spec.state import Limits
 from spec.stats import GenerationStats
 
@@ -125,12 +126,12 @@ def _is_limit(rule: Any, config: GenerationConfig) -> bool:
 
 
 def _context(model: Any, prompts: list[list[int]], budget: int) -> int | None:
-    """`generate` only warns where the length passes the model's positions; windows are judged by what this call needs."""
+    """`generate` only warns where the length passes the model's positions; windows and longrope are judged by what this call needs."""
     config = model.config.get_text_config()
     limit = getattr(config, "max_position_embeddings", None)
-    window = attention_window(config)
+    longest = longest_exact(config)
     needed = max(map(len, prompts)) + budget
-    return needed if window and limit and needed <= window < limit and needed > 1 else None
+    return needed if longest and limit and needed <= longest < limit and needed > 1 else None
 
 
 def _unpad(input_ids: Tensor, attention_mask: Tensor | None) -> list[list[int]]:

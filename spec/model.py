@@ -15,13 +15,12 @@ import spec.masks as masks
 from spec.arguments import sequence_keys, token_ids
 from spec.cache import KVCache
 from spec.runtime import Inputs, Runtime, check_kind
+from spec.servable import refuse_unservable
 from spec.state import DecodeState
 from spec.tree import numbers
 from spec.types import Draft, Scores
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "experiments" / "embedded"
-_WINDOWED = ("sliding_attention", "chunked_attention")
-ATTENTION = ("sdpa", "eager", "flex_attention")  # and flash attention, for chains of one row
 FLEX_DEVICES = ("cuda",)
 NO_FLASH = (
     "{name} takes no mask of its own: it serves chains behind rows of one length (one prompt at a time, or prompts that keep step); for trees, "
@@ -61,16 +60,16 @@ def _bitsandbytes(quantization: str) -> BitsAndBytesConfig:
     if find_spec("bitsandbytes") is None or find_spec("accelerate") is None:
         raise ValueError(f"quantization={quantization} needs bitsandbytes and accelerate: pip install 'foretoken[quantized]'")
     if quantization == "8bit":
-        return BitsAndBytesConfig(load_in_8bit=True)
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0)  # the default picks columns by looking at all rows
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
 
 
 class CausalLM:
     """Wraps any decoder-only transformers model whose attention can be masked and rolled back; nothing is patched.
 
-    Raises ValueError for encoder-decoders, recurrent or linear attention, attention windows shorter than `context`, and attention
-    implementations other than sdpa, eager, flex and flash, of which the last serves chains alone. `context` limits the positions used (default:
-    all that the model has).
+    Raises ValueError, in one line, for every model whose logits after a token may depend on more than that token's own prefix: `spec.servable` has
+    the reasons. Some depend on it beyond a length only (windows, longrope): `context` limits the positions used (default: all that the model has).
+    Attention is sdpa, eager, flex or flash, of which the last serves chains alone.
 
     `runtime`: how drafts are scored. "eager"; "compile": by torch.compile, once for every set of shapes; "graphs": compiled, and captured as CUDA
     graphs. It changes the time and nothing else. `capacity`: slots of a cache under the last two, whose shapes are fixed (default: a power of two).
@@ -82,7 +81,7 @@ class CausalLM:
         if context is not None and not 1 < context <= limit:
             raise ValueError(f"context={context}: give between 2 and the model's {limit} positions")
         self.context: int = context or limit
-        _refuse_unservable(model, self.config, self.context)
+        refuse_unservable(model, self.config, self.context)
         self.attention: str = getattr(self.config, "_attn_implementation", None) or "sdpa"
         if self.attention == "flex_attention" and model.device.type not in FLEX_DEVICES:
             raise ValueError(f"flex_attention on {model.device}: torch cannot compile it for shapes that change; use attn_implementation='sdpa'")
@@ -240,38 +239,3 @@ class CausalLM:
             bad = next(token for token in row if not 0 <= token < self.vocab_size)
             raise ValueError(f"prompt {index} holds token id {bad}; the model's vocabulary is 0 to {self.vocab_size - 1}: is it the right tokenizer?")
         return row
-
-
-def attention_window(config: Any) -> int | None:
-    """The shortest window or chunk that any layer attends within, in positions; None where all layers see everything."""
-    kinds = set(getattr(config, "layer_types", None) or ())
-    if kinds and not kinds & set(_WINDOWED):
-        return None
-    slides = bool(kinds) or getattr(config, "use_sliding_window", True)
-    sizes = [getattr(config, "sliding_window", None) if slides else None, getattr(config, "attention_chunk_size", None)]
-    return min((size for size in sizes if size), default=None)
-
-
-def _refuse_unservable(model: Any, config: Any, context: int) -> None:
-    name = type(model).__name__
-    if getattr(model.config, "is_encoder_decoder", False):
-        raise ValueError(f"{name} is an encoder-decoder; speculative decoding here needs a decoder-only causal LM")
-    kinds = set(getattr(config, "layer_types", None) or ())
-    recurrent = ("linear", "mamba", "recurrent", "conv")
-    if getattr(model, "_is_stateful", False) or any(word in kind for kind in kinds for word in recurrent):
-        raise ValueError(f"{name} keeps a recurrent or linear-attention state, from which no rejected draft can be taken back; use full attention")
-    window = attention_window(config)
-    if window is not None and window < context:
-        raise ValueError(
-            f"{name} attends within a window of {window} positions, which is shorter than the context of {context}: keys could be evicted that a "
-            f"rejected draft needs back; use CausalLM(model, context={window}) to stay inside the window"
-        )
-    if "local" in (getattr(config, "attention_layers", None) or ()):
-        raise ValueError(
-            f"{name} cuts its local attention by cache slot, not by position: ragged rows and trees would come out wrong; use another family"
-        )
-    if "position_ids" not in inspect.signature(model.forward).parameters:
-        raise ValueError(f"{name}.forward takes no position_ids, so the slots of a tree cannot be placed; use a model that does")
-    attention = getattr(config, "_attn_implementation", "sdpa") or "sdpa"
-    if attention not in ATTENTION and not attention.startswith("flash_attention"):
-        raise ValueError(f"attention implementation {attention!r} is not served; give attn_implementation one of {', '.join(ATTENTION)}")

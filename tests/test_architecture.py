@@ -22,7 +22,7 @@ SPEC_ORDER = [  # a file imports files of earlier lines only
     {"types"},
     {"noise", "residual", "checks"},
     {"chains", "probe"},
-    {"sampling", "cache"},
+    {"sampling", "cache", "servable"},
     {"masks", "runtime"},
     {"state"},
     {"model"},

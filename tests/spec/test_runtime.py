@@ -11,6 +11,7 @@ from drafters.jacobi import Jacobi
 from drafters.lookahead import Lookahead
 from drafters.none import NoDraft
 from drafters.prompt_lookup import PromptLookup
+from experiments.exactness.families.tiny import build as tiny_model
 from spec import CausalLM, Draft, Limits, Sampler, decode, runtime
 from spec.runtime import Graph, Inputs, Runtime
 from tests.tiny import FAMILIES, build
@@ -65,6 +66,13 @@ def test_fixed_shapes_serve_every_family(family):
 
 
 @torch.inference_mode()
+def test_layers_that_share_keys_are_served_by_used_buffers_too():
+    settings = {"num_hidden_layers": 4, "layer_types": ["sliding_attention", "full_attention"] * 2, "num_kv_shared_layers": 2}
+    model = tiny_model("gemma4_text", settings)
+    target, plain = fixed(model), texts(CausalLM(model), NoDraft())
+    assert [texts(target, PromptLookup()) for _ in range(2)] == [plain, plain]
+
+
 def test_logits_and_hidden_states_are_those_of_plain_forwards(llama):
     draft = Draft.chain(torch.tensor([[3, 4, 5], [6, 7, 8]]))
     found = []
