@@ -175,7 +175,8 @@ class Runtime:
         for buffers in self.pool:
             if buffers.user() is None and (buffers.num_rows, buffers.keys[0].shape[2]) == (made.num_buffer_rows, made.capacity):
                 buffers.user = weakref.ref(made)
-                for layer, keys, values in zip(made.slot_layers, *buffers.first(made.num_buffer_rows), strict=False):  # the last layers may share others'
+                kept = buffers.first(made.num_buffer_rows)  # of fewer layers where the last ones share the keys of others
+                for layer, keys, values in zip(made.slot_layers, *kept, strict=False):
                     layer.keys, layer.values, layer.is_initialized = keys.zero_()[:num_rows], values.zero_()[:num_rows], True
                 break
         return made

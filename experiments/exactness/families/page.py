@@ -25,15 +25,16 @@ context) and tried:
 
 - **identical**: greedy texts from the loop are `model.generate`'s, token by token, for plain decoding, prompt lookup, a draft chain, a draft tree
   and lookahead, with three prompts of different lengths in one batch, up to the last position of the context, while `generate` gets each prompt
-  alone with its attention mask; plain and draft tree also over the fixed shapes that `runtime=compile` and `graphs` have. Texts sampled with a seed are the same alone and in the batch, plain, with chains and with trees. And the logits
-  after every slot of a tree behind rows of different lengths are those of the model's own forward over the same tokens alone, without a cache,
-  to 1e-4 (mostly to 1e-14; to 1e-6 where a class computes in float32 inside). A model whose logits do not depend on its prompt is not accepted.
+  alone with its attention mask; plain and draft tree also over the fixed shapes that `runtime=compile` and `graphs` have. Texts sampled with a seed
+  are the same alone and in the batch, plain, with chains and with trees. And the logits after every slot of a tree behind rows of different lengths
+  are those of the model's own forward over the same tokens alone, without a cache, to 1e-4 (mostly to 1e-14; to 1e-6 where a class computes in
+  float32 inside). A model whose logits do not depend on its prompt is not accepted.
 - **refused**: `CausalLM(model)` raises a ValueError with the line given. Refusals look at the structure of a model, not at its name
   (`spec/servable.py`), so they hold for models that are not listed here.
 - **not built**: no tiny model could be made, for the reason given. This says nothing about the family.
 
-All of it is in float64 (one class in float32), run by plain calls on a CPU. A family is what its configuration says: the second table has settings that
-change the verdict. Random weights show that masks, positions and caches are right; they do not show how rounding goes in 16 bits.
+All of it is in float64 (one class in float32), run by plain calls on a CPU. A family is what its configuration says: the second table has settings
+that change the verdict. Random weights show that masks, positions and caches are right; they do not show how rounding goes in 16 bits.
 """
 MATTERS = """## What else could reach beyond a token's own prefix
 
