@@ -105,7 +105,7 @@ def _effort(config: DictConfig) -> Effort:
     try:
         effort = Effort(**config.effort, long_tokens=config.max_new_tokens)
     except TypeError as error:
-        raise ValueError(f"effort: {error}; see conf/lossless.yaml for what it takes") from error
+        raise ValueError(f"effort: {error}; see conf/effort/normal.yaml for what it takes") from error
     for name in ("samples", "looks", "batch", "long_texts", "long_batch"):
         value = getattr(effort, name)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:

@@ -286,3 +286,12 @@ def test_a_sweep_is_judged_together(command, tmp_path, capsys, monkeypatch):
 def test_names_are_the_checks_own():
     assert len(set(battery.NAMES)) == len(battery.NAMES) == 12
     assert {coupling.NAME, parity.NAME} < set(battery.NAMES)
+
+
+def test_a_high_effort_looks_harder_in_everything_that_it_changes():
+    with initialize_config_module("conf", version_base=None):
+        normal, high = compose("lossless").effort, compose("lossless", ["effort=high"]).effort
+    assert set(high) == set(normal)
+    changed = [name for name in normal if high[name] != normal[name]]
+    assert changed == ["samples", "long_texts"]
+    assert all(high[name] > normal[name] for name in changed)
