@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from experiments.exactness.checks import FAIL, NOT_APPLICABLE, PASS, Check, Effort, Subject
+from experiments.exactness.checks import FAIL, NOT_APPLICABLE, NOT_RUN, PASS, Check, Effort, Subject
+from experiments.exactness.enumeration import GumbelError
 from experiments.exactness.laws import Report, examine
 from experiments.exactness.proposals import Proposals, Rule, distinct, independent, one_hot, top, tree
 from experiments.exactness.tables import B4, GOLDEN, A, Instance, S, Z
@@ -74,8 +75,10 @@ def check_steps(subject: Subject, effort: Effort) -> list[Check]:
             seen.append((case, examine(case.instance, case.proposals(), verifier)))
         except ValueError as error:
             refused[case.name] = str(error)
+        except GumbelError as error:
+            return [Check(NAME, NOT_APPLICABLE, f"{type(verifier).__name__}: {error}; the race over a real vocabulary finds its law")]
         except AttributeError as error:
-            return [Check(NAME, NOT_APPLICABLE, f"{type(verifier).__name__} draws what cannot be followed outcome by outcome ({error})")]
+            return [Check(NAME, NOT_RUN, f"{type(verifier).__name__} asks the noise for what cannot be followed outcome by outcome ({error})")]
         except AssertionError as error:
             return [Check(NAME, FAIL, f"{case.name}: {error}")]
     if not seen:

@@ -17,6 +17,10 @@ from spec.noise import Purpose
 NUM_PURPOSES = len(Purpose) + 1
 
 
+class GumbelError(NotImplementedError):
+    """Gumbel numbers were asked for: the largest of log p plus such numbers has no outcomes that could be followed one by one."""
+
+
 @dataclass(frozen=True)
 class Keys:
     """How a key becomes a column of the script."""
@@ -101,6 +105,10 @@ class BranchingNoise:
         total = law.sum(-1, keepdim=True)
         odds = torch.where(total > 0, law / total.clamp(min=torch.finfo(torch.float64).tiny), 0.0)
         return self._choose(torch.cat([odds, (total <= 0).double()], 1), purpose, slots)
+
+    def gumbel(self, positions: Tensor, vocabulary: int) -> Tensor:
+        """Raises GumbelError."""
+        raise GumbelError("Gumbel numbers have no outcomes that could be followed one by one")
 
     def _choose(self, odds: Tensor, purpose: Purpose, slots: Tensor) -> Tensor:
         num_rows = len(self.branches) if self.rows is None else len(self.rows)

@@ -37,7 +37,8 @@ def step_law(proposals: Proposals, verifier: Verifier, batch: int = 50_000) -> L
 
     def run(branches: Branches) -> Tensor:
         rows = proposals.rows(branches.origins)
-        verdict = verifier(rows.p, rows.draft, BranchingNoise(branches))  # pyright: ignore[reportArgumentType]
+        noise = BranchingNoise(branches, torch.zeros(len(branches), dtype=torch.int64))
+        verdict = verifier(rows.p, rows.draft, noise)  # pyright: ignore[reportArgumentType]
         check_verdict(rows.draft, verdict)
         return verdict.emitted(rows.draft)
 

@@ -21,10 +21,6 @@ ROWS = 8  # at once
 NEAR, FURTHEST, PRECISION = 1e-3, 200.0, 1e-11  # of a Gumbel number that is moved until the choice changes: by this much about where it should
 
 
-class GumbelError(Exception):
-    """The verifier takes the largest of log p plus Gumbel numbers, of which no outcome can be followed."""
-
-
 @dataclass(frozen=True)
 class WideNoise(BranchingNoise):
     """`BranchingNoise` for draws over a vocabulary; what it does with them stands in `drawn`."""
@@ -58,10 +54,6 @@ class WideNoise(BranchingNoise):
             unused = unused.scatter(1, token.clamp(min=0)[:, None], 0.0)
         most, token = torch.where(unused.sum(1, keepdim=True) > 0, unused, others).max(1)
         return torch.where(most > 0, token, -1)
-
-    def gumbel(self, positions: Tensor, vocabulary: int) -> Tensor:
-        """Raises GumbelError."""
-        raise GumbelError
 
 
 def first_token_law(verifier: Verifier, drafts: Drafts) -> Tensor:

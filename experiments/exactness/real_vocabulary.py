@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from experiments.exactness.checks import FAIL, NOT_APPLICABLE, PASS, Check, Effort, Subject
-from experiments.exactness.real_noise import GumbelError, first_token_law, race_law
+from experiments.exactness.enumeration import GumbelError
+from experiments.exactness.real_noise import first_token_law, race_law
 from experiments.exactness.real_rows import Case, Drafts, build, cases
 from spec.interfaces import Verifier
 from spec.sampling import Sampler

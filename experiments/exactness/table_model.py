@@ -72,6 +72,9 @@ class RowByRow:
     def categorical(self, law: Tensor, purpose: Purpose, slots: Tensor) -> Tensor:
         return self._each("categorical", law, purpose, slots)
 
+    def gumbel(self, positions: Tensor, vocabulary: int) -> Tensor:
+        return self.parts[0].gumbel(positions, vocabulary)
+
     def _each(self, kind: str, odds: Tensor, purpose: Purpose, slots: Tensor) -> Tensor:
         slots, rows = slots.expand(len(self.parts), *slots.shape[1:]), enumerate(zip(self.parts, self.begins, strict=True))
         return torch.cat([getattr(part, kind)(odds[row : row + 1], purpose, slots[row : row + 1] + begin) for row, (part, begin) in rows])
