@@ -19,6 +19,8 @@ NAMES = (
     *(f"the first {place:.0%} by id" for place in PLACES),
     "end tokens",
     *(f"tokens that the other law finds {ratio:g} times as likely or more" for ratio in RATIOS),
+    "tokens of the first half by id that the other law finds likelier",
+    "tokens of the second half by id that the other law finds likelier",
     "the likeliest token of the other law",
     "the token drafted for this place, or beside it",
     "another half by id than the token before",
@@ -84,11 +86,11 @@ def _by_other(places: Places, ones: Tensor) -> list[tuple[Tensor, Tensor]]:
     laws, others, tokens = places.laws, places.others, places.tokens[:, None]
     if others is None:
         none = torch.full_like(ones, torch.nan)
-        return [(none, torch.zeros_like(none, dtype=torch.bool))] * (len(RATIOS) + 1)
+        return [(none, torch.zeros_like(none, dtype=torch.bool))] * (len(RATIOS) + 3)
     missing = others[:, 0].isnan()
+    likelier, first = others >= laws, others.cumsum(1) <= 0.5  # halves of the other law, as its tokens are drawn by a number
     found = []
-    for ratio in RATIOS:
-        above = others >= ratio * laws
+    for above in (*(others >= ratio * laws for ratio in RATIOS), likelier & first, likelier & ~first):
         mass = (laws * above).sum(1, dtype=torch.float64)
         found.append((torch.where(missing, torch.nan, mass), above.gather(1, tokens).squeeze(1)))
     mode = others.nan_to_num(0.0).argmax(1, keepdim=True)
