@@ -31,14 +31,22 @@ def longest_exact(config: Any) -> int | None:
 
 
 def read(config: Any, name: str, default: Any = None) -> Any:
-    """An attribute of a configuration; `default` where it is missing, None, or another one in every layer."""
+    """An attribute of a configuration, an object or a dict; `default` where it is missing, None, or not the same in every layer."""
     if isinstance(config, dict):
         return config.get(name, default)
     try:
         value = getattr(config, name, default)
-    except (ValueError, KeyError):
+    except RuntimeError:  # transformers' answer where layers differ
         return default
     return default if value is None else value
+
+
+def in_layers(config: Any, name: str) -> list[Any]:
+    """The values that an attribute has, one where all layers share it."""
+    try:
+        return [getattr(config, name, None)]
+    except RuntimeError:
+        return [getattr(layer, name, None) for layer in config.per_layer_config]
 
 
 def attention_window(config: Any) -> int | None:
@@ -47,7 +55,7 @@ def attention_window(config: Any) -> int | None:
     if kinds and not kinds & set(WINDOWED):
         return None
     slides = bool(kinds) or read(config, "use_sliding_window", True)
-    sizes = [read(config, name) for name in WINDOW_SIZES if slides or name == "attention_chunk_size"]
+    sizes = [size for name in WINDOW_SIZES if slides or name == "attention_chunk_size" for size in in_layers(config, name)]
     return min((size for size in sizes if size), default=None)
 
 
@@ -169,6 +177,17 @@ def ranked_keys(model: Any, config: Any, context: int) -> str | None:
     )
 
 
+def mixed_tokens(model: Any, config: Any, context: int) -> str | None:
+    """Doge again: its experts, and versions of it in which a first forward without padding has no causal mask."""
+    if read(config, "keep_window_size") is None:
+        return None
+    if read(config, "is_moe", False):
+        return "cuts its router's logits across the tokens of a forward (is_moe=True), so that a token depends on its neighbours; use one without experts"
+    if "create_masks_for_generate" not in vars(type(model)):
+        return "sees later tokens where transformers leaves its mask out, as this version does; use a later transformers"
+    return None
+
+
 def masked_by_slot(model: Any, config: Any, context: int) -> str | None:
     """GPT-Neo: local layers cut the wrong keys off, and the table of the mask ends where the positions end, with no room for a draft."""
     if read(config, "attention_layers"):
@@ -236,6 +255,7 @@ REASONS: tuple[Callable[[Any, Any, int], str | None], ...] = (
     longrope,
     scaled_by_slot,
     ranked_keys,
+    mixed_tokens,
     masked_by_slot,
     no_positions,
     block_sparse,

@@ -29,6 +29,7 @@ NEEDED = (  # questions of the table whose answer is a refusal
     "ALiBi from a mask of columns",
     "an encoder's attention in both directions",
     "keys kept by rank, fewer than there are",
+    "a router that cuts its logits across tokens",
     "sparse blocks of keys chosen by an index",
 )
 LONGROPE = next(variant.settings for variant in VARIANTS if variant.model_type == "phi3")
@@ -52,7 +53,7 @@ def served(model):
     """Whether greedy texts are `generate`'s; a crash of any kind says no."""
     try:
         return texts(CausalLM(model), PromptLookup(), Recursive(), 0.0) == [generated(model, prompt, CONTEXT) for prompt in PROMPTS]
-    except (ValueError, RuntimeError, AttributeError):
+    except (ValueError, RuntimeError, AttributeError, TypeError):
         return False
 
 
@@ -128,6 +129,13 @@ def test_how_far_a_configuration_is_exact(settings, limit):
     assert longest_exact(SimpleNamespace(**settings)) == limit
 
 
+def test_windows_of_single_layers_count():
+    config = hf.MistralConfig(num_hidden_layers=2, sliding_window=90, per_layer_config={1: {"sliding_window": 30}})
+    with pytest.raises(RuntimeError):
+        print(config.sliding_window)  # so transformers answers where layers differ
+    assert longest_exact(config) == 30
+
+
 def test_transformers_keeps_the_switch_where_it_is_looked_for():
     config = hf.Phi3Config(max_position_embeddings=90, original_max_position_embeddings=30, rope_scaling={"type": "longrope", **factors(48)})
     assert longest_exact(config) == 30
@@ -156,6 +164,19 @@ def test_blocks_are_served_as_far_as_inputs_are_too_short_for_them():
     assert CausalLM(model, 28).context == 28
 
 
+NO_DOGE = "create_masks_for_generate" not in vars(hf.DogeForCausalLM)
+
+
+def test_doge_without_a_mask_of_its_own_is_refused(monkeypatch):
+    model = build("doge")
+    if not NO_DOGE:
+        CausalLM(model)
+        monkeypatch.delattr(type(model), "create_masks_for_generate")
+    with pytest.raises(ValueError, match="sees later tokens where transformers leaves its mask out"):
+        CausalLM(model)
+
+
+@pytest.mark.skipif(NO_DOGE, reason="this transformers leaves Doge's mask out")
 @torch.inference_mode()
 def test_doge_breaks_ties_by_the_length_of_the_input():
     """Equal tokens have equal ranks in the first layer, and which of them is kept changes with what follows."""
