@@ -5,6 +5,7 @@ what was rejected. A few models break that beyond a certain length only; they ar
 """
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -136,6 +137,14 @@ def sees_the_future(model: Any, config: Any, context: int) -> str | None:
     return "attends to later tokens as well (is_decoder=False or bidirectional attention in its config); set is_decoder=True or use a causal LM"
 
 
+def no_causal_mask(model: Any, config: Any, context: int) -> str | None:
+    """RemBERT, Megatron-BERT and BigBird up to transformers 5.17: is_decoder=True, and a first forward sees all of its input."""
+    written_in = sys.modules[type(model).__module__]
+    if hasattr(written_in, "create_bidirectional_mask") and not hasattr(written_in, "create_causal_mask"):
+        return "attends to later tokens as well: this version of transformers makes no causal mask for it; use a later one"
+    return None
+
+
 def window(model: Any, config: Any, context: int) -> str | None:
     size = attention_window(config)
     if size is None or size >= context:
@@ -182,7 +191,7 @@ def mixed_tokens(model: Any, config: Any, context: int) -> str | None:
     if read(config, "keep_window_size") is None:
         return None
     if read(config, "is_moe", False):
-        return "cuts its router's logits across the tokens of a forward (is_moe=True), so that a token depends on its neighbours; use one without experts"
+        return "cuts its router's logits across tokens (is_moe=True), so that a token depends on its neighbours; use one without experts"
     if "create_masks_for_generate" not in vars(type(model)):
         return "sees later tokens where transformers leaves its mask out, as this version does; use a later transformers"
     return None
@@ -251,6 +260,7 @@ REASONS: tuple[Callable[[Any, Any, int], str | None], ...] = (
     no_cache,
     no_layers,
     sees_the_future,
+    no_causal_mask,
     window,
     longrope,
     scaled_by_slot,

@@ -1,6 +1,7 @@
 """What is refused at construction, and that it has to be: with the refusal switched off the same model goes wrong or crashes."""
 
 import importlib.util
+import sys
 import warnings
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ from experiments.exactness.families.tiny import CONTEXT, build
 from experiments.exactness.families.variants import VARIANTS
 from spec import CausalLM, Limits, Sampler, decode, speculative
 from spec.model import load_model
-from spec.servable import longest_exact
+from spec.servable import block_sparse, longest_exact
 from verifiers.recursive import Recursive
 
 NEEDED = (  # questions of the table whose answer is a refusal
@@ -159,9 +160,8 @@ def test_big_bird_forgets_its_blocks_after_a_short_input():
 
 def test_blocks_are_served_as_far_as_inputs_are_too_short_for_them():
     model = build("big_bird", {"block_size": 4, "num_random_blocks": 1})
-    with pytest.raises(ValueError, match="sparse blocks to inputs of more than 28 positions"):
-        CausalLM(model)
-    assert CausalLM(model, 28).context == 28
+    assert "sparse blocks to inputs of more than 28 positions" in str(block_sparse(model, model.config, 29))
+    assert block_sparse(model, model.config, 28) is None
 
 
 NO_DOGE = "create_masks_for_generate" not in vars(hf.DogeForCausalLM)
@@ -211,6 +211,17 @@ def test_who_sees_later_tokens_is_refused(model_type, settings, served):
     inputs = [[5, 6, 7, 8, 9, 10], [5, 6, 7, 1, 2, 3]]
     first, second = (alone(model, row)[:3] for row in inputs)
     assert torch.equal(first, second) == served
+
+
+def test_a_family_without_a_causal_mask_is_refused(monkeypatch):
+    """As RemBERT was up to transformers 5.17: there, the first logits of a row moved with the last token."""
+    model = build("rembert")
+    written_in = sys.modules[type(model).__module__]
+    if hasattr(written_in, "create_causal_mask"):
+        CausalLM(model)
+        monkeypatch.delattr(written_in, "create_causal_mask")
+    with pytest.raises(ValueError, match="makes no causal mask for it; use a later one"):
+        CausalLM(model)
 
 
 def test_a_model_in_training_mode():
