@@ -5,6 +5,7 @@ what was rejected. A few models break that beyond a certain length only; they ar
 """
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -31,14 +32,22 @@ def longest_exact(config: Any) -> int | None:
 
 
 def read(config: Any, name: str, default: Any = None) -> Any:
-    """An attribute of a configuration; `default` where it is missing, None, or another one in every layer."""
+    """An attribute of a configuration, an object or a dict; `default` where it is missing, None, or not the same in every layer."""
     if isinstance(config, dict):
         return config.get(name, default)
     try:
         value = getattr(config, name, default)
-    except (ValueError, KeyError):
+    except RuntimeError:  # transformers' answer where layers differ
         return default
     return default if value is None else value
+
+
+def in_layers(config: Any, name: str) -> list[Any]:
+    """The values that an attribute has, one where all layers share it."""
+    try:
+        return [getattr(config, name, None)]
+    except RuntimeError:
+        return [getattr(layer, name, None) for layer in config.per_layer_config]
 
 
 def attention_window(config: Any) -> int | None:
@@ -47,7 +56,7 @@ def attention_window(config: Any) -> int | None:
     if kinds and not kinds & set(WINDOWED):
         return None
     slides = bool(kinds) or read(config, "use_sliding_window", True)
-    sizes = [read(config, name) for name in WINDOW_SIZES if slides or name == "attention_chunk_size"]
+    sizes = [size for name in WINDOW_SIZES if slides or name == "attention_chunk_size" for size in in_layers(config, name)]
     return min((size for size in sizes if size), default=None)
 
 
@@ -128,6 +137,14 @@ def sees_the_future(model: Any, config: Any, context: int) -> str | None:
     return "attends to later tokens as well (is_decoder=False or bidirectional attention in its config); set is_decoder=True or use a causal LM"
 
 
+def no_causal_mask(model: Any, config: Any, context: int) -> str | None:
+    """RemBERT, Megatron-BERT and BigBird up to transformers 5.17: is_decoder=True, and a first forward sees all of its input."""
+    written_in = sys.modules[type(model).__module__]
+    if hasattr(written_in, "create_bidirectional_mask") and not hasattr(written_in, "create_causal_mask"):
+        return "attends to later tokens as well: this version of transformers makes no causal mask for it; use a later one"
+    return None
+
+
 def window(model: Any, config: Any, context: int) -> str | None:
     size = attention_window(config)
     if size is None or size >= context:
@@ -167,6 +184,17 @@ def ranked_keys(model: Any, config: Any, context: int) -> str | None:
         f"keeps the {kept} keys that rank highest, and the context is {context}: where equal tokens tie, the width of the whole forward decides "
         f"which of them stay; use CausalLM(model, context={longest_exact(config)})"
     )
+
+
+def mixed_tokens(model: Any, config: Any, context: int) -> str | None:
+    """Doge again: its experts, and versions of it in which a first forward without padding has no causal mask."""
+    if read(config, "keep_window_size") is None:
+        return None
+    if read(config, "is_moe", False):
+        return "cuts its router's logits across tokens (is_moe=True), so that a token depends on its neighbours; use one without experts"
+    if "create_masks_for_generate" not in vars(type(model)):
+        return "sees later tokens where transformers leaves its mask out, as this version does; use a later transformers"
+    return None
 
 
 def masked_by_slot(model: Any, config: Any, context: int) -> str | None:
@@ -232,10 +260,12 @@ REASONS: tuple[Callable[[Any, Any, int], str | None], ...] = (
     no_cache,
     no_layers,
     sees_the_future,
+    no_causal_mask,
     window,
     longrope,
     scaled_by_slot,
     ranked_keys,
+    mixed_tokens,
     masked_by_slot,
     no_positions,
     block_sparse,

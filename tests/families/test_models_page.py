@@ -130,6 +130,6 @@ def test_an_unknown_type_is_answered_in_one_line():
 
 
 def test_totals_count_types_and_classes():
-    found = [Trial(kind, find("bloom")) for kind in ("internlm3", "bloom")]
+    found = [Trial(kind, find("bloom")) for kind in ("llama", "bloom")]
     assert totals(found) == "2 types: 0 identical, 2 refused, 0 not built, 0 wrong, 0 crash. Identical are 0 classes."
     assert page(found).count("| refused |") == 2

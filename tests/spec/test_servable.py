@@ -1,6 +1,7 @@
 """What is refused at construction, and that it has to be: with the refusal switched off the same model goes wrong or crashes."""
 
 import importlib.util
+import sys
 import warnings
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ from experiments.exactness.families.tiny import CONTEXT, build
 from experiments.exactness.families.variants import VARIANTS
 from spec import CausalLM, Limits, Sampler, decode, speculative
 from spec.model import load_model
-from spec.servable import longest_exact
+from spec.servable import block_sparse, longest_exact
 from verifiers.recursive import Recursive
 
 NEEDED = (  # questions of the table whose answer is a refusal
@@ -29,6 +30,7 @@ NEEDED = (  # questions of the table whose answer is a refusal
     "ALiBi from a mask of columns",
     "an encoder's attention in both directions",
     "keys kept by rank, fewer than there are",
+    "a router that cuts its logits across tokens",
     "sparse blocks of keys chosen by an index",
 )
 LONGROPE = next(variant.settings for variant in VARIANTS if variant.model_type == "phi3")
@@ -52,7 +54,7 @@ def served(model):
     """Whether greedy texts are `generate`'s; a crash of any kind says no."""
     try:
         return texts(CausalLM(model), PromptLookup(), Recursive(), 0.0) == [generated(model, prompt, CONTEXT) for prompt in PROMPTS]
-    except (ValueError, RuntimeError, AttributeError):
+    except (ValueError, RuntimeError, AttributeError, TypeError):
         return False
 
 
@@ -128,6 +130,13 @@ def test_how_far_a_configuration_is_exact(settings, limit):
     assert longest_exact(SimpleNamespace(**settings)) == limit
 
 
+def test_windows_of_single_layers_count():
+    config = hf.MistralConfig(num_hidden_layers=2, sliding_window=90, per_layer_config={1: {"sliding_window": 30}})
+    with pytest.raises(RuntimeError):
+        print(config.sliding_window)  # so transformers answers where layers differ
+    assert longest_exact(config) == 30
+
+
 def test_transformers_keeps_the_switch_where_it_is_looked_for():
     config = hf.Phi3Config(max_position_embeddings=90, original_max_position_embeddings=30, rope_scaling={"type": "longrope", **factors(48)})
     assert longest_exact(config) == 30
@@ -151,11 +160,23 @@ def test_big_bird_forgets_its_blocks_after_a_short_input():
 
 def test_blocks_are_served_as_far_as_inputs_are_too_short_for_them():
     model = build("big_bird", {"block_size": 4, "num_random_blocks": 1})
-    with pytest.raises(ValueError, match="sparse blocks to inputs of more than 28 positions"):
+    assert "sparse blocks to inputs of more than 28 positions" in str(block_sparse(model, model.config, 29))
+    assert block_sparse(model, model.config, 28) is None
+
+
+NO_DOGE = "create_masks_for_generate" not in vars(hf.DogeForCausalLM)
+
+
+def test_doge_without_a_mask_of_its_own_is_refused(monkeypatch):
+    model = build("doge")
+    if not NO_DOGE:
         CausalLM(model)
-    assert CausalLM(model, 28).context == 28
+        monkeypatch.delattr(type(model), "create_masks_for_generate")
+    with pytest.raises(ValueError, match="sees later tokens where transformers leaves its mask out"):
+        CausalLM(model)
 
 
+@pytest.mark.skipif(NO_DOGE, reason="this transformers leaves Doge's mask out")
 @torch.inference_mode()
 def test_doge_breaks_ties_by_the_length_of_the_input():
     """Equal tokens have equal ranks in the first layer, and which of them is kept changes with what follows."""
@@ -190,6 +211,17 @@ def test_who_sees_later_tokens_is_refused(model_type, settings, served):
     inputs = [[5, 6, 7, 8, 9, 10], [5, 6, 7, 1, 2, 3]]
     first, second = (alone(model, row)[:3] for row in inputs)
     assert torch.equal(first, second) == served
+
+
+def test_a_family_without_a_causal_mask_is_refused(monkeypatch):
+    """As RemBERT was up to transformers 5.17: there, the first logits of a row moved with the last token."""
+    model = build("rembert")
+    written_in = sys.modules[type(model).__module__]
+    if hasattr(written_in, "create_causal_mask"):
+        CausalLM(model)
+        monkeypatch.delattr(written_in, "create_causal_mask")
+    with pytest.raises(ValueError, match="makes no causal mask for it; use a later one"):
+        CausalLM(model)
 
 
 def test_a_model_in_training_mode():

@@ -45,7 +45,10 @@ Looked for in the sources of transformers 5.17 and 5.23; the tests named are in 
   (`test_eight_bits_do_not_depend_on_the_neighbours`). 4-bit weights are the same for every token. Other ways to quantise activations were not
   looked at.
 - *Dropout, dropped layers, noise in routers*: in training mode alone, which is refused where any of it is set (`test_a_model_in_training_mode`).
-- *Experts*: every router chooses per token. No class of the list has a capacity that tokens compete for; the word is found in comments only.
+- *Experts*: every router chooses per token, but for Doge's, which is refused. No class of the list has a capacity that tokens compete for; the word
+  is found in comments only.
+- *Masks that a version leaves out*: in transformers 5.17, RemBERT, Megatron-BERT, BigBird and Doge see all of a prompt while they read it. There they
+  are refused (`test_a_family_without_a_causal_mask_is_refused`, `test_doge_without_a_mask_of_its_own_is_refused`).
 - *Soft caps, norms, altup, activation sparsity*: statistics over channels, never over rows or positions.
 - *Attention sinks*: weights of a head, the same for every row.
 - *Hash and n-gram embeddings, convolutions, recurrent and linear layers, key indexes, compressed keys*: state beside keys and values, refused by

@@ -62,6 +62,7 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("layers for the tokens after next", "deepseek_v3", {"num_mtp_layers": 1}),
     Variant("keys kept by rank, fewer than there are", "doge", {"keep_window_size": 24}),
     Variant("the same, a context that keeps them all", "doge", {"keep_window_size": 24}, 24),
+    Variant("a router that cuts its logits across tokens", "doge", {"is_moe": True, "num_experts": 16}),
     Variant("sparse blocks of keys chosen by an index", "minimax_m3_vl_text", {"layer_types": ["full_attention", "minimax_m3_sparse"]}),
     Variant(
         "keys and values shared between layers",
