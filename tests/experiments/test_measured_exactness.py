@@ -56,7 +56,7 @@ def test_every_exact_verifier_is_timed(tmp_path: Path) -> None:
     verification_cost.main.__wrapped__(composed("verification_cost", *sizes))
     cases = json.loads(output.read_text())["cases"]
     assert [case["shape"] for case in cases] == ["chain", "tree"]
-    assert set(cases[0]["verifiers"]) == {"softmax", *names}
+    assert set(cases[0]["verifiers"]) == {"softmax", "law", *names}
     assert "block" not in cases[1]["verifiers"]
 
 
