@@ -15,13 +15,13 @@ from typing import Any
 import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from experiments.build import Parts, build, check_choices, make, refuse
 from experiments.exactness.battery import Verdict, judge
 from experiments.exactness.checks import Effort, Subject
+from experiments.exactness.sweeps import SWEEPS
 from experiments.jsonl import write_atomically
 from experiments.lossless_report import holm_report, print_holm, report
 from experiments.proofs.settings import case_of
@@ -33,15 +33,7 @@ from experiments.tasks import check_numbers, make_tasks
 from spec.interfaces import Drafter
 
 log = logging.getLogger(__name__)
-SWEEPS: list[Path] = []  # folders of the sweeps that this process has started
 VERDICTS: list[bool] = []  # of the jobs that this process has done
-
-
-class RememberSweep(Callback):
-    """Notes where a sweep puts its runs, to judge them together when it has ended."""
-
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        SWEEPS.append(Path(config.hydra.sweep.dir))
 
 
 @dataclass(frozen=True)
@@ -101,15 +93,26 @@ def judge_parts(config: DictConfig, parts: Parts, folder: Path) -> dict[str, Any
     return result
 
 
+def _check_whole(name: str, value: Any, most: int = 2**40) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        raise ValueError(f"{name}={value}: give a whole number of at least 1" + (f" and at most {most}" if most < 2**40 else ""))
+
+
 def _effort(config: DictConfig) -> Effort:
     try:
         effort = Effort(**config.effort, long_tokens=config.max_new_tokens)
     except TypeError as error:
         raise ValueError(f"effort: {error}; see conf/effort/normal.yaml for what it takes") from error
     for name in ("samples", "looks", "batch", "long_texts", "long_batch"):
-        value = getattr(effort, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"effort.{name}={value}: give a whole number of at least 1")
+        _check_whole(f"effort.{name}", getattr(effort, name))
+    if effort.tokens is not None:
+        _check_whole("effort.tokens", effort.tokens, 6)
+    if not isinstance(effort.mutants, bool):
+        raise ValueError(f"effort.mutants={effort.mutants}: give true or false")
+    if config.prompt_tokens is not None:
+        _check_whole("prompt_tokens", config.prompt_tokens)
+    if not isinstance(config.max_float64, (int, float)) or isinstance(config.max_float64, bool):
+        raise ValueError(f"max_float64={config.max_float64}: give a number of parameters")
     for name in ("alpha", "power", "level", "long_power"):
         value = getattr(effort, name)
         if not isinstance(value, (int, float)) or not 0 < value < 1:
@@ -150,8 +153,7 @@ def main() -> None:
         sys.exit(130)
     finally:
         for folder in SWEEPS:
-            if any(folder.rglob("lossless.json")):
-                together = judge_together([folder])
+            together = max(together, judge_together([folder]) if any(folder.rglob("lossless.json")) else 1)  # no verdict is no pass
     sys.exit(together if SWEEPS else 0 if all(VERDICTS) else 1)
 
 

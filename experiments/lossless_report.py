@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.exactness.battery import INCOMPLETE
-from experiments.exactness.checks import NOT_RUN, PASS
+from experiments.exactness.checks import FAIL, NOT_APPLICABLE, NOT_RUN, PASS
 from experiments.exactness.frequencies import holm
 from experiments.proofs.verdict import name_of
 from experiments.table import PARTS, number, render
@@ -63,7 +63,8 @@ def holm_report(folders: Sequence[Path]) -> list[dict[str, Any]]:
     for run in runs:
         faulty = any(check["verdict"] == "fail" for check in run["checks"]) or any(not mutant["rejected_by"] for mutant in run["mutants"])
         complete = any(check["verdict"] == "pass" for check in run["checks"]) and all(check["verdict"] != NOT_RUN for check in run["checks"])
-        run["verdict"] = "fail" if faulty else PASS if complete else INCOMPLETE
+        unproved = run["verdict"] == FAIL and not run["mutants"] and run["config"]["effort"]["mutants"]  # acquitted now; its mutants were never run
+        run["verdict"] = FAIL if faulty else PASS if complete and not unproved else INCOMPLETE
     return runs
 
 
@@ -84,7 +85,13 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         assert {"verdict", "checks", "mutants", "labels", "config"} <= set(found)
-        assert all("alpha" in check for check in found["checks"])  # from before checks had a level of their own
-    except (ValueError, AssertionError, TypeError) as error:
+        for check in found["checks"]:
+            assert check["verdict"] in (PASS, FAIL, NOT_APPLICABLE, NOT_RUN)
+            assert isinstance(check["name"], str)
+            assert check["p_value"] is None or (0 <= check["p_value"] <= 1 and 0 < check["alpha"] < 1)
+        assert all(isinstance(mutant["rejected_by"], list) for mutant in found["mutants"])
+        assert all(isinstance(found["labels"][part], str) for part in PARTS)
+        assert isinstance(found["config"]["effort"]["mutants"], bool)
+    except (OSError, ValueError, AssertionError, TypeError, KeyError) as error:
         raise ValueError(f"{file}: is not the result of a battery; leave it out or run it again") from error
     return found

@@ -41,8 +41,6 @@ def carry_out(
             log.info("%s holds %d of %d prompts already; going on", recorder.folder, held, len(tasks))
             parts.tracker.log_prompts(list(recorder.pairs.values()), recorder.steps())
         drafts_repeat = None
-        if bench.witness is not None:
-            in_a_run.restore(bench.witness, recorder.folder)
         try:
             decode_all(bench, tasks, recorder, parts, config)
             drafts_repeat = check_state(bench, tasks, recorder, config)
@@ -77,6 +75,7 @@ def carry_out(
 def decode_all(bench: Bench, tasks: list[Task], recorder: Recorder, parts: Parts, config: dict[str, Any]) -> None:
     """Decodes every batch that is not on record yet."""
     batches = batches_of(tasks, config)
+    bet_on = [] if bench.witness is None else in_a_run.restore(bench.witness, recorder.folder, recorder.pairs)
     waiting = [(batch, part) for batch, part in enumerate(batches) if any(task.id not in recorder.pairs for task in part)]
     if waiting:
         bench.warm_up(tasks, config["warmup"])
@@ -87,7 +86,8 @@ def decode_all(bench: Bench, tasks: list[Task], recorder: Recorder, parts: Parts
             steps = [line for line in lines if line["prompt"] not in recorder.pairs]
             recorder.write(pairs, steps)
             if bench.witness is not None:
-                in_a_run.save(bench.witness, recorder.folder)
+                bet_on = [*bet_on, *(pair.method.prompt for pair in found)]
+                in_a_run.save(bench.witness, recorder.folder, bet_on)
             parts.tracker.log_prompts(pairs, steps)
             advance([prompt_figures(pair) for pair in pairs if pair.method.turn == 1])
 

@@ -37,8 +37,11 @@ class Keys:
         """positions [B], slots [B] -> column [B]."""
         inside = (slots >= 0) & (slots < self.num_slots)
         assert bool(inside.all()), f"slots {slots.tolist()} outside the draft's {self.num_slots}"
-        place = (positions - self.first_position).clamp(0, self.num_positions - 1)  # finished rows stand behind the last position
-        return (place * self.num_slots + slots) * NUM_PURPOSES + int(purpose)
+        return (self.place(positions) * self.num_slots + slots) * NUM_PURPOSES + int(purpose)
+
+    def place(self, positions: Tensor) -> Tensor:
+        """positions [B] counted from the first one; finished rows stand behind the last."""
+        return (positions - self.first_position).clamp(0, self.num_positions - 1)
 
 
 @dataclass
@@ -105,6 +108,13 @@ class BranchingNoise:
         total = law.sum(-1, keepdim=True)
         odds = torch.where(total > 0, law / total.clamp(min=torch.finfo(torch.float64).tiny), 0.0)
         return self._choose(torch.cat([odds, (total <= 0).double()], 1), purpose, slots)
+
+    def taken(self) -> Tensor:
+        """How many choices each row has made in this step so far, [B]; for noise of whole batches."""
+        assert self.root_positions is not None
+        first, size = self.branches.keys.place(self.root_positions), self.branches.keys.num_slots * NUM_PURPOSES
+        used = self.branches.used if self.rows is None else self.branches.used[self.rows]
+        return used.gather(1, first[:, None] * size + torch.arange(size)).sum(1)
 
     def gumbel(self, positions: Tensor, vocabulary: int) -> Tensor:
         """Raises GumbelError."""

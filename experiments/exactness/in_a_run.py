@@ -1,7 +1,9 @@
 """Every sampled run is a test of itself: a witness stands between loop and verifier, and the summary says what bets on the texts have won."""
 
+import hashlib
 import json
 import math
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,33 +30,44 @@ def witness_of(drafter: Drafter, verifier: Verifier, sampler: Sampler, limits: L
     return Witness(verifier, limits.eos_ids, sees_drafts(drafter, verifier), judge_drafts=False, most=MOST)
 
 
-def save(witness: Witness, folder: Path) -> None:
-    """Writes the capital of all bets into a run's folder. Called after the records, so that no answer is ever counted twice."""
+def save(witness: Witness, folder: Path, prompts: Sequence[str]) -> None:
+    """Writes the capital of all bets, and on which prompts it was won, into a run's folder: after the records, so that no answer counts twice."""
     bets = witness.texts
     held = {"sets": NAMES, "contexts": EMITTED, "taken": bets.taken, "impossible": bets.impossible, "highest": bets.highest}
-    write_atomically(folder / FILE, json.dumps(held | {"log_capital": bets.log_capital.round(decimals=9).tolist()}) + "\n")
+    held |= {"prompts": list(prompts), "log_capital": bets.log_capital.round(decimals=9).tolist()}
+    write_atomically(folder / FILE, json.dumps(held | {"digest": digest(held)}) + "\n")
 
 
-def restore(witness: Witness, folder: Path) -> None:
-    """Goes on with the bets of a run that was stopped; begins anew where there are none, or where other sets were bet on.
+def digest(held: dict[str, Any]) -> str:
+    """Changes with every change of what is held, but for the digest itself."""
+    lasting = {name: value for name, value in held.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def restore(witness: Witness, folder: Path, recorded: Collection[str]) -> list[str]:
+    """Goes on with the bets of a run that was stopped; the prompts that they were won on. Begins anew where there are none, where other sets were bet
+    on, or where one of those prompts is not among the recorded ones and so will be decoded again.
 
     Raises ValueError for a file that is damaged.
     """
     path = folder / FILE
     if not path.exists():
-        return
+        return []
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
-        if (tuple(held["sets"]), tuple(held["contexts"])) != (NAMES, EMITTED):
-            return
+        if held["digest"] != digest(held):
+            raise ValueError("it is damaged or was edited: it does not add up")
+        if (tuple(held["sets"]), tuple(held["contexts"])) != (NAMES, EMITTED) or not set(held["prompts"]) <= set(recorded):
+            return []
         bets = Bets(NAMES, EMITTED, int(held["taken"]), int(held["impossible"]), float(held["highest"]))
         capital = torch.tensor(held["log_capital"], dtype=torch.float64)
         if capital.shape != bets.log_capital.shape:
             raise ValueError(f"log_capital has the shape {list(capital.shape)} instead of {list(bets.log_capital.shape)}")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OSError) as error:
         raise ValueError(f"{path}: cannot be read ({' '.join(str(error).split())}); remove it, and the bets begin anew") from error
     bets.log_capital = capital
     witness.texts = bets
+    return held["prompts"]
 
 
 def figures(witness: Witness | None) -> dict[str, Any] | None:

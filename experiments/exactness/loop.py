@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from experiments.exactness.enumeration import Branches, Keys, enumerate_law
+from experiments.exactness.enumeration import Branches, BranchingNoise, Keys, enumerate_law
 from experiments.exactness.laws import Law, tv
 from experiments.exactness.table_model import TableLM, Weights, branching, branching_rows
 from experiments.exactness.tables import GOLDEN, GOLDEN_P, GOLDEN_Q, SMALL, Instance, Prefix, Z, golden_weights
@@ -17,13 +18,19 @@ from spec.interfaces import Drafter, Verifier
 from spec.model import CausalLM
 from spec.sampling import Sampler
 from spec.state import Limits
+from spec.types import Draft, Verdict
 from verifiers.recursive import Recursive
 
 PROMPT = [2, 1, 0, 2, 1, 1, 0, 2, 1]  # repeats itself, so that lookups find something
 NUM_SLOTS = 16  # of the largest draft that can be followed
 MAX_BRANCHES = 60_000
 MAX_PAIRS = 20_000
+CERTAIN = 1 - 1e-9
 AHEAD = 0  # the token that the second of two rows is ahead by
+
+
+class NotFollowedError(ValueError):
+    """The drafter takes its chances from elsewhere than the step's noise, so its outcomes cannot be followed."""
 
 
 class TooManyBranchesError(ValueError):
@@ -49,6 +56,26 @@ def table_models(instance: Instance) -> tuple[TableLM, TableLM]:
     return golden_model(GOLDEN_P, instance.vocabulary), golden_model(GOLDEN_Q, instance.vocabulary)
 
 
+@dataclass
+class Following:
+    """Stands in for a verifier and looks whether drafted tokens with a choice were drawn through the noise."""
+
+    inner: Verifier
+    others: int = 0  # tokens that were not, and are not simply the most probable ones of their law
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["inner"], name)
+
+    def __call__(self, p: Tensor, draft: Draft, noise: Any) -> Verdict:
+        if draft.q is not None and draft.num_slots > 1 and isinstance(noise, BranchingNoise):
+            used = (draft.slots > 0) & (draft.slots < draft.sizes[:, None])
+            used = used if noise.live is None else used & noise.live[:, None]
+            own, most = draft.q.gather(2, draft.tokens[..., None]).squeeze(2), draft.q.amax(2)
+            undrawn = (used & (own < CERTAIN)).sum(1) > noise.taken()
+            self.others += int((undrawn[:, None] & used & (own < most)).sum())
+        return self.inner(p, draft, noise)  # pyright: ignore[reportArgumentType]
+
+
 @dataclass(frozen=True)
 class TableLoop:
     """Decoding on a table model. As it stands: the golden instance, three tokens, temperature 1, the recursive verifier."""
@@ -60,28 +87,56 @@ class TableLoop:
     sampler: Sampler | None = None
     wrap: Callable[[TableLM], CausalLM] = CausalLM
 
-    def law(self, make_drafter: Callable[[TableLM], Drafter], batch: int = 4000) -> Law:
+    @property
+    def keys(self) -> Keys:
+        return Keys(NUM_SLOTS, self.length, len(PROMPT) - 1)
+
+    def law(self, make_drafter: Callable[[TableLM], Drafter], batch: int = 4000, kept: list[tuple[Tensor, Tensor]] | None = None) -> Law:
         """The law of what the loop emits within `length` tokens, with a drafter that is made anew for every batch from the small model.
 
-        A drafter whose drafts depend on the other rows of a batch can be followed with batch=1 only. Raises TooManyBranchesError where it takes too
-        long.
+        A drafter whose drafts depend on the other rows of a batch can be followed with batch=1 only. `kept` collects the scripts of every batch and
+        what they led to. Raises TooManyBranchesError where it takes too long, NotFollowedError where tokens are drawn by other means.
         """
-        table, assistant = table_models(self.instance)
-        target, sampler, rows = self.wrap(table), self.sampler or Sampler(), 0
+        run, rows, following = self._runner(make_drafter), 0, Following(self.verifier)
 
-        def run(branches: Branches) -> Tensor:
+        def counted(branches: Branches) -> Tensor:
             nonlocal rows
             rows += len(branches)
             if rows > MAX_BRANCHES:
                 raise TooManyBranchesError(f"more than {MAX_BRANCHES} outcomes; give the drafter fewer tokens")
-            limits = Limits(max_new_tokens=self.length, eos_token_id=self.eos)
-            prompts = [PROMPT] * len(branches)
+            outcomes = run(branches, following)
+            if kept is not None:
+                kept.append((branches.scripts, outcomes))
+            return outcomes
+
+        law = enumerate_law(counted, self.keys, batch=batch)
+        if following.others:
+            raise NotFollowedError("its tokens do not come from the step's noise, so their chances cannot be followed")
+        return law
+
+    def _runner(self, make_drafter: Callable[[TableLM], Drafter]) -> Callable[[Branches, Any], Tensor]:
+        """What a batch of scripts leads to under a verifier; [B, length], -1 after the end."""
+        table, assistant = table_models(self.instance)
+        target, sampler = self.wrap(table), self.sampler or Sampler()
+
+        def run(branches: Branches, verifier: Any) -> Tensor:
+            limits, prompts = Limits(max_new_tokens=self.length, eos_token_id=self.eos), [PROMPT] * len(branches)
             drafter = make_drafter(assistant)
-            generation = decode(target, drafter, self.verifier, prompts, sampler=branching(sampler, branches), limits=limits, allow_lossy=True)
+            generation = decode(target, drafter, verifier, prompts, sampler=branching(sampler, branches), limits=limits, allow_lossy=True)
             emitted = [sequence[len(PROMPT) :] for sequence in generation.sequences]
             return torch.stack([pad(tokens, (0, self.length - len(tokens)), value=-1) for tokens in emitted])
 
-        return enumerate_law(run, Keys(NUM_SLOTS, self.length, len(PROMPT) - 1), batch=batch)
+        return run
+
+    def alone_otherwise(self, make_drafter: Callable[[TableLM], Drafter], kept: list[tuple[Tensor, Tensor]], most: int) -> bool:
+        """Whether any of `most` scripts, chosen evenly from those that `law` kept, leads to something else in a batch of its own."""
+        run, scripts, outcomes = self._runner(make_drafter), *(torch.cat(parts) for parts in zip(*kept, strict=True))
+        origin, weight = torch.zeros(1, dtype=torch.int64), torch.ones(1, dtype=torch.float64)
+        for index in range(0, len(scripts), max(len(scripts) // most, 1)):
+            branches = Branches(self.keys, origin, scripts[index : index + 1].clone(), weight.clone())
+            if not torch.equal(run(branches, self.verifier)[0], outcomes[index]):
+                return True
+        return False
 
     def target_law(self, start: Prefix = ()) -> Law:
         """The target's own law of the first `length` tokens behind the prompt and `start`, cut after the first EOS."""
@@ -126,9 +181,9 @@ class TableLoop:
         product = {(*left, *right): mass * other for left, mass in ours.items() for right, other in ahead.items()}
         return max(tv(law, product), abs(sum(law.values()) - 1))
 
-    def error(self, make_drafter: Callable[[TableLM], Drafter], batch: int = 4000) -> float:
-        """Total variation between what the loop emits and what the target would; a law that does not sum to 1 counts too."""
-        law = self.law(make_drafter, batch)
+    def error(self, make_drafter: Callable[[TableLM], Drafter], batch: int = 4000, kept: list[tuple[Tensor, Tensor]] | None = None) -> float:
+        """Total variation between what the loop emits and what the target would; a law that does not sum to 1 counts too. `kept` as in `law`."""
+        law = self.law(make_drafter, batch, kept)
         return max(tv(law, self.target_law()), abs(sum(law.values()) - 1))
 
 

@@ -59,24 +59,35 @@ def test_bets_go_on_where_they_stopped(tmp_path):
     assert first is not None
     assert second is not None
     read(first, 3)
-    in_a_run.save(first, tmp_path)
-    in_a_run.restore(second, tmp_path)
+    in_a_run.save(first, tmp_path, ['a', 'b'])
+    assert in_a_run.restore(second, tmp_path, {'a', 'b', 'c'}) == ['a', 'b']
     assert second.texts.taken == first.texts.taken
     assert second.texts.log_e_value == pytest.approx(first.texts.log_e_value, abs=1e-6)
     read(second, 3, first=3)
     assert second.texts.taken > first.texts.taken
 
 
+def test_bets_begin_anew_where_an_answer_would_count_twice(tmp_path):
+    first, second = witness(), witness()
+    assert first is not None
+    assert second is not None
+    read(first, 2)
+    in_a_run.save(first, tmp_path, ["a", "b"])
+    assert in_a_run.restore(second, tmp_path, {"a"}) == []
+    assert second.texts.taken == 0
+
+
 def test_bets_on_other_sets_are_not_gone_on_with(tmp_path):
     watching = witness()
     assert watching is not None
     read(watching, 2)
-    in_a_run.save(watching, tmp_path)
+    in_a_run.save(watching, tmp_path, [])
     held = json.loads((tmp_path / in_a_run.FILE).read_text())
-    (tmp_path / in_a_run.FILE).write_text(json.dumps(held | {"sets": held["sets"][1:]}))
+    held["sets"] = held["sets"][1:]
+    (tmp_path / in_a_run.FILE).write_text(json.dumps(held | {"digest": in_a_run.digest(held)}))
     fresh = witness()
     assert fresh is not None
-    in_a_run.restore(fresh, tmp_path)
+    in_a_run.restore(fresh, tmp_path, set())
     assert fresh.texts.taken == 0
 
 
@@ -86,7 +97,27 @@ def test_damaged_bets_are_named(tmp_path, damage):
     watching = witness()
     assert watching is not None
     with pytest.raises(ValueError, match=r"bets\.json: cannot be read.*remove it"):
-        in_a_run.restore(watching, tmp_path)
+        in_a_run.restore(watching, tmp_path, set())
+
+
+@pytest.mark.parametrize("change", [{"taken": -5}, {"highest": 50.0}, {"highest": math.nan}, {"log_capital": []}])
+def test_edited_bets_are_named(tmp_path, change):
+    watching = witness()
+    assert watching is not None
+    read(watching, 1)
+    in_a_run.save(watching, tmp_path, [])
+    held = json.loads((tmp_path / in_a_run.FILE).read_text())
+    (tmp_path / in_a_run.FILE).write_text(json.dumps(held | change))
+    with pytest.raises(ValueError, match=r"bets\.json: cannot be read.*does not add up"):
+        in_a_run.restore(watching, tmp_path, set())
+
+
+def test_a_folder_in_the_place_of_bets_is_named(tmp_path):
+    (tmp_path / in_a_run.FILE).mkdir()
+    watching = witness()
+    assert watching is not None
+    with pytest.raises(ValueError, match=r"bets\.json: cannot be read"):
+        in_a_run.restore(watching, tmp_path, set())
 
 
 def test_a_run_whose_texts_are_wrong_is_told():
