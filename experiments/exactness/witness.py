@@ -29,7 +29,7 @@ COMMON = (
     "the first row",
     "a row that is not the first",
     "within two steps of a change of rows",
-    "drafts of more than 5 slots",
+    "after a draft of more than 5 slots",
 )
 EMITTED = (*(f"depth {depth} of the step" for depth in range(4)), "depth 4 or more of the step", "after the last drafted token", *COMMON)
 DRAFTED = (*(f"depth {depth}" for depth in (1, 2, 3)), "depth 4 or more", "an older sibling stands before it", "slot 5 or later", *COMMON)
@@ -57,6 +57,7 @@ class Step:
     batch: list[int]  # which sequence each row is
     root_positions: Tensor  # [B]
     recent: bool  # rows have changed a moment ago
+    wide: bool  # the draft before this one had more than 5 slots; the width of this one may depend on its tokens
 
     @property
     def numbers(self) -> int:
@@ -97,6 +98,7 @@ class Witness:
         self.rows: dict[int, History] = {}
         self.batch: list[int] = []
         self.since_change = RECENT  # steps
+        self.wide = False
         self.waiting: list[Step] = []
         self.held = 0
 
@@ -109,7 +111,8 @@ class Witness:
         batch = noise.rows.tolist()
         self.since_change = 0 if self.batch and batch != self.batch else self.since_change + 1
         self.batch = batch
-        self.waiting.append(Step(p, draft, verdict, batch, noise.root_positions, self.since_change < RECENT))
+        self.waiting.append(Step(p, draft, verdict, batch, noise.root_positions, self.since_change < RECENT, self.wide))
+        self.wide = draft.num_slots > 5
         self.held += self.waiting[-1].numbers
         if self.held > self.most:
             self.judge()
@@ -200,7 +203,7 @@ def common(step: Step, rows: Tensor, histories: Sequence[History]) -> Iterable[T
     yield rows == 0
     yield rows > 0
     yield torch.full_like(rows, step.recent, dtype=torch.bool)
-    yield torch.full_like(rows, step.draft.num_slots > 5, dtype=torch.bool)
+    yield torch.full_like(rows, step.wide, dtype=torch.bool)
 
 
 def sees_drafts(drafter: Drafter, verifier: Verifier) -> bool:

@@ -167,6 +167,15 @@ def test_honest_parts_pass(name):
     assert (found[1].verdict == "not applicable") == (name in ("lookup", "coupled"))
 
 
+@pytest.mark.parametrize("verifier", [Recursive(), Block()])
+def test_drafts_whose_width_depends_on_their_tokens_are_not_convicted(verifier):
+    """One row at a time, a rule that stops at unlikely tokens, drafts of up to eight: how wide a draft is says much of what is in it."""
+    subject = subject_of(lambda model: DraftModel(model=model, num_tokens=8, stopping=Confidence(0.015)), verifier)
+    found = check_long_texts(subject, Effort(long_texts=900, long_batch=1))
+    assert [check.verdict for check in found[:2]] == ["pass", "pass"]
+    assert max(check.statistic or 0.0 for check in found[:2]) < math.log(100)
+
+
 @pytest.mark.slow
 def test_false_alarms_of_real_loops_over_200_seeds():
     """Seven honest combinations in turn, both kinds of bets, at a level of one in twenty each: at most 18 of 200."""
