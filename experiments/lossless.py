@@ -30,9 +30,11 @@ from experiments.provenance import circumstances, config_hash, load_average
 from experiments.run import leaving_word, resolved
 from experiments.summary import labels
 from experiments.tasks import check_numbers, make_tasks
+from spec.arguments import real, whole
 from spec.interfaces import Drafter
 
 log = logging.getLogger(__name__)
+MOST_TOKENS = "a whole number from 1 to 6, or null"
 VERDICTS: list[bool] = []  # of the jobs that this process has done
 
 
@@ -93,30 +95,22 @@ def judge_parts(config: DictConfig, parts: Parts, folder: Path) -> dict[str, Any
     return result
 
 
-def _check_whole(name: str, value: Any, most: int = 2**40) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-        raise ValueError(f"{name}={value}: give a whole number of at least 1" + (f" and at most {most}" if most < 2**40 else ""))
-
-
 def _effort(config: DictConfig) -> Effort:
     try:
         effort = Effort(**config.effort, long_tokens=config.max_new_tokens)
     except TypeError as error:
         raise ValueError(f"effort: {error}; see conf/effort/normal.yaml for what it takes") from error
     for name in ("samples", "looks", "batch", "long_texts", "long_batch"):
-        _check_whole(f"effort.{name}", getattr(effort, name))
-    if effort.tokens is not None:
-        _check_whole("effort.tokens", effort.tokens, 6)
+        whole(f"effort.{name}", getattr(effort, name), "a whole number of at least 1", 1)
+    if effort.tokens is not None and whole("effort.tokens", effort.tokens, MOST_TOKENS, 1) > 6:
+        raise ValueError(f"effort.tokens={effort.tokens}: give {MOST_TOKENS}")
     if not isinstance(effort.mutants, bool):
         raise ValueError(f"effort.mutants={effort.mutants}: give true or false")
     if config.prompt_tokens is not None:
-        _check_whole("prompt_tokens", config.prompt_tokens)
-    if not isinstance(config.max_float64, (int, float)) or isinstance(config.max_float64, bool):
-        raise ValueError(f"max_float64={config.max_float64}: give a number of parameters")
+        whole("prompt_tokens", config.prompt_tokens, "a whole number of at least 1, or null for all", 1)
+    real("max_float64", config.max_float64, "a number of parameters", lambda number: number >= 0)
     for name in ("alpha", "power", "level", "long_power"):
-        value = getattr(effort, name)
-        if not isinstance(value, (int, float)) or not 0 < value < 1:
-            raise ValueError(f"effort.{name}={value}: give a number between 0 and 1")
+        real(f"effort.{name}", getattr(effort, name), "a number between 0 and 1", lambda number: 0 < number < 1)
     return effort
 
 

@@ -109,7 +109,7 @@ class Measured:
         for depth in range(len(laws) if self.drafter.wrong else 0):
             if depth and self.identity in FIRST_ONLY:
                 break
-            declared = laws[depth] if self.identity in LAWS or self.identity in FIRST_ONLY else self._declared(draft, depth, laws)
+            declared = laws[depth] if self.identity in LAWS or self.identity in FIRST_ONLY else self._declared(draft, depth)
             if declared is None:
                 continue
             reached = (verdict.counts > depth) & ((draft.sizes > depth + 1) | (self.identity in LAWS) | (self.identity in FIRST_ONLY))
@@ -117,7 +117,7 @@ class Measured:
             self.total += float((off * reached).sum())
         return verdict
 
-    def _declared(self, draft: Draft, depth: int, laws: list[Tensor]) -> Tensor | None:
+    def _declared(self, draft: Draft, depth: int) -> Tensor | None:
         return draft.q[:, depth + 1] if draft.q is not None and depth + 1 < draft.num_slots else None
 
 

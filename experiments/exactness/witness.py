@@ -69,7 +69,6 @@ class Seen:
     """S tokens of one step."""
 
     places: Places
-    rows: Tensor  # [S] on the host
     context: Tensor  # [S, C]
     sequences: list[int]  # S which sequence each belongs to
 
@@ -167,7 +166,7 @@ class Witness:
         places = Places(draft.q[rows, slots], draft.tokens[rows, slots], p[rows, draft.parents[rows, slots]], beside)
         depth, rows, slots = draft.depths()[rows, slots].cpu(), rows.cpu(), slots.cpu()
         own = [*(depth == count for count in (1, 2, 3)), depth >= 4, beside.cpu() >= 0, slots >= 5]
-        return Seen(places, rows, torch.stack([*own, *common(step, rows, histories)], 1), [step.batch[row] for row in rows.tolist()])
+        return Seen(places, torch.stack([*own, *common(step, rows, histories)], 1), [step.batch[row] for row in rows.tolist()])
 
     def _emitted(self, step: Step, histories: Sequence[History]) -> Seen:
         p, draft, verdict = step.p, step.draft, step.verdict
@@ -190,7 +189,7 @@ class Witness:
                 self.log_probs.setdefault(sequence, {})[position] = (token, log)
         rows, depths = rows.cpu(), depths.cpu()
         own = [*(depths == count for count in range(4)), depths >= 4, leaves]
-        return Seen(Places(laws, tokens, others, drafted), rows, torch.stack([*own, *common(step, rows, histories)], 1), sequences)
+        return Seen(Places(laws, tokens, others, drafted), torch.stack([*own, *common(step, rows, histories)], 1), sequences)
 
 
 def common(step: Step, rows: Tensor, histories: Sequence[History]) -> Iterable[Tensor]:
