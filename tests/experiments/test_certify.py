@@ -18,6 +18,7 @@ from experiments.proofs.certify import battery_config, overrides_of
 from experiments.proofs.verdict import read
 from experiments.report.__main__ import main as report
 from experiments.run import execute
+from tests.experiments.test_lossless_command import UsersSoftArgmax
 
 SMALL = ("max_new_tokens=4", "num_prompts=2", "warmup=0", "check_state=false")
 
@@ -244,7 +245,7 @@ def test_the_real_battery_certifies_a_run_and_convicts_a_wrong_drafter(command: 
     assert right["proof"]["verdict"] == "pass"
     assert right["exact"] is None  # with less effort than is usual
     assert "less effort" in right["proof"]["mark"]
-    wrong = ("drafter._target_=tests.experiments.test_lossless.UsersSoftArgmax", "trusted_packages=[tests]")
+    wrong = (f"drafter._target_={UsersSoftArgmax.__module__}.UsersSoftArgmax", "trusted_packages=[tests]")
     assert command(f"hydra.run.dir={tmp_path / 'wrong'}", *common, *effort, "sampling=sample", *wrong) == 1
     assert summary_of(tmp_path / "wrong")["proof"]["verdict"] == "fail"
     assert not summary_of(tmp_path / "wrong")["valid"]
