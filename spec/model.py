@@ -20,7 +20,7 @@ from spec.state import DecodeState
 from spec.tree import numbers
 from spec.types import Draft, Scores
 
-EMBEDDED = Path(__file__).resolve().parent.parent / "experiments" / "embedded"
+EMBEDDED = Path(__file__).resolve().parent / "embedded"
 FLEX_DEVICES = ("cuda",)
 NO_FLASH = (
     "{name} takes no mask of its own: it serves chains behind rows of one length (one prompt at a time, or prompts that keep step); for trees, "

@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from spec.model import EMBEDDED, load_model, resolve_name
+from experiments.parts.data.sources import EMBEDDED as PROMPTS
+from spec.model import load_model, resolve_name
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = [path.relative_to(ROOT).as_posix() for part in ("spec", "experiments", "tests") for path in sorted((ROOT / part).rglob("*.py"))]
@@ -86,7 +87,7 @@ def test_the_embedded_pair_pads_with_a_token_that_no_text_holds(name):
 def test_the_padding_is_never_likely(tokenizer, name):
     """It took the place of a byte whose row the models have, too: they may say it, and do not."""
     model = load_model(f"embedded/{name}", torch.float32)
-    lines = (EMBEDDED / "prompts.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = PROMPTS.read_text(encoding="utf-8").splitlines()
     largest = 0.0
     for line in lines:
         ids = tokenizer(json.loads(line)["prompt"], return_tensors="pt").input_ids

@@ -1,1 +1,4 @@
-"""What decoding costs, ours and others', on the same prompts in one run: `python -m experiments.bench`."""
+"""Seconds: our ways to decode and others' on the same prompts, forwards, memory, verifiers. `python -m experiments.bench`.
+
+Imports `recording`, `analysis` and `parts`, not the other jobs.
+"""

@@ -5,11 +5,11 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.bench.acceptance import repeated
-from experiments.bench.clock import Stopwatch, timed
+from experiments.analysis.terminal import render
 from experiments.bench.material import Material
+from experiments.bench.set_acceptance import repeated
 from experiments.bench.ways import note
-from experiments.table import render
+from experiments.recording.clock import Stopwatch, timed
 from spec import CausalLM, Drafter, decode
 
 PLAIN = "none"

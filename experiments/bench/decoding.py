@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.bench.clock import Stopwatch
+from experiments.analysis.terminal import Row, render
 from experiments.bench.figures import describe, figures, identity, ratios
 from experiments.bench.interleaved import Rounds, interleave
 from experiments.bench.material import Material
 from experiments.bench.traffic import footprint, measure_bandwidth
 from experiments.bench.ways import Way, make_ways
-from experiments.peers.greedy import GreedyCheck
-from experiments.table import Row, render
+from experiments.parts.peers.greedy import GreedyCheck
+from experiments.recording.clock import Stopwatch
 
 
 def decoding(material: Material) -> dict[str, Any]:

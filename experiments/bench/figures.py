@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from experiments.analysis.divergence import first_difference, unexplained
+from experiments.analysis.speedup import Comparison, Timed, compare
 from experiments.bench.interleaved import Rounds, Run
 from experiments.bench.traffic import Footprint, bytes_per_token
 from experiments.bench.ways import Way
-from experiments.measure import first_difference
-from experiments.peers.greedy import GreedyCheck
-from experiments.statistics import Comparison, Timed, compare
-from experiments.summary import unexplained
+from experiments.parts.peers.greedy import GreedyCheck
 
 
 def by_prompt(runs: Sequence[Run], number: Callable[[Run], float]) -> np.ndarray:

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from experiments.bench.clock import Spent, Stopwatch, timed
 from experiments.bench.ways import Answer, Way
+from experiments.recording.clock import Spent, Stopwatch, timed
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.bench.acceptance import PaidOracle, Recorded, record
-from experiments.build import Target, make
-from experiments.data import choose
-from experiments.random_target import random_model, random_prompts
+from experiments.bench.set_acceptance import PaidOracle, Recorded, record
+from experiments.parts.build import make
+from experiments.parts.data.prompts import choose
+from experiments.parts.random_target import random_model, random_prompts
+from experiments.parts.target import Target
 from spec import CausalLM, Drafter, Limits, Sampler, Verifier
 from spec.model import load_model
 from spec.runtime import BUCKETS, KINDS

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
+from experiments.analysis.terminal import render
 from experiments.bench.material import Material, check_names
 from experiments.bench.traffic import footprint
-from experiments.table import render
 from spec import decode
 
 STATM = Path("/proc/self/statm")
@@ -29,7 +29,7 @@ def resident() -> int:
 
 
 @dataclass(frozen=True)
-class Growth:
+class Growing:
     """What readings taken after every prompt say, in bytes."""
 
     peak_before: int  # over the warm-up
@@ -41,7 +41,7 @@ class Growth:
         return max(self.peak_after - self.peak_before, 0)
 
 
-def growth(readings: Sequence[int], warmup: int) -> Growth:
+def growth(readings: Sequence[int], warmup: int) -> Growing:
     """Splits readings, one per prompt, at `warmup`. Raises ValueError where fewer than two are left on either side."""
     early, late = list(readings[:warmup]), list(readings[warmup:])
     if min(len(early), len(late)) < 2:
@@ -50,7 +50,7 @@ def growth(readings: Sequence[int], warmup: int) -> Growth:
     values = torch.tensor(late, dtype=torch.float64)
     centred = places - places.mean()
     slope = float((centred * (values - values.mean())).sum() / (centred**2).sum())
-    return Growth(max(early), max(late), slope)
+    return Growing(max(early), max(late), slope)
 
 
 def must_hold(model: Any, *, rows: int, positions: int, slots: int) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from experiments.bench.clock import synchronise
+from experiments.recording.clock import synchronise
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from experiments.bench.clock import Site
 from experiments.bench.material import PAID, Material
-from experiments.peers.bare import BareLoop
-from experiments.peers.interface import Peer
-from experiments.peers.static_generate import StaticGenerate
-from experiments.peers.transformers_generate import Assisted, Generate, PromptLookup
+from experiments.parts.peers.bare import BareLoop
+from experiments.parts.peers.interface import Peer
+from experiments.parts.peers.static_generate import StaticGenerate
+from experiments.parts.peers.transformers_generate import Assisted, Generate, PromptLookup
+from experiments.recording.clock import Site
 from spec import CausalLM, decode
 from spec.stats import GenerationStats
 

@@ -1,1 +1,4 @@
-"""Recorded runs as something to read: a table on the terminal, Markdown, or one self-contained HTML page."""
+"""Recorded runs as tables, Markdown, figures or one HTML page: `python -m experiments.report`, `.report.pages`, the notebooks.
+
+On the top floor: it may read every room, and nobody imports it.
+"""

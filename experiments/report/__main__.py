@@ -1,5 +1,7 @@
 """`python -m experiments.report [FOLDER ...] [--html FILE] [--markdown FILE]`: recorded runs as a table, as Markdown, or as one HTML page.
 
+`--table terminal` or `--table markdown` prints the comparison of the runs alone, `--categories` adds a table per run.
+
 Exit codes: 0 done, 2 there is nothing to report or a file cannot be read or written.
 """
 
@@ -7,20 +9,24 @@ import argparse
 import sys
 from pathlib import Path
 
-from experiments.compare import failures, newest_sweep
-from experiments.frames import Runs, joined, load_runs
-from experiments.importers import spec_bench, vllm
+from experiments.analysis.frames import Runs, joined, load_runs
+from experiments.analysis.imported import spec_bench, vllm
+from experiments.analysis.terminal import render
+from experiments.recording.folder import failures, newest_sweep
 from experiments.report.blocks import Items, Report, Rows, Text
 from experiments.report.content import Beside, compose
 from experiments.report.markdown import write_markdown
+from experiments.report.other_results import load_ceilings, load_predictions
 from experiments.report.page import to_html
-from experiments.side_results import load_ceilings, load_predictions
-from experiments.table import render
+from experiments.report.table import print_table
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
+        if options.table or options.categories:
+            print_table(options.paths or [newest_sweep()], markdown=options.table == "markdown", categories=options.categories)
+            return 0
         paths = options.paths or ([] if options.spec_bench or options.vllm else [newest_sweep()])
         beside = Beside(failures(paths), load_ceilings(options.replay), load_predictions(options.cost))
         report = compose(gather(paths, options), beside)
@@ -71,6 +77,8 @@ def show(report: Report) -> None:
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(prog="python -m experiments.report", description="Recorded runs as a table, as Markdown, or as one HTML page.")
     found.add_argument("paths", nargs="*", type=Path, help="run folders, sweep folders or summary.json files; default: the newest sweep")
+    found.add_argument("--table", choices=("terminal", "markdown"), help="print the comparison as one table and nothing else")
+    found.add_argument("--categories", action="store_true", help="with the table: also one per run with its categories")
     found.add_argument("--html", type=Path, help="write one self-contained page here")
     found.add_argument("--markdown", type=Path, help="write Markdown here, its figures into a folder beside it")
     found.add_argument(

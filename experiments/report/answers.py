@@ -5,8 +5,8 @@ from typing import Any
 import pandas as pd
 from transformers import AutoTokenizer
 
-from experiments.coloured import coloured
-from experiments.frames import Runs
+from experiments.analysis.coloured import coloured
+from experiments.analysis.frames import Runs
 from experiments.report.blocks import Block, Coloured, Heading, Text
 from spec.model import resolve_name
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from experiments.table import Row
+from experiments.analysis.terminal import Row
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Coloured:
-    """Answers as trusted HTML, made by `experiments.coloured`: by method, each under its own heading."""
+    """Answers as trusted HTML, made by `experiments.analysis.coloured`: by method, each under its own heading."""
 
     methods: dict[str, list[tuple[str, str]]]  # method -> (heading, HTML) of its answers
 

@@ -7,12 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from experiments import curves, plots
-from experiments.frames import OURS, Runs
+from experiments.analysis import curves
+from experiments.analysis.frames import OURS, Runs
+from experiments.analysis.tables import PARTS, comparison_rows, peer_rows
+from experiments.analysis.terminal import Row, number, percent
+from experiments.report import plots
 from experiments.report.answers import answers
 from experiments.report.blocks import Block, Heading, Items, Picture, Report, Rows, Text
 from experiments.report.proofs import proofs, proved
-from experiments.table import PARTS, Row, comparison_rows, number, peer_rows, percent
 
 MOST_METHODS = 12  # in figures that draw every method in one place
 TERMS = (
@@ -35,7 +37,7 @@ TERMS = (
         "proof",
         "the battery's verdict for exactly this drafter, verifier, sampling and code, by its name; in brackets, where it was passed on other terms. "
         "Not judged: there is none, and the verifier's own word is no proof. Lossy: the verifier changes the law by design. "
-        "Peer: another program, which python -m experiments.peers tests",
+        "Peer: another program, which python -m experiments.lossless.peers tests",
     ),
 )
 

@@ -7,12 +7,12 @@ from html import escape
 
 from matplotlib import rc_context
 
-from experiments import coloured
-from experiments.plots import GRID, INK, STYLE
+from experiments.analysis import coloured
+from experiments.analysis.terminal import Row
 from experiments.report.blocks import Coloured, Heading, Items, Picture, Report, Rows, Text
+from experiments.report.plots import GRID, INK, STYLE
 from experiments.report.proofs import NAMED
 from experiments.report.style import CSS, SORT
-from experiments.table import Row
 
 
 def to_html(report: Report) -> str:

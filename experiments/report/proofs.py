@@ -3,11 +3,11 @@
 import re
 from typing import Any
 
-from experiments.frames import Runs
-from experiments.proofs.proof import LOSSY, REFERENCE, mark_of, reason_of
-from experiments.proofs.verdict import name_of
+from experiments.analysis.frames import Runs
+from experiments.analysis.terminal import Row
+from experiments.recording.proofs.proof import LOSSY, REFERENCE, mark_of, reason_of
+from experiments.recording.proofs.verdict import name_of
 from experiments.report.blocks import Block, Heading, Items, Rows, Text
-from experiments.table import Row
 
 NAMED = re.compile(r"\b[0-9a-f]{8}\b")  # the name of a verdict in a mark
 

@@ -8,9 +8,9 @@ from scipy.stats import binomtest
 
 from drafters.none import NoDraft
 from drafters.oracle import Oracle, blurred
-from experiments.exactness.laws import expected_emitted, step_law
-from experiments.exactness.proposals import Growth, Row, chain
-from experiments.exactness.tables import GOLDEN, Instance
+from experiments.lossless.enumeration.proposals import Partial, Row, chain
+from experiments.lossless.enumeration.step_law import expected_emitted, step_law
+from experiments.lossless.enumeration.tables import GOLDEN, Instance
 from spec.sampling import Sampler
 from tests.drafters.contract import assistant_model, check_greedy_text, check_shape, recorded
 from verifiers.coupled import Coupled
@@ -28,7 +28,7 @@ def test_the_overlap_is_the_acceptance_or_the_least_that_is_possible(weights, ac
     assert float(torch.minimum(p, q).sum()) == pytest.approx(max(acceptance, float(p.min())))
 
 
-def oracle_row(instance: Instance, growth: Growth, slot: int) -> Row:
+def oracle_row(instance: Instance, growth: Partial, slot: int) -> Row:
     return Row(blurred(instance.p(growth.path(slot)), 0.7))
 
 

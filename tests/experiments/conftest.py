@@ -12,7 +12,9 @@ from omegaconf import DictConfig
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from experiments import compare, run, summary
+from experiments.analysis import summary
+from experiments.parts import command as compare
+from experiments.run import __main__ as run
 
 END = "<|end|>"
 CONTEXT = 256

@@ -4,7 +4,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from experiments.exactness.tables import Instance
+from experiments.lossless.enumeration.tables import Instance
 
 
 def root(instance: Instance) -> tuple[Tensor, Tensor]:

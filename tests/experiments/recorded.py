@@ -5,8 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from experiments.records import Pair
-from experiments.summary import summarise, to_json
+from experiments.analysis.summary import summarise, to_json
+from experiments.recording.record import Pair
 from tests.experiments.samples import record
 
 PROVENANCE: dict[str, Any] = {
@@ -27,10 +27,10 @@ def config(**changes: Any) -> dict[str, Any]:
     found: dict[str, Any] = {
         "seed": 0,
         "batch_size": 1,
-        "target": {"_target_": "experiments.build.load_target", "name": "embedded/target"},
+        "target": {"_target_": "experiments.parts.target.load_target", "name": "embedded/target"},
         "drafter": {"_target_": "drafters.prompt_lookup.PromptLookup", "num_tokens": 2},
         "verifier": {"_target_": "verifiers.recursive.Recursive"},
-        "data": {"_target_": "experiments.data.embedded"},
+        "data": {"_target_": "experiments.parts.data.sources.embedded"},
         "sampling": {"_target_": "spec.sampling.Sampler", "temperature": 0.0},
     }
     return found | changes

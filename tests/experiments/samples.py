@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from experiments.records import Record
+from experiments.recording.record import Record
 
 
 def record(prompt: str, role: str = "method", **changes: Any) -> Record:

@@ -1,4 +1,4 @@
-"""docs/models.md is what `python -m experiments.exactness.families` finds: a part on every run, all where FORETOKEN_ALL_FAMILIES is set."""
+"""docs/models.md is what `python -m experiments.lossless.families` finds: a part on every run, all where FORETOKEN_ALL_FAMILIES is set."""
 
 import os
 import warnings
@@ -8,11 +8,11 @@ import torch
 import transformers
 
 import spec.masks
-from experiments.exactness.families.__main__ import main, trials
-from experiments.exactness.families.judge import CRASH, IDENTICAL, NOT_BUILT, REFUSED, WRONG, find
-from experiments.exactness.families.page import PAGE, Trial, page, totals
-from experiments.exactness.families.tiny import build, model_class, model_types
-from experiments.exactness.families.variants import VARIANTS
+from experiments.lossless.families.__main__ import main, trials
+from experiments.lossless.families.judge import CRASH, IDENTICAL, NOT_BUILT, REFUSED, WRONG, find
+from experiments.lossless.families.page import PAGE, Trial, page, totals
+from experiments.lossless.families.tiny import build, model_class, model_types
+from experiments.lossless.families.variants import VARIANTS
 from spec import CausalLM
 
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -106,7 +106,7 @@ def test_what_cannot_be_built_says_why():
 
 
 def test_a_model_that_does_not_read_its_prompt_proves_nothing(monkeypatch):
-    monkeypatch.setattr("experiments.exactness.families.judge.build", deaf)
+    monkeypatch.setattr("experiments.lossless.families.judge.build", deaf)
     assert "does not read its prompt" in find("llama").why
 
 

@@ -11,7 +11,7 @@ import pytest
 from hydra import compose, initialize_config_module
 from nbclient import NotebookClient
 
-from experiments.run import execute
+from experiments.run.job import execute
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

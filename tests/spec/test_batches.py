@@ -22,7 +22,7 @@ from drafters.stopping.confidence import Confidence
 from drafters.stopping.cost import Cost
 from drafters.stopping.entropy import Entropy
 from drafters.stopping.heuristic import Heuristic
-from experiments.roles import share_seconds, step_lines
+from experiments.run.roles import share_seconds, step_lines
 from spec import CausalLM, Draft, Drafter, Limits, Sampler, decode, speculative
 from spec.assistant import Assistant
 from spec.batches import succession

@@ -11,7 +11,7 @@ from drafters.jacobi import Jacobi
 from drafters.lookahead import Lookahead
 from drafters.none import NoDraft
 from drafters.prompt_lookup import PromptLookup
-from experiments.exactness.families.tiny import build as tiny_model
+from experiments.lossless.families.tiny import build as tiny_model
 from spec import CausalLM, Draft, Limits, Sampler, decode, runtime
 from spec.runtime import Graph, Inputs, Runtime
 from tests.tiny import FAMILIES, build

@@ -12,9 +12,9 @@ import transformers as hf
 import spec.model
 from drafters.draft_model import DraftModel
 from drafters.prompt_lookup import PromptLookup
-from experiments.exactness.families.judge import PROMPTS, alone, generated, texts
-from experiments.exactness.families.tiny import CONTEXT, build
-from experiments.exactness.families.variants import VARIANTS
+from experiments.lossless.families.judge import PROMPTS, alone, generated, texts
+from experiments.lossless.families.tiny import CONTEXT, build
+from experiments.lossless.families.variants import VARIANTS
 from spec import CausalLM, Limits, Sampler, decode, speculative
 from spec.model import load_model
 from spec.servable import block_sparse, longest_exact

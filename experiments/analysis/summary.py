@@ -1,0 +1,245 @@
+"""From records to `summary.json`: rates, speedup with its interval, and whether the numbers can be right.
+
+Terms are those of `spec/stats.py`: acceptance rate = accepted / drafted; accepted per step leaves the bonus out; tokens per step counts it.
+Everything is computed from `records.jsonl`, so a resumed or interrupted run is summed up like any other.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.analysis.divergence import unexplained
+from experiments.analysis.repetition import NGRAM
+from experiments.analysis.speedup import faster, figures_of
+from experiments.recording.proofs.proof import Proof, without_verdict
+from experiments.recording.record import Pair, Record
+from spec.stats import PHASES
+
+DISPROVED = "failed its proof"
+OBJECTIVES = ("speedup", "speedup_macro", "speedup_with_prefill", "tokens_per_second", "tokens_per_step", "accepted_per_step")
+WARM = (
+    "decoded again at the end, the first prompts are drafted otherwise: the drafter carries something from prompt to prompt, so every prompt's "
+    "figures depend on those before it; empty it in `reset`, or declare it with `keeps_state = True`"
+)
+CLOCKS_WOBBLE = 1.05  # how far beyond its bound a speedup's interval may lie by chance, as that of plain decoding against itself may
+BUSY = 0.75  # load per core above which clocks are not to be trusted
+LOUD = math.log(1e6)  # an exact verifier's bets win this much once in a million runs
+
+
+def summarise(
+    pairs: Sequence[Pair],
+    config: dict[str, Any],
+    provenance: dict[str, Any],
+    *,
+    exact: bool,
+    interrupted: bool = False,
+    drafts_repeat: bool | None = None,
+    keeps_state: bool = False,
+    proof: Proof | None = None,
+    bets: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The whole summary of a run. `pairs` must not be empty; `config` is the resolved configuration, `exact` the verifier's own word.
+
+    `drafts_repeat`: whether the first prompts were drafted the same again at the end (None: not asked); `keeps_state` the drafter's own word;
+    `proof`: the battery's verdict, without which the summary does not call a run exact; `bets`: what the run's own texts say (`self_test.figures`).
+    """
+    result = figures(pairs, config["seed"])
+    result["baseline_repetition"] = repetition([pair.baseline for pair in pairs])
+    result["baseline_loops"] = sum(pair.baseline.loops for pair in pairs)
+    proof = proof or without_verdict("nobody has looked for a verdict", exact)
+    result |= greedy_identity(pairs) if config["sampling"].get("temperature") == 0 else {"greedy_identical": None, "divergences": []}
+    result["by_category"] = {
+        category: figures([pair for pair in pairs if pair.method.category == category], config["seed"])
+        for category in sorted({pair.method.category for pair in pairs})
+    }
+    groups = grouping(config["data"])
+    result["by_group"] = {
+        group: figures([pair for pair in pairs if groups.get(pair.method.category) == group], config["seed"])
+        for group in sorted({groups[pair.method.category] for pair in pairs if pair.method.category in groups})
+    }
+    result["drafts_repeat"] = drafts_repeat
+    errors = impossible(pairs, result) + (unexplained(result["divergences"], provenance["dtype"]) if exact else [])
+    if drafts_repeat is False and not keeps_state:
+        errors.append(WARM)
+    if exact and (reason := refuted(bets)):
+        errors.append(reason)
+    result["bets"] = bets
+    result["valid"], result["interrupted"], result["errors"] = not errors, interrupted, errors
+    result["warnings"] = errors + doubts(result, provenance)
+    return with_proof(result | {"labels": labels(config), "provenance": provenance, "config": config}, proof)
+
+
+def with_proof(summary: dict[str, Any], proof: Proof) -> dict[str, Any]:
+    """The summary with another proof, and with what follows from it: `exact`, and that a run is invalid whose proof failed."""
+    old = [text for text in summary["errors"] if not text.startswith(DISPROVED)]
+    errors = old + ([f"{DISPROVED}: {proof.reason} ({proof.file})"] if proof.disproved else [])
+    warnings = [text for text in summary["warnings"] if not text.startswith(DISPROVED)]
+    told = {"claims_exact": proof.claims_exact, "exact": proof.exact, "proof": proof.to_json()}
+    return summary | told | {"valid": not errors, "errors": errors, "warnings": errors[len(old) :] + warnings}
+
+
+def figures(pairs: Sequence[Pair], seed: int) -> dict[str, Any]:
+    """Rates and speedup of some prompts; also used for each category alone."""
+    methods, baselines = [pair.method for pair in pairs], [pair.baseline for pair in pairs]
+    tokens, steps = sum(len(record.tokens) for record in methods), sum(record.num_steps for record in methods)
+    drafted, accepted = sum(record.num_drafted for record in methods), sum(record.num_accepted for record in methods)
+    gain, whole = faster(baselines, methods, seed), faster(baselines, methods, seed, end_to_end=True)
+    return {
+        "num_prompts": len(pairs),
+        "num_tokens": tokens,
+        "num_steps": steps,
+        "tokens_per_step": tokens / steps,
+        "accepted_per_step": accepted / steps,
+        "acceptance_rate": accepted / drafted if drafted else None,
+        "acceptance_by_position": by_position(methods),
+        "repetition": repetition(methods),
+        "loops": sum(record.loops for record in methods),
+        "tokens_per_second": tokens / sum(record.decode_seconds for record in methods),
+        "baseline_tokens_per_second": sum(len(record.tokens) for record in baselines) / sum(record.decode_seconds for record in baselines),
+        "num_units": gain.wins + gain.losses + gain.ties,
+        **figures_of(gain, "speedup"),
+        **figures_of(whole, "speedup_with_prefill"),
+        "process_speedup": process_speedup(baselines, methods),
+        "seconds": seconds(methods),
+        "baseline_seconds": seconds(baselines),
+        "peers": {name: against_peer(pairs, name, seed) for name in pairs[0].peers},
+    }
+
+
+def against_peer(pairs: Sequence[Pair], name: str, seed: int) -> dict[str, Any]:
+    """What a peer did on these prompts, and how much faster the method is. A peer's clock has the prompt in it, so end to end is compared."""
+    peers, methods = [pair.peers[name] for pair in pairs], [pair.method for pair in pairs]
+    tokens, steps = sum(len(record.tokens) for record in peers), sum(record.num_steps for record in peers)
+    gain = faster(peers, methods, seed, end_to_end=True)
+    parted = [pair for pair in pairs if pair.peers[name].divergence is not None]
+    same = [pair for pair in pairs if pair.peers[name].tokens == pair.baseline.tokens]
+    return {
+        "num_tokens": tokens,
+        "num_steps": steps,
+        "tokens_per_step": tokens / steps,
+        "tokens_per_second_with_prefill": tokens / sum(record.end_to_end_seconds for record in peers),
+        "num_units": gain.wins + gain.losses + gain.ties,
+        **figures_of(gain, "speedup_with_prefill"),
+        "baseline_speedup_with_prefill": per_token(peers) / per_token([pair.baseline for pair in pairs]),
+        "process_speedup": process_speedup(peers, methods),
+        "greedy_identical": len(same) / len(pairs) if parted or len(same) == len(pairs) else None,
+    }
+
+
+def per_token(records: Sequence[Record]) -> float:
+    """Seconds per token, end to end."""
+    return sum(record.end_to_end_seconds for record in records) / sum(len(record.tokens) for record in records)
+
+
+def process_speedup(reference: Sequence[Record], measured: Sequence[Record]) -> float | None:
+    """As the speedup with prefill, in seconds of the processor instead of the wall clock; None where they were not recorded."""
+    spent = [[record.process_seconds for record in records if record.process_seconds is not None] for records in (reference, measured)]
+    if len(spent[0]) < len(reference) or len(spent[1]) < len(measured) or not sum(spent[1]):
+        return None
+    tokens = [sum(len(record.tokens) for record in records) for records in (reference, measured)]
+    return (sum(spent[0]) / tokens[0]) / (sum(spent[1]) / tokens[1])
+
+
+def check_objective(name: str) -> None:
+    """Raises ValueError for an objective that is no single number of the summary to be made large."""
+    if name not in OBJECTIVES:
+        raise ValueError(f"objective={name}: give one of {', '.join(OBJECTIVES)}")
+
+
+def seconds(records: Sequence[Record]) -> dict[str, float]:
+    """Decode seconds by phase, added up."""
+    return {phase: sum(record.seconds[phase] for record in records) for phase in (*PHASES, "other")}
+
+
+def by_position(records: Sequence[Record]) -> list[float]:
+    """Conditional rates: of the steps in which the draft token at this depth was judged, the share in which it was accepted."""
+    depth = max((len(record.tested) for record in records), default=0)
+    tested = [sum(record.tested[k] for record in records if k < len(record.tested)) for k in range(depth)]
+    kept = [sum(record.kept[k] for record in records if k < len(record.kept)) for k in range(depth)]
+    return [accepted / judged for accepted, judged in zip(kept, tested, strict=True)]
+
+
+def repetition(records: Sequence[Record]) -> float | None:
+    """Share of all emitted 8-grams that stood in the same answer before; None where no answer has eight tokens."""
+    counts = [(record.repetition, len(record.tokens) - NGRAM + 1) for record in records if record.repetition is not None]
+    total = sum(count for _, count in counts)
+    return sum(share * count for share, count in counts) / total if total else None
+
+
+def greedy_identity(pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Share of prompts whose tokens equal the baseline's, and where the others part."""
+    parted = [{"prompt": pair.method.prompt, **(pair.method.divergence or {})} for pair in pairs if pair.method.tokens != pair.baseline.tokens]
+    return {"greedy_identical": 1 - len(parted) / len(pairs), "divergences": parted}
+
+
+def impossible(pairs: Sequence[Pair], result: dict[str, Any]) -> list[str]:
+    """Numbers that cannot be, whatever was measured: each is a fault of ours."""
+    found = []
+    for record in (record for pair in pairs for record in pair.records):
+        where = f"prompt {record.prompt} ({record.role})"
+        if len(record.tokens) != record.num_accepted + record.num_steps:
+            found.append(f"{where}: {len(record.tokens)} tokens emitted, but {record.num_accepted} accepted in {record.num_steps} steps")
+        if record.after_eos:
+            found.append(f"{where}: {record.after_eos} tokens were emitted after an EOS")
+    low = (result["speedup_interval"] or [result["speedup"]])[0]
+    if low > CLOCKS_WOBBLE * result["tokens_per_step"]:
+        bound = result["tokens_per_step"]
+        found.append(f"speedup {result['speedup']:.2f} (at least {low:.2f}) exceeds tokens per step {bound:.2f}: the baseline is too slow")
+    return found
+
+
+def doubts(result: dict[str, Any], provenance: dict[str, Any]) -> list[str]:
+    """Reasons to read the numbers with care."""
+    found = []
+    loads = [provenance.get(name) for name in ("load_average_before", "load_average_after")]
+    busiest, cores = max((load for load in loads if load is not None), default=0.0), provenance.get("cpu_count") or 1
+    if provenance["device"] == "cpu" and busiest > max(BUSY * cores, provenance["threads"] + BUSY):
+        found.append(f"the machine was busy (load average {busiest:.2f} on {cores} cores): clocks may be off, counts are not")
+    if result["loops"]:
+        found.append(f"{result['loops']} of {result['num_prompts']} answers end in a loop, which flatters every method that copies")
+    if result["speedup_interval"] is None:
+        found.append("fewer than two batches of prompts: the speedup has no interval")
+    if result["drafts_repeat"] is False and not result["errors"]:
+        found.append("the drafter carries state from prompt to prompt and says so: a prompt's figures depend on those before it")
+    for name, peer in result["peers"].items():
+        if peer["greedy_identical"] is not None and peer["greedy_identical"] < 1:
+            found.append(f"{1 - peer['greedy_identical']:.0%} of the answers of the peer {name} differ from our plain greedy decoding")
+    if result["divergences"]:
+        found.append(f"{len(result['divergences'])} of {result['num_prompts']} answers differ from plain greedy decoding; see divergences")
+    return found
+
+
+def labels(config: dict[str, Any]) -> dict[str, str]:
+    """Short names of a run's parts, as the command line gives them."""
+    temperature = config["sampling"].get("temperature", 1.0)
+    return {
+        "target": str(config["target"].get("name")).rstrip("/").split("/")[-1] if config["target"].get("name") != "embedded/target" else "embedded",
+        "drafter": _stem(config["drafter"]),
+        "verifier": _stem(config["verifier"]),
+        "data": str(next((config["data"][key] for key in ("name", "label", "path") if config["data"].get(key)), "embedded"))
+        .rstrip("/")
+        .split("/")[-1],
+        "sampling": "greedy" if temperature == 0 else f"T={temperature:g}",
+    }
+
+
+def _stem(part: dict[str, Any]) -> str:
+    return part["_target_"].split(".")[-2]
+
+
+def to_json(summary: dict[str, Any]) -> str:
+    return json.dumps(summary, indent=2) + "\n"
+
+
+def grouping(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Category to group, for the categories that the data settings of a run put into one: Spec-Bench's eight categories of MT-Bench are one task."""
+    return {category: group for group, members in (settings.get("groups") or {}).items() for category in members}
+
+
+def refuted(found: dict[str, Any] | None) -> str | None:
+    """Why a run of a verifier that claims to be exact cannot be right by its own texts; None if nothing speaks against it."""
+    if found is None or found["p_value"] > math.exp(-LOUD):
+        return None
+    about = f"bets on {found['tokens']} emitted tokens won more than a million times their stake ({found['won_most_by']})"
+    return f"the texts do not follow the target's law: {about}; python -m experiments.lossless looks closer"

@@ -1,0 +1,141 @@
+"""Tokens per step of every exact verifier on one pair of models. `python -m experiments.bench.verifier_yield`; the grid is in `conf/acceptance.yaml`.
+
+Every method continues the same prompts at the same temperature, from its own step starts, all prompts in one batch, without a stop at EOS; no time is
+measured. Intervals are 95 %, by bootstrap over prompts; differences to `rejection` are paired by prompt.
+"""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+import torch
+from hydra.utils import get_class
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
+from scipy import stats
+
+from drafters.coupled import CoupledDraft
+from drafters.draft_model import DraftModel
+from drafters.multi_draft import MultiDraft
+from experiments.analysis.terminal import render
+from experiments.parts.build import make
+from experiments.parts.data.prompts import Prompt, choose
+from experiments.parts.target import Target
+from experiments.recording.files import write_atomically
+from experiments.recording.identity import config_hash
+from experiments.recording.machine import circumstances, load_average
+from spec import CausalLM, Drafter, Limits, Sampler, Verifier, decode
+from spec.assistant import Assistant
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A verifier and the drafts it is measured on."""
+
+    verifier: str
+    siblings: str | None  # of multi_draft; None: a chain
+    num_chains: int
+    num_tokens: int
+
+    @property
+    def name(self) -> str:
+        return self.verifier if self.siblings is None else f"{self.verifier}, {self.num_chains} {self.siblings}"
+
+    def make(self, assistant: CausalLM) -> tuple[Drafter, Verifier]:
+        """Objects; the assistant is shared, so it is loaded once."""
+        verifier = get_class(f"verifiers.{self.verifier}.{class_name(self.verifier)}")()
+        if self.verifier == "coupled":
+            return CoupledDraft(num_tokens=self.num_tokens, model=assistant), verifier
+        if self.siblings is None:
+            return DraftModel(num_tokens=self.num_tokens, model=assistant), verifier
+        return MultiDraft(num_chains=self.num_chains, num_tokens=self.num_tokens, siblings=self.siblings, model=assistant), verifier
+
+
+def class_name(stem: str) -> str:
+    return {"kseq": "KSeq"}.get(stem) or "".join(word.title() for word in stem.split("_"))
+
+
+def methods(config: DictConfig) -> Iterator[Method]:
+    for num_tokens in config.num_tokens:
+        for verifier in config.chain_verifiers:
+            yield Method(verifier, None, 1, num_tokens)
+        for num_chains in config.num_chains:
+            for siblings, verifiers in config.multi_verifiers.items():
+                for verifier in verifiers:
+                    yield Method(verifier, str(siblings), num_chains, num_tokens)
+
+
+def run(method: Method, target: CausalLM, assistant: CausalLM, prompts: list[list[int]], config: DictConfig) -> NDArray:
+    """(tokens, steps) per prompt, summed over the samples; [2, prompts]."""
+    drafter, verifier = method.make(assistant)
+    totals = np.zeros((2, len(prompts)), dtype=np.int64)
+    for sample in range(config.samples if method.siblings is None else config.multi_samples):
+        ids = range(sample * len(prompts), (sample + 1) * len(prompts))
+        sampler = Sampler(config.temperature, seed=config.seed)
+        found = decode(target, drafter, verifier, prompts, sampler=sampler, limits=Limits(config.max_new_tokens), sequence_ids=ids)
+        rows = [found.stats.row(index) for index in range(len(prompts))]
+        totals += np.array([[row.num_tokens for row in rows], [row.num_steps for row in rows]])
+    return totals
+
+
+def per_step(tokens: NDArray, steps: NDArray, axis: int = -1) -> NDArray:
+    """Tokens per step of all prompts together."""
+    return tokens.sum(axis) / steps.sum(axis)
+
+
+def gain(tokens: NDArray, steps: NDArray, other_tokens: NDArray, other_steps: NDArray, axis: int = -1) -> NDArray:
+    """Tokens per step beyond those of another method on the same prompts."""
+    return per_step(tokens, steps, axis) - per_step(other_tokens, other_steps, axis)
+
+
+def interval(statistic: Any, *columns: NDArray) -> list[float]:
+    found = stats.bootstrap(columns, statistic, paired=True, vectorized=True, n_resamples=2000, method="percentile", rng=0).confidence_interval
+    return [round(float(found.low), 4), round(float(found.high), 4)]
+
+
+def figures(method: Method, totals: NDArray, reference: NDArray) -> dict[str, Any]:
+    found: dict[str, Any] = {"method": method.name, "num_tokens": method.num_tokens, "steps": int(totals[1].sum())}
+    found |= {"tokens_per_step": round(float(per_step(*totals)), 4), "interval": interval(per_step, *totals)}
+    if reference is not totals:
+        found |= {"over_rejection": round(float(gain(*totals, *reference)), 4), "over_rejection_interval": interval(gain, *totals, *reference)}
+    return found
+
+
+@hydra.main(config_path="pkg://conf", config_name="acceptance", version_base=None)
+def main(config: DictConfig) -> None:
+    torch.set_num_threads(config.threads)
+    target: Target = make(config, "target")
+    prompts: list[Prompt] = make(config, "data")
+    tokens = [target.tokenizer(prompt.text).input_ids for prompt in choose(prompts, config.num_prompts)]
+    loader = Assistant(config.drafter_name)
+    loader.attach(target.model)
+    found: list[dict[str, Any]] = []
+    reference = None
+    for method in methods(config):
+        totals = run(method, target.model, loader.model, tokens, config)
+        if method.verifier == "rejection":
+            reference = totals
+        found.append(figures(method, totals, totals if reference is None else reference))
+        log.info("%s", json.dumps(found[-1]))
+    settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore[reportAssignmentType]
+    provenance = circumstances(target.model.device, target.model.dtype) | {"config_hash": config_hash(settings), "load_average_after": load_average()}
+    result = {"provenance": provenance, "config": settings, "num_prompts": len(tokens), "methods": found}
+    shown = [
+        {"method": row["method"], "drafted": str(row["num_tokens"]), "tokens/step": f"{row['tokens_per_step']:.3f} {row['interval']}"}
+        for row in found
+    ]
+    render(shown, title=f"temperature {config.temperature:g}, {len(tokens)} prompts")
+    if config.output:
+        Path(config.output).parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(Path(config.output), json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,4 @@
+"""Bets on the tokens of a text: capital that grows only if the text does not follow the law it is said to follow, however often one looks.
+
+Imports no other folder of `lossless`.
+"""

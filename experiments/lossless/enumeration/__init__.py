@@ -1,0 +1,4 @@
+"""Small table models whose every outcome can be followed, so that a law is known exactly.
+
+Imports no other folder of `lossless`.
+"""

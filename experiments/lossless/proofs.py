@@ -1,0 +1,70 @@
+"""`python -m experiments.lossless.proofs [FOLDER ...]`: keeps the verdicts of batteries with the package; without a folder, lists those kept.
+
+A folder is that of `python -m experiments.lossless`, a sweep of it, or a run with `certify=true`. Only verdicts on the present code are kept.
+Exit codes: 0 done, 1 verdicts were left out, 2 there is nothing to keep or a file cannot be read.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.analysis.terminal import Row, render
+from experiments.recording.code import law_packages
+from experiments.recording.proofs.law import battery_hash, law_hash
+from experiments.recording.proofs.lookup import COMMITTED, check_places, files_in, verdicts_in
+from experiments.recording.proofs.verdict import Recorded, name_of, read, write
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.lossless.proofs", description="Keeps verdicts of the battery, or lists those that are kept."
+    )
+    parser.add_argument("paths", nargs="*", type=Path, help="folders or files of python -m experiments.lossless")
+    parser.add_argument("--into", type=Path, default=COMMITTED, help="where they are kept; default: with the package")
+    options = parser.parse_args(arguments)
+    try:
+        return keep(options.paths, options.into) if options.paths else show(verdicts_in([options.into]))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def keep(paths: Sequence[Path], folder: Path) -> int:
+    """Writes the newest verdict of every combination into the folder. Raises ValueError for a file that is not a verdict."""
+    held = [read(file) for place in check_places(paths) for file in files_in(place)]
+    if not held:
+        raise ValueError(f"no lossless.json in {', '.join(map(str, paths))}; run python -m experiments.lossless first")
+    current = [item for item in held if holds(item)]
+    for item in sorted(current, key=lambda item: str(item.record["provenance"]["date"])):
+        print(f"kept: {write(item.record, folder)}")
+    for item in held:
+        if item not in current:
+            print(f"left out: {item.file} was judged for other code ({item.record['law']}); judge again")
+    return int(len(current) < len(held))
+
+
+def show(held: Sequence[Recorded]) -> int:
+    """A row per verdict that is kept."""
+    render([row_of(item) for item in held])
+    print(f"{len(held)} verdicts, {sum(map(holds, held))} of them for this code ({law_hash()})")
+    return 0
+
+
+def row_of(item: Recorded) -> Row:
+    record = item.record
+    row = {"name": name_of(record), "verdict": item.verdict} | {
+        part: record["labels"][part] for part in ("target", "drafter", "verifier", "sampling")
+    }
+    arithmetic, battery = record["settings"]["target"], record["battery"] == battery_hash()
+    row |= {"dtype": arithmetic["dtype"], "device": arithmetic["device"], "date": str(record["provenance"]["date"])[:10]}
+    return row | {"this code": "yes" if holds(item) else "no", "this battery": "yes" if battery else "no", "file": item.file.name}
+
+
+def holds(item: Recorded) -> bool:
+    """Whether the code is still the one that was judged."""
+    return item.record["law"] == law_hash(law_packages(item.record["settings"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,4 @@
+"""Where prompts come from (`conf/data/`) and how a row becomes one.
+
+Imports what `parts` may import.
+"""

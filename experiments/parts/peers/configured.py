@@ -1,0 +1,82 @@
+"""Peers as `conf/peers/` describes them: what is wrong with one is said before a model is loaded, and the objects come later."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from experiments.parts.peers.transformers_generate import Assisted, Generate, PromptLookup, check_single
+from spec.interfaces import Drafter
+from spec.model import CausalLM, load_model
+
+
+class Wanted(Protocol):
+    """A peer that is asked for."""
+
+    def check(self, drafter: Drafter) -> None:
+        """Raises ValueError where the method's drafter lacks what the peer wants of it."""
+        ...
+
+    def build(self, target: CausalLM, drafter: Drafter) -> Generate:
+        """The peer, once the drafter is attached."""
+        ...
+
+
+@dataclass(frozen=True)
+class WantedGenerate:
+    """Plain `generate`, as many prompts together as the method takes."""
+
+    batch_size: int = 1
+
+    def check(self, drafter: Drafter) -> None: ...
+
+    def build(self, target: CausalLM, drafter: Drafter) -> Generate:
+        return Generate(target.model, self.batch_size)
+
+
+@dataclass(frozen=True)
+class WantedAssisted:
+    """`generate(assistant_model=...)`. Without a `name` the assistant is the drafter's own model, without `num_tokens` it drafts as many tokens."""
+
+    name: str | None = None
+    num_tokens: int | None = None
+    dtype: str = "auto"
+    batch_size: int = 1
+
+    def __post_init__(self) -> None:
+        check_single(self.batch_size, 1 if self.num_tokens is None else self.num_tokens)
+
+    def check(self, drafter: Drafter) -> None:
+        if self.name is None and not hasattr(drafter, "assistant"):
+            raise ValueError(
+                f"peers.assisted drafts with the drafter's model, and {type(drafter).__name__} has none; name one "
+                "(peers.assisted.name=embedded/drafter, a hub id or a folder) or take drafter=draft_model"
+            )
+
+    def build(self, target: CausalLM, drafter: Drafter) -> Generate:
+        own: Any = getattr(drafter, "assistant", None)
+        if self.name is None:
+            model = own.model.model
+        else:
+            model = load_model(self.name, target.dtype if self.dtype == "auto" else self.dtype).to(target.device)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        num_tokens = self.num_tokens or (getattr(drafter, "num_tokens", None) if own is not None else None) or 5
+        return Assisted(target.model, self.batch_size, model, num_tokens)
+
+
+@dataclass(frozen=True)
+class WantedPromptLookup:
+    """`generate(prompt_lookup_num_tokens=...)`. What is None is as the method's, if that is prompt_lookup too, or else 10 tokens and 3-grams."""
+
+    num_tokens: int | None = None
+    max_ngram: int | None = None
+    batch_size: int = 1
+
+    def __post_init__(self) -> None:
+        check_single(self.batch_size, 1 if self.num_tokens is None else self.num_tokens)
+        if self.max_ngram is not None and self.max_ngram < 1:
+            raise ValueError(f"max_ngram={self.max_ngram}: give at least 1")
+
+    def check(self, drafter: Drafter) -> None: ...
+
+    def build(self, target: CausalLM, drafter: Drafter) -> Generate:
+        rival = drafter if hasattr(drafter, "max_ngram") else None
+        num_tokens = self.num_tokens or getattr(rival, "num_tokens", 10)
+        return PromptLookup(target.model, self.batch_size, num_tokens, self.max_ngram or getattr(rival, "max_ngram", 3))

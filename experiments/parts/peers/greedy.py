@@ -1,0 +1,76 @@
+"""Does a peer's greedy output stay plain `generate`'s, token for token, and where it leaves it, can rounding be the reason."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from experiments.analysis.divergence import first_difference, unexplained
+from experiments.parts.peers.interface import Peer
+from experiments.parts.peers.transformers_generate import Generate
+from spec.sampling import Sampler
+from spec.state import Limits
+
+
+@dataclass(frozen=True)
+class GreedyRow:
+    """One line of the table. A tie is a divergence at which, replayed in float32, the two tokens are closer than the model's dtype resolves."""
+
+    peer: str
+    setting: str
+    verdict: str  # "pass" or "fail": fail if any divergence is too wide for rounding
+    num_prompts: int
+    identical: int
+    ties: int
+    bugs: int
+    widest_margin: float | None  # of the float32 logits at a divergence
+    num_tokens: int
+    tokens_per_step: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class GreedyCheck:
+    """Holds the answers of plain `generate` to some prompts, `max_new_tokens` each without an EOS, and compares peers with them."""
+
+    def __init__(self, target: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int):
+        self.target, self.prompts, self.limits = target, prompts, Limits(max_new_tokens)
+        self.plain = Generate(target).generate(prompts, sampler=Sampler(0.0), limits=self.limits)
+
+    def run(self, peer: Peer, setting: str) -> GreedyRow:
+        """Decodes all prompts greedily."""
+        result = peer.generate(self.prompts, sampler=Sampler(0.0), limits=self.limits)
+        found = []
+        for index in range(len(self.prompts)):
+            answer, wanted = result.new_tokens(index), self.plain.new_tokens(index)
+            place = first_difference(answer, wanted)
+            if place is not None:
+                found.append(self.divergence(index, place, answer, wanted))
+        bugs = len(unexplained(found, str(self.target.dtype).removeprefix("torch.")))
+        return GreedyRow(
+            peer=peer.name,
+            setting=setting,
+            verdict="fail" if bugs else "pass",
+            num_prompts=len(self.prompts),
+            identical=len(self.prompts) - len(found),
+            ties=len(found) - bugs,
+            bugs=bugs,
+            widest_margin=max((item["margin"] for item in found), default=None),
+            num_tokens=result.num_tokens,
+            tokens_per_step=result.tokens_per_step,
+        )
+
+    @torch.inference_mode()
+    def divergence(self, index: int, place: int, answer: list[int], wanted: list[int]) -> dict[str, Any]:
+        """Where two answers part: how far the worse choice is below the largest logit, in at least float32. A missing token is no tie."""
+        found = {"prompt": index, "index": place, "margin": float("inf"), "logit": 0.0}
+        if place >= min(len(answer), len(wanted)):
+            return found
+        model = self.target if self.target.dtype.itemsize >= 4 else copy.deepcopy(self.target).float()
+        tokens = torch.tensor([[*self.prompts[index], *wanted[:place]]], device=self.target.device)
+        logits = model(input_ids=tokens, use_cache=False).logits[0, -1]
+        largest = float(logits.max())
+        return found | {"margin": largest - min(float(logits[answer[place]]), float(logits[wanted[place]])), "logit": largest}

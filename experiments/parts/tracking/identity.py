@@ -1,0 +1,83 @@
+"""Which W&B run a folder is: the same one whenever it is tracked again, so that nothing is there twice."""
+
+import hashlib
+import json
+import netrc
+import os
+import time
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from experiments.recording.files import write_atomically
+
+FILE = "tracking.json"
+HOSTS = ["api.wandb.ai", "api.forge.coreweave.com"]  # of W&B's own server, by earlier and by later versions of the package
+
+
+@dataclass(frozen=True)
+class Identity:
+    """How W&B knows a run. It is kept in the run's folder as `tracking.json`."""
+
+    id: str
+    project: str
+    entity: str | None
+    group: str | None
+    name: str
+    labels: dict[str, str]
+
+    @staticmethod
+    def of(folder: Path, labels: dict[str, str], *, project: str, entity: str | None, group: str | None, name: str | None) -> "Identity":
+        """The identity of a run that starts or is tracked again. Under a W&B agent the id is the agent's, else the one that the folder has already,
+        else one made from its manifest. A group, once given, stays."""
+        held = remembered(folder)
+        by_agent = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
+        return Identity(
+            id=by_agent or held.get("id") or id_from_manifest(folder),
+            project=project,
+            entity=entity,
+            group=group or held.get("group"),
+            name=name or "-".join(labels[part] for part in ("drafter", "sampling", "target") if part in labels),
+            labels=labels,
+        )
+
+    def remember(self, folder: Path) -> None:
+        write_atomically(folder / FILE, json.dumps(asdict(self), indent=2) + "\n")
+
+
+def remembered(folder: Path) -> dict[str, Any]:
+    """What the folder was last tracked as; empty if it never was."""
+    try:
+        return json.loads((folder / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # not there, or damaged: the id is then made from the manifest again
+        return {}
+
+
+def id_from_manifest(folder: Path) -> str:
+    """16 hexadecimal digits from configuration and time of creation: copies of a folder are one run, two runs of one configuration are two."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"created": folder.resolve().as_posix()}
+    return hashlib.sha256(json.dumps([manifest.get("config_hash"), manifest.get("created")]).encode()).hexdigest()[:16]
+
+
+def wait_for_own_folder(folder: Path, run_id: str) -> None:
+    """Waits at most a second: W&B names an offline folder by second and id, and one that is tracked again at once would get the old folder's name."""
+    while (folder / "wandb" / f"offline-run-{datetime.now():%Y%m%d_%H%M%S}-{run_id}").exists():
+        time.sleep(0.05)
+
+
+def has_key() -> bool:
+    """Whether an API key for W&B's server is configured, in the environment or in the netrc file."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    own = os.environ.get("WANDB_BASE_URL")
+    hosts = [urlsplit(own).netloc] if own else HOSTS
+    for path in (os.environ.get("NETRC"), "~/.netrc", "~/_netrc"):
+        try:
+            if path and any(map(netrc.netrc(os.path.expanduser(path)).authenticators, hosts)):
+                return True
+        except (OSError, netrc.NetrcParseError):
+            continue
+    return False

@@ -1,0 +1,101 @@
+"""Whose run a folder holds: `manifest.json`, which a second configuration, another code version or a second process does not get past."""
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from experiments.recording.files import write_atomically
+from experiments.recording.machine import git_commit
+
+try:
+    import fcntl
+except ImportError:  # no advisory locks on Windows
+    fcntl = None
+
+VOLATILE = (
+    "tracking",
+    "resume",
+    "allow_code_change",
+    "check_state",
+    "objective",
+    "certify",
+    "battery",
+    "proofs",
+)  # say where results go or what is done with them, not what they are
+
+
+class ForeignFolderError(ValueError):
+    """The folder belongs to another run, which must not be touched."""
+
+
+def claim(folder: Path, config: dict[str, Any], origin: dict[str, Any]) -> None:
+    """Writes whose run the folder holds, or checks that it is this one's. Raises ForeignFolderError if it is another's."""
+    manifest, identity = folder / "manifest.json", {"config_hash": config_hash(config), **origin}
+    if manifest.exists():
+        check_claim(folder, config, origin)
+        return
+    if (folder / "records.jsonl").exists():
+        raise ForeignFolderError(f"{folder} holds records but no manifest.json to say whose; choose another folder (hydra.run.dir=...)")
+    write_atomically(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
+    created = datetime.now(UTC).isoformat()  # tells runs of one configuration apart, wherever their folders go
+    about = {"key": run_key(identity), "git_commit": git_commit(), "created": created}
+    write_atomically(manifest, json.dumps(identity | about, indent=2) + "\n")
+
+
+def check_claim(folder: Path, config: dict[str, Any], origin: dict[str, Any]) -> None:
+    """Raises ForeignFolderError if a folder with a manifest holds another run than this one; a change of code that is allowed is noted there."""
+    held = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    identity = {"config_hash": config_hash(config), **origin}
+    changed = differing(held, identity)
+    if "config_hash" in changed:
+        raise ForeignFolderError(
+            f"{folder} holds the run of another configuration ({held['config_hash']}, this one is {identity['config_hash']}); see its "
+            "config.yaml, and choose another folder (hydra.run.dir=...) or the same configuration to go on"
+        )
+    if "code" in changed and config.get("allow_code_change"):
+        held["code_changes"] = [*held.get("code_changes", []), {"from": held["code"], "to": identity["code"]}]
+        held |= {"code": identity["code"], "key": run_key(identity), "git_commit": git_commit()}
+        write_atomically(folder / "manifest.json", json.dumps(held, indent=2) + "\n")
+        changed.remove("code")
+    if changed:
+        advice = " (allow_code_change=true goes on all the same, and records it)" if changed == ["code"] else ""
+        raise ForeignFolderError(
+            f"{folder} was begun with another version of {' and '.join(changed)}: {_said(held, changed)}; now {_said(identity, changed)}. "
+            f"Results of two versions do not mix: choose another folder (hydra.run.dir=..., hydra.sweep.dir=...){advice}"
+        )
+
+
+def run_key(identity: dict[str, Any]) -> str:
+    """One hash over the configuration's and the versions of code, models and data; 12 hex digits."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def differing(held: dict[str, Any], identity: dict[str, Any]) -> list[str]:
+    """Parts of a manifest that are not what they were; a part that only one side knows is no difference."""
+    return [name for name in identity if name in held and held[name] != identity[name]]
+
+
+def _said(manifest: dict[str, Any], names: list[str]) -> str:
+    return ", ".join(json.dumps(manifest[name]) for name in names)
+
+
+def lock(path: Path) -> Any:
+    """An open file that holds the folder's lock until it is closed. Raises ForeignFolderError if another process has it."""
+    file = path.open("w")
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.close()
+            raise ForeignFolderError(f"another run is writing to {path.parent}; wait for it, or choose another folder (hydra.run.dir=...)") from error
+    return file
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    """Identity of a resolved configuration, without the parts that cannot change a result; 12 hex digits."""
+    lasting = {key: value for key, value in config.items() if key not in VOLATILE}
+    return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,46 @@
+"""`resume=true`: the same command again goes on in the folder that it was stopped in, without naming that folder.
+
+Every run and every sweep leaves the options it was started with in `options.json`. Options that cannot change a result do not count, and neither do
+those of Hydra, so that a sweep may go on with another launcher.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.recording.files import write_atomically
+from experiments.recording.identity import VOLATILE
+
+ROOTS = {"hydra.run.dir": Path("outputs"), "hydra.sweep.dir": Path("multirun")}  # where conf/config.yaml puts runs and sweeps
+NAME = "options.json"
+
+
+def lasting(overrides: Sequence[str]) -> list[str]:
+    """The options that say what is run, in alphabetical order."""
+    plain = [item for item in overrides if "=" in item and not item.startswith("-")]
+    return sorted(item for item in plain if re.split(r"[=./@]", item.lstrip("+~"), maxsplit=1)[0] not in ("hydra", *VOLATILE))
+
+
+def note_options(folder: Path, overrides: Sequence[str]) -> None:
+    """Leaves the options in a folder that holds nothing yet."""
+    if not (folder / NAME).exists() and not (folder / "manifest.json").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / NAME, json.dumps(lasting(overrides), indent=2) + "\n")
+
+
+def newest(root: Path, overrides: Sequence[str]) -> Path | None:
+    """The last of the dated folders below `root` that was started with the same options; None if there is none."""
+    for file in sorted(root.glob(f"*/*/{NAME}"), reverse=True):
+        if json.loads(file.read_text(encoding="utf-8")) == lasting(overrides):
+            return file.parent
+    return None
+
+
+def resumed(arguments: Sequence[str]) -> list[str]:
+    """What to add to the command line so that it goes on where the same one stopped: folders, unless they are named already."""
+    if "resume=true" not in (item.lower() for item in arguments):
+        return []
+    open_keys = {key: root for key, root in ROOTS.items() if not any(item.startswith(f"{key}=") for item in arguments)}
+    found = {key: newest(root, arguments) for key, root in open_keys.items()}
+    return [f"{key}={folder.as_posix()}" for key, folder in found.items() if folder is not None]

@@ -1,0 +1,4 @@
+"""What a drafter would do on recorded answers, without running the target: `python -m experiments.replay`, `.replay.laws`.
+
+Imports `recording`, `analysis` and `parts`, not the other jobs.
+"""

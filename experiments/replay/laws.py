@@ -1,0 +1,151 @@
+"""The target's laws along recorded answers: the k likeliest tokens at every place, in one file that `experiments.replay` reads.
+
+`python -m experiments.replay.laws recorded=RUN_FOLDER top_k=64` makes the file: one forward per answer.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from omegaconf import DictConfig, open_dict
+from torch import Tensor
+
+from experiments.parts.build import make
+from experiments.parts.command import refusing, start
+from experiments.parts.target import Target
+from experiments.recording.machine import circumstances
+from experiments.replay.texts import RecordedText, open_recording, read_run
+from spec.model import CausalLM
+from spec.sampling import Sampler
+
+
+@dataclass(frozen=True)
+class TextLaws:
+    """Laws of T tokens of one text, each given all tokens before it."""
+
+    answer: NDArray[np.int32]  # [T] the recorded tokens
+    chosen: NDArray[np.float32]  # [T] their probabilities
+    tokens: NDArray[np.int32]  # [T, k] the likeliest tokens, in falling order
+    probs: NDArray[np.float32]  # [T, k]
+
+    def overlap(self, index: int, drafted: int, q: Tensor | None) -> tuple[float, float]:
+        """Bounds on the sum of min(p, q) at one token, where the draft's law is q [V], or certain of `drafted` (None).
+
+        The recorded k tokens count as they are; elsewhere min(p, q) is at least 0, and in sum at most what either law has left.
+        """
+        tokens, probs = self.tokens[index], self.probs[index].astype(np.float64)
+        rest = max(1.0 - float(probs.sum()), 0.0)
+        if q is None:
+            known = probs[tokens == drafted]
+            return (float(known[0]), float(known[0])) if len(known) else (0.0, min(rest, float(probs[-1])))
+        there = q[torch.from_numpy(tokens.astype(np.int64)).to(q.device)].double().cpu().numpy()
+        lower = float(np.minimum(probs, there).sum())
+        return lower, min(lower + min(rest, max(1.0 - float(there.sum()), 0.0)), 1.0)
+
+    def ratio(self, index: int, drafted: int, q: Tensor | None) -> float:
+        """min(1, q / p) of the recorded token: the chance that it was the draft's own, given that a draft was judged there."""
+        token, chosen = int(self.answer[index]), float(self.chosen[index])
+        if q is None:
+            return float(token == drafted)
+        return min(1.0, float(q[token]) / chosen) if chosen else 1.0
+
+
+@torch.inference_mode()
+def score(target: CausalLM, sampler: Sampler, text: RecordedText, top_k: int) -> TextLaws:
+    """One forward over prompt and answer; the laws are the sampler's. Raises ValueError for a text that the context cannot hold."""
+    row, start, count = [*text.prompt, *text.tokens], len(text.prompt), len(text.tokens)
+    if len(row) > target.context:
+        raise ValueError(f"text {text.id} has {len(row)} tokens with its prompt, the target's context is {target.context}; leave it out")
+    ids = torch.tensor([row[:-1]], device=target.device)
+    logits = target.model(input_ids=ids, use_cache=False).logits[:, start - 1 :]
+    law = sampler.law(logits, lambda _, slot: row[: start + slot])[0]
+    best = law.topk(min(top_k, law.shape[1]), dim=-1)
+    chosen = law.gather(1, torch.tensor(text.tokens, device=law.device)[:, None])[:, 0]
+    assert len(law) == count
+    answer = np.array(text.tokens, dtype=np.int32)
+    return TextLaws(answer, chosen.float().cpu().numpy(), best.indices.int().cpu().numpy(), best.values.float().cpu().numpy())
+
+
+def save(path: Path, laws: dict[str, TextLaws], about: dict[str, Any]) -> None:
+    """Writes all laws into one .npz file; either the old file or the whole new one is there. `about` says what made them."""
+    arrays: dict[str, Any] = {
+        name: np.concatenate([getattr(text, name) for text in laws.values()]) for name in ("answer", "chosen", "tokens", "probs")
+    }
+    ends = np.cumsum([len(text.answer) for text in laws.values()])
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        np.savez_compressed(file, ids=np.array(list(laws)), ends=ends, about=np.array(json.dumps(about)), **arrays)
+    partial.replace(path)
+
+
+def load(path: Path, texts: Sequence[RecordedText], sampling: dict[str, Any]) -> dict[str, TextLaws]:
+    """The laws of the texts, by id. Raises ValueError where the file lacks one, or was made for other answers or another sampler."""
+    try:
+        with np.load(path) as file:
+            held = {name: file[name] for name in file.files}
+        about = json.loads(str(held["about"]))
+        bounds = [0, *held["ends"].tolist()]
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{path}: is not a file of laws ({error}); make it with python -m experiments.replay.laws") from error
+    lasting = {key: value for key, value in sampling.items() if key not in ("_target_", "seed")}
+    if about["sampling"] != lasting:
+        raise ValueError(f"{path} holds laws of {about['sampling']}, the texts are replayed with {lasting}; make the laws again for that")
+    found = {}
+    for index, name in enumerate(held["ids"].tolist()):
+        part = slice(bounds[index], bounds[index + 1])
+        found[name] = TextLaws(held["answer"][part], held["chosen"][part], held["tokens"][part], held["probs"][part])
+    for text in texts:
+        if text.id not in found or found[text.id].answer.tolist() != text.tokens:
+            raise ValueError(f"{path} holds no laws of the answer {text.id} as it is recorded; make them again (experiments.replay.laws)")
+    return found
+
+
+def execute(config: DictConfig) -> Path:
+    """Scores every text once and writes the file, whose path is returned. Raises ValueError for wrong input before any forward."""
+    path = Path(config.recorded)
+    if not isinstance(config.top_k, int) or config.top_k < 1:
+        raise ValueError(f"top_k={config.top_k}: give a whole number of at least 1")
+    with open_dict(config):
+        recorded = read_run(path).config if path.is_dir() else None
+        for group in ("target", "sampling"):
+            if config.get(group) is None and recorded is None:
+                raise ValueError(f"{group} must be given for plain texts, such as {group}={'hub target.name=...' if group == 'target' else 'sample'}")
+            config[group] = config.get(group) or (recorded or {})[group]
+        if config.output is None and recorded is None:
+            raise ValueError("output must be given for plain texts: a .npz file")
+    output = Path(config.output) if config.output is not None else path / "laws.npz"
+    sampler: Sampler = make(config, "sampling")
+    if sampler.greedy:
+        raise ValueError("at temperature 0 every law is certain of its token and replay needs none; record a run with sampling=sample")
+    torch.set_num_threads(config.threads)
+    target: Target = make(config, "target")
+    texts = open_recording(config, target.tokenizer).texts
+    laws: dict[str, TextLaws] = {}
+    for text in texts:
+        laws[text.id] = score(target.model, sampler, text, config.top_k)
+    sampling = {key: value for key, value in config.sampling.items() if key not in ("_target_", "seed")}
+    about: dict[str, Any] = {"target": config.target.name, "sampling": sampling, "top_k": config.top_k, "recorded": str(path)}
+    save(output, laws, about | circumstances(target.model.device, target.model.dtype))
+    left = 1 - sum(float(part.probs.sum()) for part in laws.values()) / sum(len(part.answer) for part in laws.values())
+    print(f"laws of {len(laws)} texts in {output}; the {config.top_k} likeliest tokens leave out {left:.2g} of a law")
+    return output
+
+
+@hydra.main(config_path="pkg://conf", config_name="replay_laws", version_base=None)
+def job(config: DictConfig) -> None:
+    with refusing():
+        execute(config)
+
+
+def main() -> None:
+    start(job)  # pyright: ignore[reportArgumentType]  Hydra fills in the configuration
+
+
+if __name__ == "__main__":
+    main()

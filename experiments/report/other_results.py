@@ -1,0 +1,49 @@
+"""What replay and the cost model wrote, as frames for the figures beside recorded runs."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from experiments.recording.files import read_rows
+
+
+def load_ceilings(paths: Sequence[str | Path]) -> pd.DataFrame:
+    """Columns label, draft_tokens, tokens_per_step from files of `python -m experiments.replay ... output=FILE`: what cannot be passed.
+
+    Best lengths: this drafter, had it known how long to draft; always right: any drafter with drafts as long as these.
+    Raises ValueError naming the file that is not such a result.
+    """
+    rows = []
+    for path in map(Path, paths):
+        lines = read_rows(path)
+        if not lines or "config" not in lines[0]:
+            raise ValueError(f"{path}: is not a result of python -m experiments.replay; write one with output={path}")
+        drafter = lines[0]["config"]["drafter"]["_target_"].split(".")[-2]
+        for line in lines[1:]:
+            if line.get("total") and line["category"] == "all" and line["length"] is not None:
+                if line["kind"] == "best lengths":
+                    rows.append({"label": f"{drafter}, best lengths", "draft_tokens": line["length"], "tokens_per_step": line["tokens_per_step"]})
+                elif "ceiling_tokens_per_step" in line:
+                    found = {"draft_tokens": line["length"], "tokens_per_step": line["ceiling_tokens_per_step"]}
+                    rows.append({"label": f"{drafter}, always right", **found})
+    return pd.DataFrame(rows, columns=["label", "draft_tokens", "tokens_per_step"])
+
+
+def load_predictions(paths: Sequence[str | Path]) -> pd.DataFrame:
+    """Columns run, gamma, predicted, measured, each with low and high, error, from `cost.json` of `python -m experiments.cost`.
+
+    Raises ValueError naming the file that is not such a result.
+    """
+    rows = []
+    for path in map(Path, paths):
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))["runs"]
+            for row in found:
+                limits = {name: row[f"{name}_interval"] or (None, None) for name in ("predicted", "measured")}
+                ends = {f"{name}_{end}": pair[place] for name, pair in limits.items() for place, end in enumerate(("low", "high"))}
+                rows.append({key: row[key] for key in ("run", "gamma", "predicted", "measured", "error")} | ends)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}: is not the cost.json of python -m experiments.cost ({type(error).__name__}: {error})") from error
+    return pd.DataFrame(rows)

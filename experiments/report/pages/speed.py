@@ -1,0 +1,175 @@
+"""README's tables of performance, from the records. `python -m experiments.report.pages` writes them.
+
+Records are the `bench-*.json` and `gpu-*.jsonl` in
+`experiments/records`, the newest of every label.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from experiments.bench.figures import describe
+from experiments.recording.published import RECORDS, ROOT
+
+PAGE = ROOT / "README.md"
+BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+RIVALS = {"draft_model": "generate, assisted", "prompt_lookup": "generate, prompt lookup"}  # ours -> others' version of the same method
+
+
+def newest(folder: Path, pattern: str) -> list[Path]:
+    """The latest record of every label, by label; the date is the end of a record's name."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.glob(pattern)):
+        label = re.sub(r"-\d{4}-\d{2}-\d{2}$", "", path.stem)
+        if label not in found or path.stem > found[label].stem:
+            found[label] = path
+    return [found[label] for label in sorted(found)]
+
+
+def named(figures: dict[str, Any]) -> str:
+    """A way, with what must be said beside its figures."""
+    return figures["way"] + (f" ({figures['note']})" if figures["note"] else "")
+
+
+def markdown(rows: list[dict[str, str]]) -> str:
+    heads = list(rows[0])
+    return "\n".join("| " + " | ".join(line) + " |" for line in [heads, ["---"] * len(heads), *([row[head] for head in heads] for row in rows)])
+
+
+def setting(record: dict[str, Any]) -> str:
+    """Under what circumstances a record was made; a run under load says so first."""
+    found, target = record["provenance"], record["config"]["target"]
+    machine = f"{found['cpu']}, {found['threads']} thread{'s' * (found['threads'] > 1)}" if found["device"] == "cpu" else found["device"]
+    versions = f"torch {found['versions']['torch']}, transformers {found['versions']['transformers']}"
+    model = f"{'random weights of size ' if record['prompts']['random'] else ''}`{target['name']}`"
+    said = f"{model}, {work(record)}; {machine}, {versions}, {found['date'][:10]}, commit {found['git_commit']}"
+    if record["under_load"]:
+        return f"**Measured under load, worth little** ({'; '.join(record['under_load'])}): {said}"
+    return said
+
+
+def work(record: dict[str, Any]) -> str:
+    """What was run."""
+    config, prompts, dtype = record["config"], record["prompts"], record["provenance"]["dtype"]
+    if record["mode"] == "verify":
+        return f"{config['verify']['rows']} row(s) behind {config['verify']['context']} cached positions"
+    lengths = sorted({min(prompts["lengths"]), max(prompts["lengths"])})
+    kind = "prompts of random ids" if prompts["random"] else "prompts"
+    temperature = config["sampling"]["temperature"]
+    law = f"T={temperature:g}" if temperature else "greedy"
+    return f"{dtype}, {law}, {prompts['count']} {kind} of {' to '.join(map(str, lengths))} tokens, {config['max_new_tokens']} new tokens"
+
+
+def decode_table(record: dict[str, Any]) -> str:
+    """A row per way: time, ratios, and where the time went."""
+    names = {way["way"] for way in record["ways"]}
+    return markdown([decode_row(way, names) for way in record["ways"]])
+
+
+def decode_row(way: dict[str, Any], names: set[str]) -> dict[str, str]:
+    def share(key: str) -> str:
+        return "-" if way[key] is None else f"{100 * way[key]:.1f} %"
+
+    def times(peer: str) -> str:
+        return "1" if way["way"] == peer else describe(way["ratios"][peer]) if peer in way["ratios"] else "-"
+
+    name = way["way"] + (f" ({way['note']})" if way["note"] else "")
+    row = {
+        "way": f"**{name}**" if way["ours"] else name,
+        "ms/token": f"{way['ms_per_token']:.2f}",
+        "tokens/forward": f"{way['tokens_per_forward']:.2f}",
+    }
+    row |= {f"speed, `{peer}` = 1": times(peer) for peer in ("bare loop", "generate", "generate, static and compiled") if peer in names}
+    rival = RIVALS.get(way["way"].split(",")[0], "") if way["ours"] else ""
+    greedy = way["greedy"]
+    return row | {
+        "speed, the same method there = 1": times(rival) if rival in names else "-",
+        "outside forwards": share("outside_forwards"),
+        "the same, of steps alone": share("outside_forwards_of_steps"),
+        "of bandwidth": share("of_bandwidth"),
+        "warm-up, s": f"{way['warmup_seconds'][0]:.1f}" if way["warmup_seconds"] else "-",
+        "same as `generate`": "-" if greedy is None else f"{greedy['identical']} of {greedy['compared']}",
+    }
+
+
+def batch_table(record: dict[str, Any]) -> str:
+    """Tokens per second by batch size, a column per way, and the size beyond which each stops paying."""
+    lines = record["lines"]
+    rows = []
+    for size in dict.fromkeys(line["rows"] for line in lines):
+        here = {named(line): f"{line['tokens_per_second']:.0f} ({line['speedup']:.2f})" for line in lines if line["rows"] == size}
+        rows.append({"rows": str(size), **here})
+    ends = [f"{way}: {'never' if last is None else f'up to {last} rows'}" for way, last in record["pays_until"].items()]
+    return (
+        markdown(rows)
+        + "\n\nTokens per second, times plain decoding in brackets. Faster than plain decoding at every size measured, "
+        + "; ".join(ends)
+        + "."
+    )
+
+
+def verify_table(record: dict[str, Any]) -> str:
+    """A forward over N slots, times one over a single slot."""
+    curves = record["curves"]
+    rows = []
+    for index, point in enumerate(curves[0]["points"]):
+        cells = {curve["bed"]: f"{curve['points'][index]['ratio']:.2f} ({curve['points'][index]['ms']:.2f} ms)" for curve in curves}
+        rows.append({"slots": str(point["slots"]), **cells})
+    return markdown(rows)
+
+
+def memory_table(record: dict[str, Any]) -> str:
+    found = record["growth"]
+    later = f"{len(record['readings'])} prompts in one process, the first {record['config']['memory']['warmup']} as warm-up"
+    return f"{later}: the peak grew by {found['grew'] / 2**20:.1f} MiB, {found['per_prompt'] / 1024:.2f} KiB per prompt."
+
+
+TABLES = {"decode": decode_table, "batch": batch_table, "verify": verify_table, "memory": memory_table}
+
+
+def gpu_table(lines: list[dict[str, Any]]) -> str:
+    """What was checked and measured on a GPU: a row per way and prompt length."""
+    checks = [line for line in lines if line["stage"] == "checks" and "passed" in line]
+    start = next(line["provenance"] for line in lines if line["stage"] == "start")
+    machine = f"{start['device']}, {start['dtype']}, torch {start['versions']['torch']}, {start['date'][:10]}, commit {start['git_commit']}"
+    told = f"{sum(line['passed'] for line in checks)} of {len(checks)} checks passed; {machine}. Random weights; acceptance is set, costs are real."
+    rows = [gpu_row(line) for line in lines if "way" in line and "decode_ms_per_token" in line]
+    return f"{told}\n\n{markdown(rows)}" if rows else told
+
+
+def gpu_row(line: dict[str, Any]) -> dict[str, str]:
+    return {
+        "target": line["stage"].split()[-1],
+        "way": f"**{named(line)}**" if line["ours"] else named(line),
+        "prompt": f"{line['prompt_tokens']} tokens",
+        "ms/token behind the prompt": "-" if line["decode_ms_per_token"] is None else f"{line['decode_ms_per_token']:.2f}",
+        "times plain": f"{line['speedup']:.2f}" if "speedup" in line else "-",
+        "of bandwidth": "-" if line["of_bandwidth"] is None else f"{100 * line['of_bandwidth']:.0f} %",
+    }
+
+
+def table(folder: Path = RECORDS) -> str:
+    """Markdown of all records. Says so where there are none."""
+    parts = []
+    for path in newest(folder, "bench-*.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        parts.append(f"{setting(record)} (`{path.name}`):\n\n{TABLES[record['mode']](record)}")
+    for path in newest(folder, "gpu-*.jsonl"):
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        parts.append(f"`{path.name}`: {gpu_table(lines)}")
+    return "\n\n".join(parts) or "No benchmark has been recorded yet."
+
+
+def updated(page: str, make: Callable[[], str] = table) -> str:
+    """The page with new tables between its marks. Raises ValueError where the marks are missing."""
+    if BEGIN not in page or END not in page:
+        raise ValueError(f"README has no place for the tables; put the lines {BEGIN} and {END} where they belong")
+    before, rest = page.split(BEGIN)
+    return f"{before}{BEGIN}\n{make()}\n{END}{rest.split(END)[1]}"
+
+
+def pages() -> dict[Path, str]:
+    """The pages that are written here, as they ought to be."""
+    return {PAGE: updated(PAGE.read_text(encoding="utf-8"))}

@@ -1,0 +1,107 @@
+"""A run's own proof: looked up among the recorded verdicts and, with `certify=true`, made by the battery before anything is decoded."""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.lossless.job import judge_parts
+from experiments.parts.build import Parts, compose_other, make
+from experiments.parts.versions import case_of
+from experiments.recording.machine import library_versions
+from experiments.recording.proofs.law import battery_hash
+from experiments.recording.proofs.lookup import COMMITTED, Asked, check_places, verdicts_in
+from experiments.recording.proofs.proof import Proof, prove
+from experiments.recording.proofs.settings import Case
+from experiments.recording.proofs.verdict import effort_of
+
+log = logging.getLogger(__name__)
+FOLDER = "proof"  # below the run's own
+SHARED = (
+    *("target", "drafter", "verifier", "sampling", "data", "seed", "threads", "trusted_packages", "chat_template", "system_prompt"),
+    *("split", "dev_share", "stop_at_eos"),
+)  # what the battery takes from the run
+
+
+class Prover:
+    """Knows where a run's verdict may be. Raises ValueError for settings of `certify`, `battery` or `proofs` that are wrong, before any work."""
+
+    def __init__(self, config: DictConfig, plain: Mapping[str, Any], folder: Path, sweep: str | None = None):
+        if not isinstance(config.get("certify", False), bool):
+            raise ValueError(f"certify={config.certify}: give true or false; options of the battery are given as in +battery.num_prompts=1")
+        self.config, self.plain, self.folder = config, plain, folder
+        self.places = [COMMITTED, *([Path(sweep)] if sweep else []), folder / FOLDER, *check_places(plain.get("proofs") or [])]
+        self.battery = battery_config(config)
+        self._standard = effort_of(compose_other("lossless", [])) if config.get("battery") else effort_of(self.battery)
+        self._case: Case | None = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the battery is to be run where no verdict holds."""
+        return self.config.get("certify", False)
+
+    def look_up(self, device: str, dtype: str, claims_exact: bool) -> Proof:
+        """The proof by the verdicts that are recorded now. Loads no model; `device` and `dtype` are those of the loaded target."""
+        self._case = self._case or case_of(self.plain, device, dtype)
+        asked = Asked(self._case, library_versions(), battery_hash(), effort_of(self.battery), self._standard, laws_of(self.folder))
+        return replace(prove(asked, verdicts_in(self.places), claims_exact, self.folder), asked=self.wanted)
+
+    def of_summary(self, summary: Mapping[str, Any]) -> Proof:
+        """The proof of a finished run, by what its summary says of the target."""
+        origin = summary["provenance"]
+        device = origin["device"] if origin["device"] in ("cpu", "mps") else "cuda"
+        return self.look_up(device, origin["dtype"], summary.get("claims_exact", summary.get("exact", True)))
+
+    def lacks(self, proof: Proof) -> bool:
+        """Whether the battery is to be run."""
+        return self.wanted and not proof.settled
+
+    def certified(self, parts: Parts) -> Proof:
+        """The recorded proof; where none holds and one is wanted, the battery runs first and its verdict is recorded in the run's folder."""
+        model, exact = parts.target.model, parts.verifier.exact
+        terms = (model.device.type, str(model.dtype).removeprefix("torch."), exact)
+        found = self.look_up(*terms)
+        if not self.lacks(found):
+            return found
+        log.info("certify=true: %s; the battery runs first", found.reason)
+        fresh = make(self.config, "drafter")  # what the battery teaches its drafter must not reach the run
+        fresh.attach(model)
+        judge_parts(self.battery, replace(parts, drafter=fresh), self.folder / FOLDER)
+        return self.look_up(*terms)
+
+
+def battery_config(config: DictConfig) -> DictConfig:
+    """The configuration of the battery for the parts of a run. Raises ValueError for options that belong to the run or do not exist."""
+    options = config.get("battery") or {}
+    if not isinstance(options, Mapping):
+        raise ValueError(f"battery={options}: give options of experiments.lossless as a mapping, as in +battery.effort.samples=2000")
+    if foreign := [name for name in options if name in SHARED]:
+        raise ValueError(f"battery.{foreign[0]}: the battery takes its {foreign[0]} from the run; give options such as effort.samples=2000")
+    found = compose_other("lossless", list(overrides_of(options)))
+    OmegaConf.set_struct(found, False)
+    for name in SHARED:
+        if name in config:
+            OmegaConf.update(found, name, OmegaConf.to_container(config[name]) if OmegaConf.is_config(config[name]) else config[name], merge=False)
+    found.skip_too_long = True  # a few prompts are enough, and the run itself says which do not fit
+    return found
+
+
+def overrides_of(options: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
+    """Nested options as Hydra's command line takes them."""
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            yield from overrides_of(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}={'null' if value is None else str(value)}"
+
+
+def laws_of(folder: Path) -> frozenset[str | None]:
+    """Versions of the code by which a folder was begun and went on; None stands for one that is not known."""
+    path = folder / "manifest.json"
+    held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    codes: Sequence[dict[str, Any]] = [held.get("code") or {}, *(change["from"] for change in held.get("code_changes", []))] if held else []
+    return frozenset(code.get("law") for code in codes)

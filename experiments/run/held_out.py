@@ -1,0 +1,77 @@
+"""`python -m experiments.run.held_out [SWEEP]`: the best run of a sweep over split=dev, decoded anew on split=test, which no choice has seen.
+
+Takes what Optuna or a plain grid has left in a sweep's folder; without one, the newest sweep. The figures to report are these, not the sweep's: the
+best of many trials owes part of its lead to luck. Exit codes: 0 done, 1 the run has failed its proof, 2 there is nothing to go by, 130 stopped by
+Ctrl-C.
+"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.analysis.terminal import number, render
+from experiments.recording.folder import newest_sweep, read_summaries
+from experiments.recording.proofs.proof import unproved
+from experiments.run.job import execute
+
+log = logging.getLogger(__name__)
+FOLDER = "held_out"
+
+
+def best_run(sweep: Path) -> dict[str, Any]:
+    """The summary with the largest objective among a sweep's finished and valid runs over split=dev. Raises ValueError if there is none."""
+    runs = [run for run in read_summaries([sweep]) if run["config"].get("split") == "dev" and run["valid"] and not run["interrupted"]]
+    if not runs:
+        raise ValueError(f"{sweep} has no finished, valid run over split=dev, so nothing was held out; sweep with split=dev (experiment=tune)")
+    return max(runs, key=lambda run: run[run["config"]["objective"]])
+
+
+def held_out_config(run: dict[str, Any], sweep: Path) -> DictConfig:
+    """The run's own configuration, over the other prompts; a verdict that the sweep has on it holds for them too."""
+    config: dict[str, Any] = run["config"] | {"split": "test", "proofs": [*run["config"].get("proofs", []), str(sweep)]}
+    return OmegaConf.create(config)
+
+
+def settings(run: dict[str, Any]) -> str:
+    """The drafter and its settings, in one line."""
+    knobs = {name: value for name, value in run["config"]["drafter"].items() if name != "_target_" and not isinstance(value, dict)}
+    return f"{run['labels']['drafter']} ({', '.join(f'{name}={value}' for name, value in knobs.items())})"
+
+
+def report(best: dict[str, Any], test: dict[str, Any]) -> None:
+    """Both sides in one table."""
+    objective = best["config"]["objective"]
+    rows = []
+    for side, run in (("dev, chosen on", best), ("test, held out", test)):
+        interval = run.get(f"{objective}_interval")
+        value = number(run[objective]) + (f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "")
+        rows.append({"prompts": f"{side} ({run['num_prompts']})", objective: value, "tokens/step": number(run["tokens_per_step"])})
+    render(rows, title=f"\nbest: {settings(best)}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.run.held_out", description="The best run of a sweep, on the prompts held out from it."
+    )
+    parser.add_argument("sweep", nargs="?", type=Path, help="a sweep's folder; default: the newest")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        sweep = options.sweep or newest_sweep()
+        best = best_run(sweep)
+        test = execute(held_out_config(best, sweep), sweep / FOLDER)
+        report(best, test)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return int(unproved(test))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

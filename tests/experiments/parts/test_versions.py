@@ -1,0 +1,85 @@
+"""What a run was made with is part of its identity: code, models and data."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.parts import versions
+from experiments.parts.versions import folder_version, model_version
+from experiments.recording.code import code_version, foreign_packages, sources
+from experiments.recording.identity import ForeignFolderError
+from experiments.recording.recorder import Recorder
+
+CONFIG: dict[str, Any] = {"seed": 0}
+ORIGIN: dict[str, Any] = {"code": {"source": "a", "torch": "1"}, "models": {"target": "m"}, "data": "d"}
+
+
+def held(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "manifest.json").read_text())
+
+
+def begin(folder: Path, config: dict[str, Any] = CONFIG, **origin: Any) -> None:
+    Recorder(folder, config, {**ORIGIN, **origin}).close()
+
+
+def test_the_manifest_holds_the_key_and_its_parts(tmp_path: Path) -> None:
+    begin(tmp_path / "a")
+    begin(tmp_path / "b", data="other")
+    assert {name: held(tmp_path / "a")[name] for name in ORIGIN} == ORIGIN
+    assert {"config_hash", "key", "git_commit"} <= set(held(tmp_path / "a"))
+    assert held(tmp_path / "a")["key"] != held(tmp_path / "b")["key"]
+    begin(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [({"code": {"source": "b", "torch": "1"}}, "code"), ({"models": {"target": "n"}}, "models"), ({"data": "e"}, "data")],
+)
+def test_another_version_is_refused_and_named(tmp_path: Path, change: dict[str, Any], named: str) -> None:
+    begin(tmp_path)
+    before = held(tmp_path)
+    with pytest.raises(ForeignFolderError, match=f"begun with another version of {named}") as caught:
+        begin(tmp_path, **change)
+    assert ("allow_code_change=true" in str(caught.value)) is (named == "code")
+    assert held(tmp_path) == before
+
+
+def test_a_change_of_code_may_be_allowed_and_is_recorded_but_one_of_data_may_not(tmp_path: Path) -> None:
+    begin(tmp_path)
+    newer = {"source": "b", "torch": "1"}
+    begin(tmp_path, {**CONFIG, "allow_code_change": True}, code=newer)
+    assert held(tmp_path)["code_changes"] == [{"from": ORIGIN["code"], "to": newer}]
+    begin(tmp_path, code=newer)
+    with pytest.raises(ForeignFolderError, match="another version of data"):
+        begin(tmp_path, {**CONFIG, "allow_code_change": True}, code=newer, data="e")
+
+
+def test_code_is_known_by_its_contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_drafter.py").write_text("length = 1\n")
+    assert [file.name for file in sources(["my_drafter"])] == ["my_drafter.py"]
+    config = {"drafter": {"_target_": "my_drafter.Mine", "rules": [{"_target_": "drafters.none.NoDraft"}]}}
+    assert foreign_packages(config) == ("my_drafter",)
+    first = code_version(("my_drafter",))
+    (tmp_path / "my_drafter.py").write_text("length = 2\n")
+    code_version.cache_clear()
+    assert code_version(("my_drafter",)) != first
+    assert code_version() == code_version(())
+
+
+def test_a_model_is_known_by_its_contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(bytes(1000))
+    first = folder_version(tmp_path)
+    weights.write_bytes(bytes(999) + b"x")
+    assert folder_version(tmp_path) != first
+    monkeypatch.setattr(versions, "WHOLE", 10)
+    monkeypatch.setattr(versions, "PIECE", 4)
+    sampled = folder_version(tmp_path)
+    weights.write_bytes(bytes(1000))
+    assert folder_version(tmp_path) != sampled
+    assert model_version(str(tmp_path)) == folder_version(tmp_path)
+    assert model_version("embedded/nothing") is None

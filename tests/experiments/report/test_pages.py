@@ -1,0 +1,81 @@
+"""The recorded measurements behind docs/exactness.md: that they can be made, and that the page says what they say."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+
+from experiments.bench import verifier_cost, verifier_yield
+from experiments.parts import build
+from experiments.recording.files import write_atomically
+from experiments.report.pages import exactness
+
+
+def composed(name: str, *overrides: str):
+    with initialize_config_module("conf", version_base=None):
+        return compose(name, list(overrides))
+
+
+def test_acceptance_runs_and_pairs_its_methods(tmp_path: Path) -> None:
+    output = tmp_path / "acceptance.json"
+    sizes = ["num_prompts=4", "max_new_tokens=6", "num_tokens=[2]", "num_chains=[2]", "samples=1", "multi_samples=1"]
+    verifier_yield.main.__wrapped__(composed("acceptance", *sizes, f"output={output}"))
+    found = json.loads(output.read_text())
+    by_name = {row["method"]: row for row in found["methods"]}
+    assert {"rejection", "block", "coupled", "kseq, 2 independent", "traversal, 2 distinct", "greedy_multi, 2 greedy"} <= set(by_name)
+    assert all(1 <= row["interval"][0] <= row["tokens_per_step"] <= row["interval"][1] <= 3 for row in by_name.values())
+    assert "over_rejection" not in by_name["rejection"]
+    gain = by_name["block"]["tokens_per_step"] - by_name["rejection"]["tokens_per_step"]
+    assert by_name["block"]["over_rejection"] == pytest.approx(gain, abs=1e-3)
+    assert found["provenance"]["config_hash"]
+
+
+def test_tokens_per_step_weigh_every_step_the_same() -> None:
+    tokens, steps = np.array([10, 30]), np.array([5, 10])
+    assert verifier_yield.per_step(tokens, steps) == pytest.approx(40 / 15)
+    assert verifier_yield.gain(tokens, steps, tokens, steps) == 0
+
+
+@pytest.mark.parametrize("shape", ["chain", "tree"])
+def test_material_is_an_honest_draft(shape: str) -> None:
+    logits, draft = verifier_cost.material(shape, 7, 2, 50, torch.device("cpu"))
+    assert logits.shape == (2, 7, 50)
+    assert draft.q is not None
+    assert torch.allclose(draft.q.sum(-1), torch.ones(2, 7))
+    assert draft.parents[0].tolist() == ([-1, 0, 1, 2, 3, 4, 5] if shape == "chain" else [-1, 0, 0, 1, 1, 2, 2])
+    if shape == "tree":
+        assert torch.equal(draft.q[:, 1::2], draft.q[:, 2::2])
+
+
+def test_every_exact_verifier_is_timed(tmp_path: Path) -> None:
+    names = build.exact_verifiers()
+    assert {"rejection", "block", "recursive", "traversal", "kseq", "greedy_multi", "sample_match", "coupled"} == set(names)
+    output = tmp_path / "cost.json"
+    sizes = ["vocabularies=[40]", "rows=[1]", "repeats=3", "tree_slots=7", f"output={output}"]
+    verifier_cost.main.__wrapped__(composed("verification_cost", *sizes))
+    cases = json.loads(output.read_text())["cases"]
+    assert [case["shape"] for case in cases] == ["chain", "tree"]
+    assert set(cases[0]["verifiers"]) == {"softmax", "law", *names}
+    assert "block" not in cases[1]["verifiers"]
+
+
+def test_the_page_says_what_the_records_say() -> None:
+    page = exactness.PAGE.read_text()
+    assert exactness.updated(page) == page
+
+
+def test_a_page_is_changed_between_its_marks_only() -> None:
+    page = f"before\n{exactness.BEGIN}\nold\n{exactness.END}\nafter\n"
+    assert exactness.updated(page, lambda: "new") == page.replace("old", "new")
+
+
+def test_a_missing_record_says_how_to_make_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exactness, "RECORDS", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"python -m experiments\.bench\.verifier_yield"):
+        exactness.newest("acceptance")
+    write_atomically(tmp_path / "acceptance-2026-01-01.json", '{"n": 1}')
+    write_atomically(tmp_path / "acceptance-2026-02-01.json", '{"n": 2}')
+    assert exactness.newest("acceptance") == {"n": 2}
