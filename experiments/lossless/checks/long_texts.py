@@ -160,7 +160,7 @@ def _texts(bets: Bets, effort: Effort) -> Check:
         found = f"{bets.impossible} have probability 0" if bets.impossible else _where(bets)
         return Check(NAME, FAIL, f"of {bets.taken} emitted tokens {found}, against the target's law", **_figures(bets, effort))
     if bets.taken < effort.long_texts:
-        detail = f"only {bets.taken} of {effort.long_texts} tokens were judged before another check failed"
+        detail = f"stopped after {bets.taken} of {effort.long_texts} tokens, since another check had failed"
         return Check(NAME, NOT_RUN, detail, **_figures(bets, effort))
     return Check(NAME, PASS, f"{bets.taken} emitted tokens of long texts follow the target's law", **_figures(bets, effort))
 

@@ -29,7 +29,7 @@ context) and tried:
   are the same alone and in the batch, plain, with chains and with trees. And the logits after every slot of a tree behind rows of different lengths
   are those of the model's own forward over the same tokens alone, without a cache, to 1e-4 (mostly to 1e-14; to 1e-6 where a class computes in
   float32 inside). A model whose logits do not depend on its prompt is not accepted.
-- **refused**: `CausalLM(model)` raises a ValueError with the line given. Refusals look at the structure of a model, not at its name
+- **refused**: `CausalLM(model)` raises a ValueError with the line given. What is refused is decided by the structure of a model, not by its name
   (`spec/servable.py`), so they hold for models that are not listed here.
 - **not built**: no tiny model could be made, for the reason given. This says nothing about the family.
 
