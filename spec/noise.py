@@ -75,7 +75,7 @@ class Noise:
 
 @lru_cache(maxsize=64)
 def row_hashes(seed: int, sequence_ids: tuple[int, ...]) -> Tensor:
-    """What the rows' numbers hang on, [B] int64 on the CPU; the same in every step of a generation, so made once."""
+    """The hash of each row's seed and sequence, from which its numbers are made, [B] int64 on the CPU. Cached: it is the same in every step."""
     base = mix_int(seed + _GOLDEN)
     hashes = [mix_int(base ^ (sequence_id * _GOLDEN & _MASK)) for sequence_id in sequence_ids]
     with torch.inference_mode(False):

@@ -1,6 +1,6 @@
 """Models of real shapes and random weights: what a forward costs, without a download. What they say means nothing.
 
-Their greedy output does not hang on rounding, which text from plain random weights does: near-ties at every tenth token would send each precision
+Their greedy output does not depend on rounding. That of plain random weights does: near-ties at every tenth token would send each precision
 and each number of slots its own way, and a recorded continuation would be worth nothing. So the residual stream is kept close to the token's own
 embedding, and the head's row for a token's successor, by a random cycle, points along that embedding. Shapes, and so costs, are untouched.
 """

@@ -49,7 +49,7 @@ class Record:
 
     @property
     def decode_seconds(self) -> float:
-        """Without the prompt's own forward; of a peer of which only the whole is known, with it."""
+        """Without the prompt's own forward; with it for a peer that tells its whole time only."""
         return sum(self.seconds.values())
 
     @property

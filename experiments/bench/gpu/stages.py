@@ -105,7 +105,7 @@ def stages(lab: Lab) -> Iterator[Stage]:
 def run_stage(stage: Stage, lines: Lines, ends: float) -> None:
     """Writes a line per piece, and begins none after `ends` seconds.
 
-    What fails is written down and the run goes on: machine time is dear, and the other stages do not hang on it.
+    What fails is written down and the run goes on: machine time is dear, and the other stages do not depend on it.
     """
     if lines.elapsed > ends:
         lines.write({"stage": stage.name, "skipped": "all of it: the time is spent"})
