@@ -1,6 +1,6 @@
 """The law of the first token of a step over a whole vocabulary: outcomes are followed one by one where the draft decides, otherwise all at once.
 
-A draw over the vocabulary has one outcome for every drafted token and one for all others together. What a step does next cannot depend on which of the
+A draw over the vocabulary has one outcome for each drafted token and one for all others together. What a step does next cannot depend on which of the
 others it was; if one of them is the first token of the step, its probability is spread over them by the law that it was drawn from.
 """
 
