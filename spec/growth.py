@@ -1,8 +1,8 @@
 """A tree that an assistant grows level by level under the q contract: every token is kept, its law is the row that it was drawn from.
 
 Siblings are drawn with replacement ("independent"), without ("distinct": earlier siblings are taken out of the row, which is normalised again; Jeon
-et al., arXiv 2402.14160), or all but the last are the most probable tokens, one-hot, and the last is drawn from the rest ("greedy": Hu et al., 2025).
-At temperature 0 they are the most probable tokens, whichever is chosen, and q is left out.
+et al., arXiv 2402.14160), or all but the last are the most probable tokens, one-hot, and the last is drawn from the rest ("greedy": Hu et al.,
+2502.18779). At temperature 0 they are the most probable tokens, whichever is chosen, and q is left out.
 """
 
 import torch
