@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def offline_folders(folder: Path) -> list[Path]:
 def offline_run(folder: Path, index: int = -1) -> OfflineRun:
     """What one of the offline runs in a folder of ours holds, by default the newest."""
     place = offline_folders(folder)[index]
-    raw = [json.loads(line) for line in _inspect(place, "--json").splitlines()]
+    raw = _records(place)
     (shown,) = [json.loads(_inspect(place, "--summary", "--json"))]
     of = {kind: [record[kind] for record in raw if record["type"] == kind] for kind in ("run", "history", "metric", "artifact")}
     artifacts = {item["name"]: {file["path"]: Path(file["local_path"]) for file in item["manifest"]["contents"]} for item in of["artifact"]}
@@ -65,6 +66,16 @@ def offline_run(folder: Path, index: int = -1) -> OfflineRun:
 def _lasting(tree: dict[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in tree.items() if name not in CLOCKS and not name.endswith(RANDOM)}
     return {name: _lasting(value) if isinstance(value, dict) else value for name, value in kept.items()}
+
+
+def _records(place: Path) -> list[dict[str, Any]]:
+    """All records of a run that has ended. W&B's service may still be writing when `finish` has returned, so the last one is waited for."""
+    for _ in range(100):
+        raw = [json.loads(line) for line in _inspect(place, "--json").splitlines()]
+        if raw and raw[-1]["type"] == "exit":
+            break
+        time.sleep(0.1)
+    return raw
 
 
 def _inspect(place: Path, *flags: str) -> str:
