@@ -13,7 +13,13 @@ NAMED = re.compile(r"\b[0-9a-f]{8}\b")  # the name of a verdict in a mark
 
 
 def proved(runs: Runs) -> list[Block]:
-    """How many of the runs are proved exact, in one sentence."""
+    """How many of the runs are proved exact, and which of them are not meant to be, a sentence each."""
+    lossy = [name for name, document in zip(runs.methods, runs.documents, strict=False) if (document.get("proof") or {}).get("verdict") == LOSSY]
+    changed = f"The output of these runs does not have the target's law, by design: {', '.join(lossy)}."
+    return [*_judged(runs), *([Text(changed, "warn")] if lossy else [])]
+
+
+def _judged(runs: Runs) -> list[Block]:
     told = [document for document in runs.documents if (document.get("proof") or {}).get("verdict") not in (LOSSY, REFERENCE)]
     num_exact = sum(document.get("proof") is not None and document.get("exact") is True for document in told)
     if not told:

@@ -95,6 +95,18 @@ def test_the_same_figure_makes_the_same_page(sweep: Path) -> None:
     assert "currentColor" in one
 
 
+def test_a_lossy_run_is_named_before_its_numbers(sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = sweep / "1" / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["proof"] = {"verdict": "lossy", "mark": "lossy", "reason": "by design", "record": None, "file": None}
+    path.write_text(json.dumps(summary))
+    assert main([str(sweep), "--html", str(tmp_path / "report.html")]) == 0
+    said = " ".join(Page((tmp_path / "report.html").read_text(encoding="utf-8")).words)
+    warning = "does not have the target's law, by design: prompt_lookup (num_tokens=4)."
+    assert said.index(warning) < said.index("Every run.")
+    assert warning in capsys.readouterr().out
+
+
 def test_an_invalid_and_a_failed_run_come_first_and_in_red(sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = sweep / "1" / "summary.json"
     summary = json.loads(path.read_text())
