@@ -15,8 +15,7 @@ from typing import Any, NoReturn
 
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 
 from experiments.parts.choices import check_choices
 from experiments.recording.files import write_atomically
@@ -84,14 +83,6 @@ def refuse(message: str) -> NoReturn:
     """Ends the process with one line and the exit code of a user's mistake."""
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
-
-
-def resolved(config: DictConfig) -> dict[str, Any]:
-    """The configuration as plain data. Raises ValueError naming what is missing in it."""
-    try:
-        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # pyright: ignore[reportReturnType]
-    except OmegaConfBaseException as error:
-        raise ValueError(f"{getattr(error, 'full_key', None) or 'configuration'} must be given: {' '.join(str(error).split())}") from error
 
 
 @contextmanager
