@@ -36,8 +36,8 @@ SPEC_ORDER = [  # a file imports files of earlier lines only
 EXPERIMENTS_ORDER = [  # a room of experiments/ imports rooms of earlier lines only; `cost` runs the main job for a sweep of its own
     {"recording"},
     {"analysis"},
-    {"parts", "training"},
-    {"lossless"},  # below `run`, which may have its own combination judged
+    {"parts"},
+    {"training", "lossless"},  # `lossless` below `run`, which may have its own combination judged
     {"run", "replay", "bench"},
     {"report", "cost"},
 ]
@@ -45,14 +45,9 @@ ONLY_IN = {  # third-party packages with a fixed place; tests may import them al
     "wandb": ("experiments/parts/tracking/",),
     "datasets": ("experiments/parts/data/sources.py",),
     "scipy": ("experiments/",),
-    "hydra": ("experiments/",),
+    "hydra": ("experiments/parts/build.py", "experiments/parts/choices.py", "experiments/parts/command.py"),
     "omegaconf": ("experiments/",),
 }
-HYDRA_KNOWN = (
-    "experiments/parts/build.py",
-    "experiments/parts/choices.py",
-    "experiments/parts/command.py",
-)  # they know hydra besides the entry points
 CORE_NEEDS = {"torch", "transformers"}
 MAX_LINES, MAX_ROOMS, MAX_FLOORS, MAX_ARROWS = 300, 15, 6, 50
 
@@ -72,10 +67,6 @@ def imports(node: ast.AST) -> Iterator[str]:
             yield "." * child.level + (child.module or "")
         elif not is_type_checking(child):
             yield from imports(child)
-
-
-def is_entry_point(tree: ast.Module) -> bool:
-    return any(isinstance(node, ast.If) and "__main__" in ast.unparse(node.test) for node in tree.body)
 
 
 def spec_level(module: str) -> int:
@@ -116,8 +107,6 @@ def violations(file: str, source: str) -> list[str]:
             found.append(f"{file}: {module} is not in a room below {room(file) or 'it'}")
         elif part != "tests" and top in ONLY_IN and not file.startswith(ONLY_IN[top]):
             found.append(f"{file}: {top} belongs in {' or '.join(ONLY_IN[top])}")
-        elif part == "experiments" and top == "hydra" and file not in HYDRA_KNOWN and not is_entry_point(tree):
-            found.append(f"{file}: hydra belongs in entry points and {' and '.join(HYDRA_KNOWN)}")
         elif part in ("spec", "drafters", "verifiers") and not is_known_to_core(top):
             found.append(f"{file}: the core needs nothing but {', '.join(sorted(CORE_NEEDS))}, not {module}")
     return found
@@ -201,6 +190,7 @@ def test_every_spec_file_has_its_place_in_the_order():
         ("verifiers/a.py", "import experiments.run"),
         ("drafters/a.py", "import hydra"),
         ("experiments/recording/record.py", "import hydra"),
+        ("experiments/run/__main__.py", "import hydra\nif __name__ == '__main__':\n    pass"),
         ("experiments/run/job.py", "import wandb"),
         ("experiments/run/job.py", "from datasets import load_dataset"),
         ("spec/sampling.py", "from scipy import stats"),
@@ -221,7 +211,6 @@ def test_a_wrong_import_is_found(file, source):
         ("spec/interfaces.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from spec.generate import speculative"),
         ("spec/types.py", "import torch\nfrom spec.tree import depths"),
         ("drafters/a.py", "from transformers import AutoModel\nfrom spec import Draft"),
-        ("experiments/run/job.py", "import hydra\nif __name__ == '__main__':\n    pass"),
         ("experiments/parts/build.py", "import hydra\nfrom omegaconf import DictConfig"),
         ("tests/experiments/parts/test_tracking.py", "import wandb"),
         ("experiments/cost/a.py", "from experiments.run import job"),

@@ -17,7 +17,6 @@ from experiments.recording.record import Pair, Record
 from spec.stats import PHASES
 
 DISPROVED = "failed its proof"
-OBJECTIVES = ("speedup", "speedup_macro", "speedup_with_prefill", "tokens_per_second", "tokens_per_step", "accepted_per_step")
 WARM = (
     "decoded again at the end, the first prompts are drafted otherwise: the drafter carries something from prompt to prompt, so every prompt's "
     "figures depend on those before it; empty it in `reset`, or declare it with `keeps_state = True`"
@@ -139,12 +138,6 @@ def process_speedup(reference: Sequence[Record], measured: Sequence[Record]) -> 
         return None
     tokens = [sum(len(record.tokens) for record in records) for records in (reference, measured)]
     return (sum(spent[0]) / tokens[0]) / (sum(spent[1]) / tokens[1])
-
-
-def check_objective(name: str) -> None:
-    """Raises ValueError for an objective that is no single number of the summary to be made large."""
-    if name not in OBJECTIVES:
-        raise ValueError(f"objective={name}: give one of {', '.join(OBJECTIVES)}")
 
 
 def seconds(records: Sequence[Record]) -> dict[str, float]:

@@ -57,7 +57,7 @@ class Material:
     def _made(self, name: str, **extra: Any) -> Any:
         settings: Any = OmegaConf.to_container(self.config.drafters[name], resolve=True)
         settings |= {"_partial_": True, **extra}
-        part = make(OmegaConf.create({"drafter": settings, "trusted_packages": self.config.trusted_packages}), "drafter")
+        part = make({"drafter": settings, "trusted_packages": self.config.trusted_packages}, "drafter")
         takes = inspect.signature(part.func).parameters
         offers = {"model": self.assistant, "continuations": self.recorded}
         return part(**{key: value for key, value in offers.items() if key in takes and value is not None})

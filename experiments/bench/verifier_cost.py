@@ -9,7 +9,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 import torch
 from omegaconf import DictConfig
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from experiments.analysis.terminal import render
 from experiments.parts.build import exact_verifiers
+from experiments.parts.command import entry
 from experiments.recording.clock import seconds_of
 from experiments.recording.files import write_atomically
 from experiments.recording.machine import circumstances, load_average
@@ -77,9 +77,9 @@ def row(seconds: np.ndarray, reference: np.ndarray) -> dict[str, Any]:
     return {"ratio": float(np.median(found)), "interval": interval, "ms": 1000 * float(np.median(seconds))}
 
 
-@hydra.main(config_path="pkg://conf", config_name="verification_cost", version_base=None)
 @torch.inference_mode()
-def main(config: DictConfig) -> None:
+def execute(config: DictConfig) -> None:
+    """Times every case, prints its table and writes the file, if one is wanted."""
     torch.set_num_threads(config.threads)
     device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device)
     every = exact_verifiers()
@@ -101,6 +101,8 @@ def main(config: DictConfig) -> None:
         write_atomically(Path(config.output), json.dumps(result, indent=1) + "\n")
         log.info("written to %s", config.output)
 
+
+main = entry("verification_cost", lambda config, *_: execute(config))
 
 if __name__ == "__main__":
     main()

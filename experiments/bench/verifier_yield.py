@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 import torch
-from hydra.utils import get_class
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from scipy import stats
@@ -23,7 +21,8 @@ from drafters.coupled import CoupledDraft
 from drafters.draft_model import DraftModel
 from drafters.multi_draft import MultiDraft
 from experiments.analysis.terminal import render
-from experiments.parts.build import make
+from experiments.parts.build import exact_verifiers, make
+from experiments.parts.command import entry
 from experiments.parts.data.prompts import Prompt, choose
 from experiments.parts.target import Target
 from experiments.recording.files import write_atomically
@@ -50,16 +49,12 @@ class Method:
 
     def make(self, assistant: CausalLM) -> tuple[Drafter, Verifier]:
         """Objects; the assistant is shared, so it is loaded once."""
-        verifier = get_class(f"verifiers.{self.verifier}.{class_name(self.verifier)}")()
+        verifier = exact_verifiers()[self.verifier]
         if self.verifier == "coupled":
             return CoupledDraft(num_tokens=self.num_tokens, model=assistant), verifier
         if self.siblings is None:
             return DraftModel(num_tokens=self.num_tokens, model=assistant), verifier
         return MultiDraft(num_chains=self.num_chains, num_tokens=self.num_tokens, siblings=self.siblings, model=assistant), verifier
-
-
-def class_name(stem: str) -> str:
-    return {"kseq": "KSeq"}.get(stem) or "".join(word.title() for word in stem.split("_"))
 
 
 def methods(config: DictConfig) -> Iterator[Method]:
@@ -108,8 +103,8 @@ def figures(method: Method, totals: NDArray, reference: NDArray) -> dict[str, An
     return found
 
 
-@hydra.main(config_path="pkg://conf", config_name="acceptance", version_base=None)
-def main(config: DictConfig) -> None:
+def execute(config: DictConfig) -> None:
+    """Runs every method, prints the table and writes the file, if one is wanted."""
     torch.set_num_threads(config.threads)
     target: Target = make(config, "target")
     prompts: list[Prompt] = make(config, "data")
@@ -136,6 +131,8 @@ def main(config: DictConfig) -> None:
         Path(config.output).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(Path(config.output), json.dumps(result, indent=1) + "\n")
 
+
+main = entry("acceptance", lambda config, *_: execute(config))
 
 if __name__ == "__main__":
     main()

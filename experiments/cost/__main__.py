@@ -4,28 +4,10 @@ Times the target's forward against slots, context and batch, the drafter, and th
 (else of a small sweep of its own) and the best gamma; and says which phase took another time than predicted. Settings: `conf/cost.yaml`.
 """
 
-from pathlib import Path
-
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig
-
 from experiments.cost.job import execute
-from experiments.parts.command import leaving_word, start
+from experiments.parts.command import entry
 
-
-@hydra.main(config_path="pkg://conf", config_name="cost", version_base=None)
-def job(config: DictConfig) -> None:
-    settings = HydraConfig.get()
-    folder, swept = Path(settings.runtime.output_dir), settings.mode == RunMode.MULTIRUN
-    with leaving_word(folder, swept):
-        execute(config, folder)
-
-
-def main() -> None:
-    start(job)  # pyright: ignore[reportArgumentType]  Hydra fills in the configuration
-
+main = entry("cost", lambda config, folder, _: execute(config, folder), keeps_folder=True)
 
 if __name__ == "__main__":
     main()

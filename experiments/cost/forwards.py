@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf
 
 from drafters.lookahead import Lookahead
 from experiments.cost.timing import Shape
@@ -96,9 +95,7 @@ class Forwarded:
 
 def shape_of(config: dict[str, Any]) -> Shape:
     """The shape of the drafts that the drafter of a run makes. Raises ValueError where it cannot be made here."""
-    made = OmegaConf.create(config)
-    assert isinstance(made, DictConfig)
-    drafter = make(made, "drafter")
+    drafter = make(config, "drafter")
     return Shape(drafter.makes_trees, len(drafter.positions) if isinstance(drafter, Lookahead) else 0)
 
 

@@ -1,11 +1,11 @@
 """What the cost job is asked for, checked, and what it therefore has to time."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from omegaconf import DictConfig, ListConfig
 
 from experiments.cost.forwards import Forwarded
 from experiments.cost.timing import CHAIN, TARGET, Cell, Shape
@@ -15,26 +15,52 @@ EVERY_SLOT, GROWTH = 6, 1.35  # up to 6 slots each number is a knot, beyond that
 LEAST = {"repeats": 1, "rounds": 1, "tokens": 2, "resamples": 0}
 
 
-def check_settings(config: DictConfig) -> None:
-    """Raises ValueError for settings of this job that make no sense."""
-    for name, least in LEAST.items():
-        _whole(f"measure.{name}", config.measure[name], least)
-    for name in ("slots", "contexts", "batches"):
-        for value in config.measure[name] or []:
-            _whole(f"measure.{name}", value, 1)
-    if config.runs is not None and not isinstance(config.runs, ListConfig):
-        raise ValueError(f"runs={config.runs}: give a list of run or sweep folders, 'runs=[multirun/2026-01-31/12-00-00]'")
-    if config.runs:
-        return
-    if not isinstance(config.gammas, ListConfig) or not config.gammas:
-        raise ValueError(f"gammas={config.gammas}: give a list of at least one length, 'gammas=[1,2,4,8]', or recorded runs (runs=[...])")
-    for value in config.gammas:
-        _whole("gammas", value, 1)
-    if "num_tokens" not in config.drafter and len(config.gammas) > 1:
-        raise ValueError(
-            f"{config.drafter._target_} has no num_tokens that could vary; give 'gammas=[1]' to predict and measure it as it is set, "
-            "or recorded runs (runs=[...])"
-        )
+@dataclass(frozen=True)
+class Measure:
+    """What is timed and how often; what each is for stands in `conf/cost.yaml`."""
+
+    repeats: int
+    rounds: int
+    tokens: int
+    resamples: int
+    slots: Sequence[int] | None = None
+    contexts: Sequence[int] | None = None
+    batches: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in LEAST.items():
+            _whole(f"measure.{name}", getattr(self, name), least)
+        for name in ("slots", "contexts", "batches"):
+            for value in getattr(self, name) or []:
+                _whole(f"measure.{name}", value, 1)
+
+
+@dataclass(frozen=True)
+class CostSettings:
+    """What this job is told besides the settings of the main job."""
+
+    runs: Sequence[str] | None
+    gammas: Sequence[int]
+    measure: Measure
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "CostSettings":
+        """Those in a resolved configuration. Raises ValueError for what makes no sense, or does not go with the drafter."""
+        measure = Measure(**{part.name: config["measure"][part.name] for part in fields(Measure)})
+        runs, gammas, drafter = config["runs"], config["gammas"], config["drafter"]
+        if runs is not None and not isinstance(runs, list):
+            raise ValueError(f"runs={runs}: give a list of run or sweep folders, 'runs=[multirun/2026-01-31/12-00-00]'")
+        if not runs:
+            if not isinstance(gammas, list) or not gammas:
+                raise ValueError(f"gammas={gammas}: give a list of at least one length, 'gammas=[1,2,4,8]', or recorded runs (runs=[...])")
+            for value in gammas:
+                _whole("gammas", value, 1)
+            if "num_tokens" not in drafter and len(gammas) > 1:
+                raise ValueError(
+                    f"{drafter['_target_']} has no num_tokens that could vary; give 'gammas=[1]' to predict and measure it as it is set, "
+                    "or recorded runs (runs=[...])"
+                )
+        return cls(runs, gammas, measure)
 
 
 def _whole(name: str, value: Any, least: int) -> None:
@@ -53,7 +79,7 @@ def check_target(runs: Sequence[Forwarded], config: dict[str, Any]) -> None:
             raise ValueError(f"{run.folder} is a run of another target ({there}; here {here}); give this job the same target settings and threads")
 
 
-def plan_cells(measure: DictConfig, runs: Sequence[Forwarded], models: dict[str, CausalLM]) -> list[Cell]:
+def plan_cells(measure: Measure, runs: Sequence[Forwarded], models: dict[str, CausalLM]) -> list[Cell]:
     """What to time: the runs' shapes and batches at the slots and contexts that occurred in them, or at those that `measure` asks for."""
     deepest: dict[tuple[Shape, int], int] = {}  # what must be scored besides root and scratch
     for run in runs:
@@ -71,7 +97,7 @@ def plan_cells(measure: DictConfig, runs: Sequence[Forwarded], models: dict[str,
     return sorted(cells)
 
 
-def _inside(context: int, slots: int, model: CausalLM, measure: DictConfig) -> int:
+def _inside(context: int, slots: int, model: CausalLM, measure: Measure) -> int:
     """A context that was seen, moved to where so many slots still fit behind it; one that was asked for stays, and is refused if it does not fit."""
     return context if measure.contexts else max(1, min(context, model.context - slots))
 

@@ -13,17 +13,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from hydra.types import RunMode
+from omegaconf import DictConfig
 
 from experiments.parts.choices import check_choices
 from experiments.recording.files import write_atomically
-from experiments.recording.folder import read_summaries
 from experiments.recording.identity import ForeignFolderError
-from experiments.recording.resume import note_options
+from experiments.recording.resume import note_options, resumed
 
+Job = Callable[[DictConfig, Path, Path | None], Any]  # (configuration, the job's folder, that of the sweep it belongs to)
 SWEEPS: list[Path] = []  # folders of the sweeps that this process has started
 
 log = logging.getLogger(__name__)
@@ -51,14 +53,39 @@ class RememberSweep(Callback):
             note_options(folder, config.hydra.overrides.task)
 
 
-def sweeps() -> list[Path]:
-    """Folders of the sweeps that this process has started."""
-    return SWEEPS
+def entry(
+    config_name: str, job: Job, finish: Callable[[list[Path]], int] = lambda _: 0, *, keeps_folder: bool = False, resumes: bool = False
+) -> Callable[[], None]:
+    """The `main` of a command: options are checked, Hydra makes the configuration, and whatever happens ends in an exit code.
 
+    0: done. 1: failed, or what `finish` returns, which is called with the folders of the sweeps that this process has started, however they ended.
+    2: the input or configuration is wrong, said in one line; with `keeps_folder` the job's folder holds word of every failure, too. 130: Ctrl-C.
+    What `job` returns is what a sweeper looks at. With `resumes`, `resume=true` goes on in the folder that the same options were started in.
+    """
 
-def swept_summaries() -> list[dict[str, Any]]:
-    """Of every run that this process has swept, as far as it got."""
-    return [summary for folder in SWEEPS if any(folder.rglob("summary.json")) for summary in read_summaries([folder])]
+    def task(config: DictConfig) -> Any:
+        settings = HydraConfig.get()
+        folder, sweep = Path(settings.runtime.output_dir), Path(settings.sweep.dir) if settings.mode == RunMode.MULTIRUN else None
+        with leaving_word(folder, sweep is not None) if keeps_folder else refusing():
+            return job(config, folder, sweep)
+
+    def main() -> None:
+        if problem := check_choices(sys.argv[1:]):
+            refuse(problem)
+        if folders := resumed(sys.argv[1:]) if resumes else []:
+            print(f"going on: {' '.join(folders)}", file=sys.stderr)
+            sys.argv += folders
+        code = 130
+        try:
+            hydra.main(config_path="pkg://conf", config_name=config_name, version_base=None)(task)()
+            code = 0
+        except KeyboardInterrupt:
+            pass
+        finally:
+            found = finish(SWEEPS)
+        sys.exit(code or found)
+
+    return main
 
 
 @contextmanager
@@ -70,28 +97,10 @@ def refusing() -> Iterator[None]:
         refuse(" ".join(str(error).split()))
 
 
-def start(job: Callable[[], Any]) -> None:
-    """Checks the options chosen on the command line and hands over to a Hydra job; Ctrl-C ends it with exit code 130."""
-    if problem := check_choices(sys.argv[1:]):
-        refuse(problem)
-    try:
-        job()
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
 def refuse(message: str) -> NoReturn:
     """Ends the process with one line and the exit code of a user's mistake."""
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
-
-
-def resolved(config: DictConfig) -> dict[str, Any]:
-    """The configuration as plain data. Raises ValueError naming what is missing in it."""
-    try:
-        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # pyright: ignore[reportReturnType]
-    except OmegaConfBaseException as error:
-        raise ValueError(f"{getattr(error, 'full_key', None) or 'configuration'} must be given: {' '.join(str(error).split())}") from error
 
 
 @contextmanager

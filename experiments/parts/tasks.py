@@ -5,12 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from omegaconf import DictConfig
-
 from experiments.parts.build import Parts
 from experiments.parts.data.prompts import Prompt, choose, turn_id
+from experiments.parts.settings import Settings
 
-BATCHING = ("order", "length")
 TURN_STRIDE = 1 << 32  # further turns have noise of their own: their indices lie beyond those of any set of prompts
 SHORTEST_ANSWER = "."
 
@@ -34,26 +32,34 @@ class Task:
 
 
 @dataclass(frozen=True)
-class TaskSettings:
-    """What turns text into tokens, and how many of them there may be. `context` is the smaller of target's and drafter's."""
+class Encoder:
+    """Turns text into tokens, as the settings say. `context`, the smaller of target's and drafter's, limits how many there may be.
+
+    Raises ValueError where the settings contradict each other or the target.
+    """
 
     tokenizer: Any
     context: int
-    max_new_tokens: int
-    chat_template: bool = False
-    system_prompt: str | None = None
+    settings: Settings
 
     def __post_init__(self) -> None:
-        if self.chat_template and not getattr(self.tokenizer, "chat_template", None):
+        asked = self.settings
+        if asked.chat_template and not getattr(self.tokenizer, "chat_template", None):
             raise ValueError(
                 "chat_template=true, but the target's tokenizer has no chat template; choose an instruction-tuned target or set chat_template=false"
             )
-        if self.system_prompt is not None and not self.chat_template:
+        if asked.system_prompt is not None and not asked.chat_template:
             raise ValueError("system_prompt is given, but only a chat template has a place for it; set chat_template=true or system_prompt=null")
-        if self.max_new_tokens >= self.context:
+        if asked.max_new_tokens >= self.context:
             raise ValueError(
-                f"max_new_tokens={self.max_new_tokens} does not fit the context of {self.context} that target and drafter have; give less"
+                f"max_new_tokens={asked.max_new_tokens} does not fit the context of {self.context} that target and drafter have; give less"
             )
+
+    @classmethod
+    def of(cls, settings: Settings, parts: Parts) -> "Encoder":
+        """For the target of a run, whose drafter is attached. Raises ValueError as above."""
+        context = parts.target.model.context
+        return cls(parts.target.tokenizer, min(context, parts.drafter.context or context), settings)
 
     def encode(self, turns: Sequence[str], answers: Sequence[str]) -> list[int]:
         """Token ids of a conversation that ends with the user's last turn, which has no answer yet.
@@ -61,17 +67,17 @@ class TaskSettings:
         With a chat template it is a list of messages. Without one it is plain text: every answer follows its turn as it was decoded, and an empty
         line stands before the next turn. Raises ValueError where the template does not take the messages.
         """
-        if self.chat_template:
+        if self.settings.chat_template:
             return self._by_template(turns, answers)
         text = "".join(f"{turn}{answer}\n\n" for turn, answer in zip(turns, answers, strict=False)) + turns[-1]
         return list(self.tokenizer(text, verbose=False)["input_ids"])
 
     def fits(self, tokens: Sequence[int]) -> bool:
         """Whether the context has room for a whole answer to these tokens."""
-        return len(tokens) + self.max_new_tokens <= self.context
+        return len(tokens) + self.settings.max_new_tokens <= self.context
 
     def _by_template(self, turns: Sequence[str], answers: Sequence[str]) -> list[int]:
-        messages = [] if self.system_prompt is None else [{"role": "system", "content": self.system_prompt}]
+        messages = [] if self.settings.system_prompt is None else [{"role": "system", "content": self.settings.system_prompt}]
         for index, turn in enumerate(turns):
             messages.append({"role": "user", "content": turn})
             messages += [{"role": "assistant", "content": answer} for answer in answers[index : index + 1]]
@@ -82,52 +88,46 @@ class TaskSettings:
             raise ValueError(f"the tokenizer's chat template does not take the messages ({roles}): {' '.join(str(error).split())}") from error
 
 
-def task_settings(config: DictConfig, parts: Parts) -> TaskSettings:
-    """The settings of a run. Raises ValueError where they contradict each other or the target."""
-    context = min(parts.target.model.context, parts.drafter.context or parts.target.model.context)  # the drafter is attached by now
-    return TaskSettings(parts.target.tokenizer, context, config.max_new_tokens, config.chat_template, config.get("system_prompt"))
-
-
-def make_tasks(config: DictConfig, parts: Parts) -> list[Task]:
-    """The first turn of every prompt as token ids, checked against the context. Raises ValueError naming the prompt that cannot be served."""
-    settings = task_settings(config, parts)
+def make_tasks(prompts: Sequence[Prompt], encoder: Encoder) -> list[Task]:
+    """The first turn of every chosen prompt as token ids, checked against the context. Raises ValueError naming the prompt that cannot be served."""
+    settings = encoder.settings
     tasks: list[Task] = []
     skipped = 0
-    for prompt in choose(parts.prompts, config.num_prompts):
-        tokens = settings.encode(prompt.turns[:1], ())
+    for prompt in choose(prompts, settings.num_prompts):
+        tokens = encoder.encode(prompt.turns[:1], ())
         if not tokens:
             raise ValueError(f"prompt {prompt.id} is empty after tokenization; give it text or remove it")
-        if settings.fits(tokens):
-            tasks.append(Task(len(tasks), _possible(prompt, settings, config.skip_too_long), tokens))
-        elif config.skip_too_long:
+        if encoder.fits(tokens):
+            tasks.append(Task(len(tasks), _possible(prompt, encoder), tokens))
+        elif settings.skip_too_long:
             skipped += 1
         else:
             raise ValueError(
-                f"prompt {prompt.id} has {len(tokens)} tokens and max_new_tokens is {config.max_new_tokens}, together more than the target's "
-                f"context of {settings.context}; set max_new_tokens lower, or skip_too_long=true to leave such prompts out"
+                f"prompt {prompt.id} has {len(tokens)} tokens and max_new_tokens is {settings.max_new_tokens}, together more than the target's "
+                f"context of {encoder.context}; set max_new_tokens lower, or skip_too_long=true to leave such prompts out"
             )
     if skipped:
-        log.info("%d prompts do not fit the context of %d tokens and are left out", skipped, settings.context)
+        log.info("%d prompts do not fit the context of %d tokens and are left out", skipped, encoder.context)
     if not tasks:
         raise ValueError("no prompt is left to decode; choose other data or a lower max_new_tokens")
     return tasks
 
 
-def next_turn(task: Task, answer: Sequence[int], settings: TaskSettings) -> Task | None:
+def next_turn(task: Task, answer: Sequence[int], encoder: Encoder) -> Task | None:
     """The task of the following turn, whose history holds the baseline's `answer` (token ids, special ones are left out).
 
     None after the last turn, and where the turn does not fit the context or the template does not take the answer: then a line of the log says so.
     """
     if task.turn >= len(task.prompt.turns):
         return None
-    answers = (*task.answers, settings.tokenizer.decode(answer, skip_special_tokens=True))
+    answers = (*task.answers, encoder.tokenizer.decode(answer, skip_special_tokens=True))
     turn = task.turn + 1
     try:
-        tokens = settings.encode(task.prompt.turns[:turn], answers)
+        tokens = encoder.encode(task.prompt.turns[:turn], answers)
     except ValueError as error:
         log.warning("turn %d of prompt %s is left out: %s", turn, task.prompt.id, error)
         return None
-    if not settings.fits(tokens):
+    if not encoder.fits(tokens):
         log.warning("turn %d of prompt %s has %d tokens with its history and is left out", turn, task.prompt.id, len(tokens))
         return None
     return Task(task.index % TURN_STRIDE + task.turn * TURN_STRIDE, task.prompt, tokens, turn, answers)
@@ -138,48 +138,23 @@ def make_batches(tasks: Sequence[Task], batch_size: int, batching: str = "order"
 
     Batches stand in the order of their first tasks and do not depend on what was decoded before, so that a resumed run makes the same ones.
     """
-    check_batching(batching)
     ranked = sorted(tasks, key=lambda task: (len(task.tokens), task.index)) if batching == "length" else list(tasks)
     batches = [ranked[start : start + batch_size] for start in range(0, len(ranked), batch_size)]
     return sorted(batches, key=lambda batch: min(task.index for task in batch))
 
 
-def check_batching(batching: Any) -> None:
-    """Raises ValueError for a way of batching that does not exist."""
-    if batching not in BATCHING:
-        raise ValueError(f"batching={batching}: give one of {', '.join(BATCHING)}")
-
-
-def eos_ids(parts: Parts) -> list[int]:
-    """Tokens that end an answer: the model's own, else the tokenizer's."""
-    settings = getattr(parts.target.model.model, "generation_config", None)
-    eos = getattr(settings, "eos_token_id", None)
-    eos = parts.target.tokenizer.eos_token_id if eos is None else eos
-    return [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
-
-
-def check_numbers(config: DictConfig) -> None:
-    """Raises ValueError for counts that make no sense."""
-    check_batching(config.get("batching", "order"))
-    for name, least in (("max_new_tokens", 1), ("batch_size", 1), ("threads", 1), ("warmup", 0), ("num_prompts", 1), ("seed", 0)):
-        value = config[name]
-        if (value is None and name == "num_prompts") or (isinstance(value, int) and not isinstance(value, bool) and value >= least):
-            continue
-        raise ValueError(f"{name}={value}: give a whole number of at least {least}")
-
-
-def _possible(prompt: Prompt, settings: TaskSettings, skip: bool) -> Prompt:
-    """The prompt with those of its turns that can fit, were the answers as short as can be. Raises ValueError for others, unless `skip`."""
+def _possible(prompt: Prompt, encoder: Encoder) -> Prompt:
+    """The prompt with those of its turns that can fit, were the answers as short as can be. Raises ValueError for others, unless skip_too_long."""
     for turn in range(2, len(prompt.turns) + 1):
-        tokens = settings.encode(prompt.turns[:turn], [SHORTEST_ANSWER] * (turn - 1))
-        if settings.fits(tokens):
+        tokens = encoder.encode(prompt.turns[:turn], [SHORTEST_ANSWER] * (turn - 1))
+        if encoder.fits(tokens):
             continue
-        if not skip:
+        if not encoder.settings.skip_too_long:
             raise ValueError(
                 f"turn {turn} of prompt {prompt.id} comes after {len(tokens)} tokens even if nothing is answered, which with "
-                f"max_new_tokens={settings.max_new_tokens} is more than the context of {settings.context}; set max_new_tokens lower, "
+                f"max_new_tokens={encoder.settings.max_new_tokens} is more than the context of {encoder.context}; set max_new_tokens lower, "
                 "data.turns to fewer turns, or skip_too_long=true to leave such turns out"
             )
-        log.info("prompt %s: turns from the %d. on do not fit the context of %d tokens and are left out", prompt.id, turn, settings.context)
+        log.info("prompt %s: turns from the %d. on do not fit the context of %d tokens and are left out", prompt.id, turn, encoder.context)
         return replace(prompt, turns=prompt.turns[: turn - 1])
     return prompt

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,41 +33,53 @@ class ForeignFolderError(ValueError):
     """The folder belongs to another run, which must not be touched."""
 
 
-def claim(folder: Path, config: dict[str, Any], origin: dict[str, Any]) -> None:
-    """Writes whose run the folder holds, or checks that it is this one's. Raises ForeignFolderError if it is another's."""
-    manifest, identity = folder / "manifest.json", {"config_hash": config_hash(config), **origin}
-    if manifest.exists():
-        check_claim(folder, config, origin)
-        return
-    if (folder / "records.jsonl").exists():
-        raise ForeignFolderError(f"{folder} holds records but no manifest.json to say whose; choose another folder (hydra.run.dir=...)")
-    write_atomically(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
-    created = datetime.now(UTC).isoformat()  # tells runs of one configuration apart, wherever their folders go
-    about = {"key": run_key(identity), "git_commit": git_commit(), "created": created}
-    write_atomically(manifest, json.dumps(identity | about, indent=2) + "\n")
+@dataclass(frozen=True)
+class Identity:
+    """What makes a run this run: its resolved configuration, and the versions of code, models and data that it is made with (`origin`).
 
+    `allow_code_change`: a folder that was begun with other code goes on all the same, and holds a note of it.
+    """
 
-def check_claim(folder: Path, config: dict[str, Any], origin: dict[str, Any]) -> None:
-    """Raises ForeignFolderError if a folder with a manifest holds another run than this one; a change of code that is allowed is noted there."""
-    held = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    identity = {"config_hash": config_hash(config), **origin}
-    changed = differing(held, identity)
-    if "config_hash" in changed:
-        raise ForeignFolderError(
-            f"{folder} holds the run of another configuration ({held['config_hash']}, this one is {identity['config_hash']}); see its "
-            "config.yaml, and choose another folder (hydra.run.dir=...) or the same configuration to go on"
-        )
-    if "code" in changed and config.get("allow_code_change"):
-        held["code_changes"] = [*held.get("code_changes", []), {"from": held["code"], "to": identity["code"]}]
-        held |= {"code": identity["code"], "key": run_key(identity), "git_commit": git_commit()}
-        write_atomically(folder / "manifest.json", json.dumps(held, indent=2) + "\n")
-        changed.remove("code")
-    if changed:
-        advice = " (allow_code_change=true goes on all the same, and records it)" if changed == ["code"] else ""
-        raise ForeignFolderError(
-            f"{folder} was begun with another version of {' and '.join(changed)}: {_said(held, changed)}; now {_said(identity, changed)}. "
-            f"Results of two versions do not mix: choose another folder (hydra.run.dir=..., hydra.sweep.dir=...){advice}"
-        )
+    config: dict[str, Any]
+    origin: dict[str, Any] = field(default_factory=dict)
+    allow_code_change: bool = False
+
+    def claim(self, folder: Path) -> None:
+        """Writes whose run the folder holds, or checks that it is this one's. Raises ForeignFolderError if it is another's."""
+        manifest, identity = folder / "manifest.json", self._held()
+        if manifest.exists():
+            self.check(folder)
+            return
+        if (folder / "records.jsonl").exists():
+            raise ForeignFolderError(f"{folder} holds records but no manifest.json to say whose; choose another folder (hydra.run.dir=...)")
+        write_atomically(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(self.config)))
+        created = datetime.now(UTC).isoformat()  # tells runs of one configuration apart, wherever their folders go
+        about = {"key": run_key(identity), "git_commit": git_commit(), "created": created}
+        write_atomically(manifest, json.dumps(identity | about, indent=2) + "\n")
+
+    def check(self, folder: Path) -> None:
+        """Raises ForeignFolderError if a folder with a manifest holds another run than this one; a change of code that is allowed is noted there."""
+        held, identity = json.loads((folder / "manifest.json").read_text(encoding="utf-8")), self._held()
+        changed = differing(held, identity)
+        if "config_hash" in changed:
+            raise ForeignFolderError(
+                f"{folder} holds the run of another configuration ({held['config_hash']}, this one is {identity['config_hash']}); see its "
+                "config.yaml, and choose another folder (hydra.run.dir=...) or the same configuration to go on"
+            )
+        if "code" in changed and self.allow_code_change:
+            held["code_changes"] = [*held.get("code_changes", []), {"from": held["code"], "to": identity["code"]}]
+            held |= {"code": identity["code"], "key": run_key(identity), "git_commit": git_commit()}
+            write_atomically(folder / "manifest.json", json.dumps(held, indent=2) + "\n")
+            changed.remove("code")
+        if changed:
+            advice = " (allow_code_change=true goes on all the same, and records it)" if changed == ["code"] else ""
+            raise ForeignFolderError(
+                f"{folder} was begun with another version of {' and '.join(changed)}: {_said(held, changed)}; now {_said(identity, changed)}. "
+                f"Results of two versions do not mix: choose another folder (hydra.run.dir=..., hydra.sweep.dir=...){advice}"
+            )
+
+    def _held(self) -> dict[str, Any]:
+        return {"config_hash": config_hash(self.config), **self.origin}
 
 
 def run_key(identity: dict[str, Any]) -> str:

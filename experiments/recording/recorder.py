@@ -12,21 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from experiments.recording.files import append, read_rows, rewrite
-from experiments.recording.identity import claim, lock
+from experiments.recording.identity import Identity, lock
 from experiments.recording.record import Pair, read_pairs
 
 
 class Recorder:
     """Opens a run's folder, new or half finished. Raises ValueError if it holds another run or another process is writing to it."""
 
-    def __init__(self, folder: Path, config: dict[str, Any], origin: dict[str, Any] | None = None):
-        """`origin`: versions of code, models and data (experiments/recording/code.py), which must not change within a run."""
+    def __init__(self, folder: Path, identity: Identity):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.records_path, self.steps_path = folder / "records.jsonl", folder / "steps.jsonl"
         self._lock = lock(folder / ".lock")
         try:
-            claim(folder, config, origin or {})
+            identity.claim(folder)
             self.pairs: dict[str, Pair] = self._repair()
         except BaseException:
             self._lock.close()

@@ -5,22 +5,10 @@ a drafted token counts as accepted where it is the recorded one, which is what h
 without laws of their own. For sampled drafts under token-level speculative sampling the target's laws are needed (`experiments.replay.laws`).
 """
 
-import hydra
-from omegaconf import DictConfig
-
-from experiments.parts.command import refusing, start
+from experiments.parts.command import entry
 from experiments.replay.job import execute
 
-
-@hydra.main(config_path="pkg://conf", config_name="replay", version_base=None)
-def job(config: DictConfig) -> None:
-    with refusing():
-        execute(config)
-
-
-def main() -> None:
-    start(job)  # pyright: ignore[reportArgumentType]  Hydra fills in the configuration
-
+main = entry("replay", lambda config, *_: execute(config))
 
 if __name__ == "__main__":
     main()

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
 from experiments.parts.build import make
-from experiments.parts.command import refusing, start
+from experiments.parts.command import entry
 from experiments.parts.target import Target
 from experiments.recording.machine import circumstances
 from experiments.replay.texts import RecordedText, open_recording, read_run
@@ -137,15 +136,7 @@ def execute(config: DictConfig) -> Path:
     return output
 
 
-@hydra.main(config_path="pkg://conf", config_name="replay_laws", version_base=None)
-def job(config: DictConfig) -> None:
-    with refusing():
-        execute(config)
-
-
-def main() -> None:
-    start(job)  # pyright: ignore[reportArgumentType]  Hydra fills in the configuration
-
+main = entry("replay_laws", lambda config, *_: execute(config))
 
 if __name__ == "__main__":
     main()

@@ -7,10 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from experiments.lossless.job import judge_parts
 from experiments.parts.build import Parts, compose_other, make
+from experiments.parts.settings import Settings
 from experiments.parts.versions import case_of
 from experiments.recording.machine import library_versions
 from experiments.recording.proofs.law import battery_hash
@@ -30,23 +29,17 @@ SHARED = (
 class Prover:
     """Knows where a run's verdict may be. Raises ValueError for settings of `certify`, `battery` or `proofs` that are wrong, before any work."""
 
-    def __init__(self, config: DictConfig, plain: Mapping[str, Any], folder: Path, sweep: str | None = None):
-        if not isinstance(config.get("certify", False), bool):
-            raise ValueError(f"certify={config.certify}: give true or false; options of the battery are given as in +battery.num_prompts=1")
-        self.config, self.plain, self.folder = config, plain, folder
-        self.places = [COMMITTED, *([Path(sweep)] if sweep else []), folder / FOLDER, *check_places(plain.get("proofs") or [])]
-        self.battery = battery_config(config)
-        self._standard = effort_of(compose_other("lossless", [])) if config.get("battery") else effort_of(self.battery)
+    def __init__(self, config: Mapping[str, Any], settings: Settings, folder: Path, sweep: str | None = None):
+        self.config, self.folder = config, folder
+        self.wanted = settings.certify  # whether the battery is to be run where no verdict holds
+        self.places = [COMMITTED, *([Path(sweep)] if sweep else []), folder / FOLDER, *check_places(settings.proofs or [])]
+        self.battery = battery_config(config, settings.battery or {})
+        self._standard = effort_of(compose_other("lossless", [])) if settings.battery else effort_of(self.battery)
         self._case: Case | None = None
-
-    @property
-    def wanted(self) -> bool:
-        """Whether the battery is to be run where no verdict holds."""
-        return self.config.get("certify", False)
 
     def look_up(self, device: str, dtype: str, claims_exact: bool) -> Proof:
         """The proof by the verdicts that are recorded now. Loads no model; `device` and `dtype` are those of the loaded target."""
-        self._case = self._case or case_of(self.plain, device, dtype)
+        self._case = self._case or case_of(self.config, device, dtype)
         asked = Asked(self._case, library_versions(), battery_hash(), effort_of(self.battery), self._standard, laws_of(self.folder))
         return replace(prove(asked, verdicts_in(self.places), claims_exact, self.folder), asked=self.wanted)
 
@@ -74,20 +67,13 @@ class Prover:
         return self.look_up(*terms)
 
 
-def battery_config(config: DictConfig) -> DictConfig:
+def battery_config(config: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of the battery for the parts of a run. Raises ValueError for options that belong to the run or do not exist."""
-    options = config.get("battery") or {}
-    if not isinstance(options, Mapping):
-        raise ValueError(f"battery={options}: give options of experiments.lossless as a mapping, as in +battery.effort.samples=2000")
     if foreign := [name for name in options if name in SHARED]:
         raise ValueError(f"battery.{foreign[0]}: the battery takes its {foreign[0]} from the run; give options such as effort.samples=2000")
-    found = compose_other("lossless", list(overrides_of(options)))
-    OmegaConf.set_struct(found, False)
-    for name in SHARED:
-        if name in config:
-            OmegaConf.update(found, name, OmegaConf.to_container(config[name]) if OmegaConf.is_config(config[name]) else config[name], merge=False)
-    found.skip_too_long = True  # a few prompts are enough, and the run itself says which do not fit
-    return found
+    shared = {name: config[name] for name in SHARED if name in config}
+    # a few prompts are enough, and the run itself says which do not fit
+    return compose_other("lossless", list(overrides_of(options))) | shared | {"skip_too_long": True}
 
 
 def overrides_of(options: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:

@@ -11,9 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from experiments.analysis.terminal import number, render
+from experiments.parts.settings import Settings
 from experiments.recording.folder import newest_sweep, read_summaries
 from experiments.recording.proofs.proof import unproved
 from experiments.run.job import execute
@@ -24,16 +23,15 @@ FOLDER = "held_out"
 
 def best_run(sweep: Path) -> dict[str, Any]:
     """The summary with the largest objective among a sweep's finished and valid runs over split=dev. Raises ValueError if there is none."""
-    runs = [run for run in read_summaries([sweep]) if run["config"].get("split") == "dev" and run["valid"] and not run["interrupted"]]
+    runs = [run for run in read_summaries([sweep]) if Settings.of(run["config"]).split == "dev" and run["valid"] and not run["interrupted"]]
     if not runs:
         raise ValueError(f"{sweep} has no finished, valid run over split=dev, so nothing was held out; sweep with split=dev (experiment=tune)")
     return max(runs, key=lambda run: run[run["config"]["objective"]])
 
 
-def held_out_config(run: dict[str, Any], sweep: Path) -> DictConfig:
+def held_out_config(run: dict[str, Any], sweep: Path) -> dict[str, Any]:
     """The run's own configuration, over the other prompts; a verdict that the sweep has on it holds for them too."""
-    config: dict[str, Any] = run["config"] | {"split": "test", "proofs": [*run["config"].get("proofs", []), str(sweep)]}
-    return OmegaConf.create(config)
+    return run["config"] | {"split": "test", "proofs": [*Settings.of(run["config"]).proofs, str(sweep)]}
 
 
 def settings(run: dict[str, Any]) -> str:

@@ -10,37 +10,35 @@ from experiments.analysis.divergence import choice_margin, first_difference, sam
 from experiments.analysis.repetition import loops, repeated_ngrams
 from experiments.lossless.betting.witness import Witness
 from experiments.parts.build import Parts
-from experiments.parts.tasks import Task, TaskSettings, next_turn
+from experiments.parts.plan import Plan
+from experiments.parts.tasks import Task, next_turn
 from experiments.recording.record import BASELINE, METHOD, Pair, Record
 from experiments.run.roles import Answer, Beside, Loop, Role
-from spec.state import Limits
 from verifiers.recursive import Recursive
 
 
 @dataclass
 class SideBySide:
-    """Decodes batches of tasks with every role. `seed` decides the order of the roles; without `settings` there are no second turns."""
+    """Decodes batches of tasks with every role; the seed of the plan's settings decides the order of the roles."""
 
     parts: Parts
-    limits: Limits
-    seed: int = 0
-    allow_lossy: bool = False
-    settings: TaskSettings | None = None
+    plan: Plan
     witness: Witness | None = None  # reads what the method emits in what is recorded; warm-up and repetitions are not read
     roles: dict[str, Role] = field(init=False)
 
     def __post_init__(self) -> None:
         target, sampler = self.parts.target.model, self.parts.sampler
         self.roles = {
-            METHOD: Loop(target, self.parts.drafter, self.parts.verifier, sampler, self.allow_lossy),
+            METHOD: Loop(target, self.parts.drafter, self.parts.verifier, sampler, self.plan.settings.allow_lossy),
             BASELINE: Loop(target, NoDraft(), Recursive(), sampler),
             **{name: Beside(peer, sampler) for name, peer in self.parts.peers.items()},
         }
 
-    def warm_up(self, tasks: Sequence[Task], rounds: int) -> None:
+    def warm_up(self) -> None:
         """Runs every role on text mixed from the tasks, so that nothing measured later is done for the first time, nor seen before."""
-        limits = replace(self.limits, max_new_tokens=min(self.limits.max_new_tokens, 32), eos_token_id=None)
-        for index in range(rounds):
+        tasks, limits = self.plan.tasks, self.plan.limits
+        limits = replace(limits, max_new_tokens=min(limits.max_new_tokens, 32), eos_token_id=None)
+        for index in range(self.plan.settings.warmup):
             first, second = tasks[-1 - index % len(tasks)].tokens, tasks[-1 - (index + 1) % len(tasks)].tokens
             mixed = [*first[: (len(first) + 1) // 2], *second[(len(second) + 1) // 2 :]]
             for role in self.roles.values():
@@ -64,7 +62,7 @@ class SideBySide:
 
         The drafter has decoded everything else in between, so a draft that differs after the same text is something that it carried along.
         """
-        now = self.roles[METHOD].answer(tasks, self.limits)
+        now = self.roles[METHOD].answer(tasks, self.plan.limits)
         verdicts = []
         for task, answer in zip(tasks, now, strict=True):
             held = [step for step in steps if step["role"] == METHOD and step["prompt"] == task.id]
@@ -73,12 +71,12 @@ class SideBySide:
 
     def _turn(self, batch: int, tasks: Sequence[Task]) -> tuple[list[Pair], list[dict[str, Any]]]:
         order = list(self.roles)
-        turn = tasks[0].turn
-        random.Random(f"{self.seed}/{batch}" if turn == 1 else f"{self.seed}/{batch}/{turn}").shuffle(order)
+        turn, seed = tasks[0].turn, self.plan.settings.seed
+        random.Random(f"{seed}/{batch}" if turn == 1 else f"{seed}/{batch}/{turn}").shuffle(order)
         found: dict[str, list[Record]] = {}
         lines: list[dict[str, Any]] = []
         for place, role in enumerate(order):
-            answers = self._decoding(role).answer(tasks, self.limits)
+            answers = self._decoding(role).answer(tasks, self.plan.limits)
             found[role] = [self._record(role, batch, place, task, answer) for task, answer in zip(tasks, answers, strict=True)]
             lines += [{"prompt": task.id, **line, "role": role} for task, answer in zip(tasks, answers, strict=True) for line in answer.steps]
         if self.witness is not None:
@@ -96,15 +94,13 @@ class SideBySide:
 
     def _following(self, tasks: Sequence[Task], pairs: Sequence[Pair]) -> list[Task]:
         """The next turns, whose history is the baseline's answers."""
-        if self.settings is None:
-            return []
-        turns = [next_turn(task, pair.baseline.tokens, self.settings) for task, pair in zip(tasks, pairs, strict=True)]
+        turns = [next_turn(task, pair.baseline.tokens, self.plan.encoder) for task, pair in zip(tasks, pairs, strict=True)]
         return [task for task in turns if task is not None]
 
     def _record(self, role: str, batch: int, order: int, task: Task, answer: Answer) -> Record:
         tokens = answer.tokens
         repeated, ngrams = repeated_ngrams(tokens)
-        ends = [index for index, token in enumerate(tokens) if token in self.limits.eos_ids]
+        ends = [index for index, token in enumerate(tokens) if token in self.plan.limits.eos_ids]
         return Record(
             prompt=task.id,
             category=task.prompt.category,

@@ -1,4 +1,4 @@
 """Training of the models that come with the package: `python -m experiments.training` makes the embedded pair.
 
-Imports nothing of the other rooms.
+Imports `parts`.
 """

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
 import torch.nn.functional as F
 from omegaconf import DictConfig
@@ -19,6 +18,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from experiments.parts.command import entry
 from experiments.training.card import CONTEXT, agreement, bits_per_byte, card
 from experiments.training.corpus import Corpus, edit_examples, read_corpus
 from experiments.training.distil import distillation, make_lessons, own_samples, repeats
@@ -101,8 +101,8 @@ def kept(path: Path, make: Callable[[], Any]) -> Any:
     return torch.load(path, weights_only=False)
 
 
-@hydra.main(config_path="pkg://conf", config_name="train_pair", version_base=None)
-def main(settings: DictConfig) -> None:
+def execute(settings: DictConfig) -> None:
+    """Trains what is not there yet, and writes both models and their card."""
     folder = Path(settings.output)
     folder.mkdir(parents=True, exist_ok=True)
     device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if settings.device == "auto" else settings.device)
@@ -131,6 +131,8 @@ def main(settings: DictConfig) -> None:
     (folder / "CARD.md").write_text(card(settings, corpus, pools, sizes, figures))
     log.info("saved in %s: %s", folder, json.dumps(figures))
 
+
+main = entry("train_pair", lambda config, *_: execute(config))
 
 if __name__ == "__main__":
     main()

@@ -6,12 +6,10 @@ Exit codes: 0 done, whatever the peers' verdicts; 1 a control came out wrong, so
 import io
 import json
 import logging
-import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
 from omegaconf import DictConfig, OmegaConf
 from transformers.utils import logging as hf_logging
@@ -20,6 +18,7 @@ from experiments.analysis.terminal import render
 from experiments.lossless.peers.law_check import LawCheck
 from experiments.lossless.peers.suite import broken, greedy_rows, law_rows, to_json, toy_greedy_rows
 from experiments.lossless.peers.toys import toy_pair
+from experiments.parts.command import entry
 from experiments.recording.files import write_atomically
 from experiments.recording.machine import circumstances, load_average
 
@@ -27,7 +26,7 @@ log = logging.getLogger(__name__)
 Rows = list[tuple[Any, str | None]]
 
 
-def execute(config: DictConfig) -> tuple[Rows, Rows]:
+def tables(config: DictConfig) -> tuple[Rows, Rows]:
     """Rows of the two tables; each is logged as it comes."""
     check = LawCheck(
         toy_pair(config.seed).prompt,
@@ -107,17 +106,16 @@ def plain(config: DictConfig) -> dict[Any, Any]:
     return container
 
 
-@hydra.main(config_path="pkg://conf", config_name="peers", version_base=None)
-def main(config: DictConfig) -> None:
+def execute(config: DictConfig) -> list[str]:
+    """Judges everybody, prints the tables and writes the record; returns what is wrong with the controls. Raises ValueError for wrong input."""
     torch.set_num_threads(config.threads)
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
     provenance: dict[str, Any] = circumstances(torch.device("cpu"), torch.float32)
     try:
-        laws, greedy = execute(config)
-    except (ValueError, OSError) as error:
-        log.error("%s", error)
-        raise SystemExit(2) from error
+        laws, greedy = tables(config)
+    except OSError as error:
+        raise ValueError(str(error)) from error
     provenance["load_average_after"] = load_average()
     settings = {str(key): value for key, value in plain(config).items() if key != "output"}  # where it goes is no part of what it is
     found = {"provenance": provenance, "config": settings, "laws": to_json(laws), "greedy": to_json(greedy)}
@@ -127,10 +125,18 @@ def main(config: DictConfig) -> None:
     write_atomically(path.with_suffix(".md"), report(found))
     print(report(found))
     print(f"results in {path} and {path.with_suffix('.md').name}", flush=True)
-    for problem in (problems := broken([*laws, *greedy])):
-        log.error("%s", problem)
-    sys.exit(1 if problems else 0)
+    return broken([*laws, *greedy])
 
+
+def job(config: DictConfig, *_: Any) -> None:
+    problems = execute(config)
+    for problem in problems:
+        log.error("%s", problem)
+    if problems:
+        raise SystemExit(1)
+
+
+main = entry("peers", job)
 
 if __name__ == "__main__":
     main()

@@ -5,29 +5,10 @@ Here the target reads its own sampled answers one slot at a time, as plain decod
 every dtype. TV is between the plain law and the other one; "own rounding" is between plain decoding in this dtype and in the first one.
 """
 
-import json
-import logging
-from pathlib import Path
-
-import hydra
-from omegaconf import DictConfig
-
 from experiments.lossless.slots.job import execute
-from experiments.parts.command import refusing, start
-from experiments.recording.files import write_atomically
+from experiments.parts.command import entry
 
-log = logging.getLogger(__name__)
-
-
-@hydra.main(config_path="pkg://conf", config_name="slots", version_base=None)
-def main(config: DictConfig) -> None:
-    with refusing():
-        result = execute(config)
-    if config.output:
-        Path(config.output).parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(Path(config.output), json.dumps(result, indent=1) + "\n")
-        log.info("written to %s", config.output)
-
+main = entry("slots", lambda config, *_: execute(config))
 
 if __name__ == "__main__":
-    start(main)
+    main()

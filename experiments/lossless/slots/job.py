@@ -1,8 +1,10 @@
 """Texts that the target has sampled, read in every shape and dtype: from a configuration to the gaps between laws."""
 
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from experiments.lossless.slots.forwards import PLAIN, Text, Way, read
 from experiments.lossless.slots.gaps import Gap, figures, gap, likelihood, text_gap
 from experiments.parts.build import make
 from experiments.parts.data.prompts import Prompt, choose
+from experiments.recording.files import write_atomically
 from experiments.recording.identity import config_hash
 from experiments.recording.machine import circumstances, load_average
 from spec import CausalLM, Limits, Sampler, decode
@@ -95,7 +98,7 @@ def shown(case: dict[str, Any]) -> dict[str, str]:
 
 
 def execute(config: DictConfig) -> dict[str, Any]:
-    """Measures, prints and returns the result. Raises ValueError for wrong input."""
+    """Measures, prints, writes and returns the result. Raises ValueError for wrong input."""
     torch.set_num_threads(config.threads)
     if not config.dtypes or min([config.text_temperature, *config.temperatures]) <= 0:
         raise ValueError("give at least one dtype, and temperatures above 0: at 0 there is no law to compare, but see the share of other argmaxes")
@@ -112,4 +115,9 @@ def execute(config: DictConfig) -> dict[str, Any]:
     render([shown(case) for case in cases], title=f"{config.target.get('name')}, {len(texts)} texts of {config.max_new_tokens} tokens")
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore[reportAssignmentType]
     provenance |= {"config_hash": config_hash(settings), "load_average_after": load_average()}
-    return {"provenance": provenance, "config": settings, "num_texts": len(texts), "cases": cases}
+    result = {"provenance": provenance, "config": settings, "num_texts": len(texts), "cases": cases}
+    if config.output:
+        Path(config.output).parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(Path(config.output), json.dumps(result, indent=1) + "\n")
+        log.info("written to %s", config.output)
+    return result

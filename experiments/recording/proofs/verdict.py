@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from experiments.recording.files import write_atomically
 from experiments.recording.proofs.law import battery_hash
 from experiments.recording.proofs.settings import Case, key_of, plain
@@ -45,8 +43,7 @@ class Recorded:
 
 def effort_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """How hard a battery of this configuration looks."""
-    held = {name: config[name] for name in EFFORT if name in config}
-    return plain({name: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value for name, value in held.items()})
+    return plain({name: config[name] for name in EFFORT if name in config})
 
 
 def record_of(result: Mapping[str, Any], case: Case) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import pytest
 import torch
 from hydra import compose, initialize_config_module
 
-from experiments.lossless.slots import __main__ as slots_command
 from experiments.lossless.slots import job as slots
 from experiments.lossless.slots.forwards import PLAIN, Text, Way, draft, read
 from experiments.lossless.slots.gaps import figures, gap, likelihood, text_gap
@@ -97,7 +96,7 @@ def test_the_command_measures_and_writes(tmp_path: Path, capsys: pytest.CaptureF
     sizes = ["num_prompts=3", "max_new_tokens=4", "dtypes=[float64,bfloat16]", "chains=[4]", "trees=[7]", "rows=[2]", f"output={output}"]
     with initialize_config_module("conf", version_base=None):
         config = compose("slots", sizes)
-    slots_command.main.__wrapped__(config)
+    slots.execute(config)
     found = json.loads(output.read_text())
     names = ["chain of 4", "tree of 7", "1 slot, 2 rows"]
     assert [(case["dtype"], case["way"]) for case in found["cases"]] == [

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 
 from experiments.parts.data.prompts import Prompt
-from experiments.parts.tasks import TURN_STRIDE, Task, TaskSettings, check_numbers, make_batches, make_tasks, next_turn
+from experiments.parts.settings import Settings
+from experiments.parts.tasks import TURN_STRIDE, Encoder, Task, make_batches, make_tasks, next_turn
 from tests.experiments.conftest import END
 from tests.experiments.conftest import tokenizer as bytes_tokenizer
 
@@ -28,28 +28,26 @@ def tokenizer(template: str | None = None) -> Any:
     return words
 
 
-def settings(template: str | None = None, *, context: int = 1000, max_new_tokens: int = 10, system_prompt: str | None = None) -> TaskSettings:
-    return TaskSettings(tokenizer(template), context, max_new_tokens, template is not None, system_prompt)
+def encoder(template: str | None = None, *, context: int = 1000, **changes: Any) -> Encoder:
+    settings = Settings(**({"max_new_tokens": 10, "chat_template": template is not None} | changes))
+    return Encoder(tokenizer(template), context, settings)
 
 
 def tasks_of(prompts: list[Prompt], template: str | None = None, **changes: Any) -> list[Task]:
-    config = {"max_new_tokens": 10, "num_prompts": None, "chat_template": template is not None, "skip_too_long": False} | changes
-    model, drafter = SimpleNamespace(context=config.pop("context", 1000)), SimpleNamespace(context=config.pop("drafter_context", None))
-    parts: Any = SimpleNamespace(target=SimpleNamespace(model=model, tokenizer=tokenizer(template)), drafter=drafter, prompts=prompts)
-    return make_tasks(OmegaConf.create(config), parts)
+    return make_tasks(prompts, encoder(template, **changes))
 
 
-def text(words: TaskSettings, task: Task | None) -> str:
+def text(words: Encoder, task: Task | None) -> str:
     assert task is not None
     return words.tokenizer.decode(task.tokens)
 
 
-def answer(words: TaskSettings, content: str) -> list[int]:
+def answer(words: Encoder, content: str) -> list[int]:
     return [*words.tokenizer(content)["input_ids"], words.tokenizer.eos_token_id]
 
 
 def test_plain_turns_are_joined_as_documented() -> None:
-    words = settings()
+    words = encoder()
     (first,) = tasks_of([CHAT])
     assert text(words, first) == "Write."
     second = next_turn(first, answer(words, " A poem."), words)
@@ -64,7 +62,7 @@ def test_plain_turns_are_joined_as_documented() -> None:
 
 
 def test_a_chat_template_gets_the_history_as_messages() -> None:
-    words = settings(TEMPLATE, system_prompt="Be brief.")
+    words = encoder(TEMPLATE, system_prompt="Be brief.")
     (first,) = tasks_of([CHAT], TEMPLATE, system_prompt="Be brief.")
     assert text(words, first) == "<system>Be brief.\n<user>Write.\n<assistant>"
     second = next_turn(first, answer(words, "A poem."), words)
@@ -72,18 +70,18 @@ def test_a_chat_template_gets_the_history_as_messages() -> None:
 
 
 def test_without_a_system_prompt_there_is_no_system_message() -> None:
-    assert text(settings(NO_SYSTEM), tasks_of([CHAT], NO_SYSTEM)[0]) == "<user>Write.\n<assistant>"
+    assert text(encoder(NO_SYSTEM), tasks_of([CHAT], NO_SYSTEM)[0]) == "<user>Write.\n<assistant>"
 
 
 def test_the_end_of_an_answer_is_no_part_of_the_history() -> None:
-    words = settings()
+    words = encoder()
     with_end = next_turn(tasks_of([CHAT])[0], answer(words, "a"), words)
     assert with_end == next_turn(tasks_of([CHAT])[0], answer(words, "a")[:-1], words)
     assert END not in text(words, with_end)
 
 
 def test_turns_have_noise_of_their_own() -> None:
-    words = settings()
+    words = encoder()
     indices = []
     for task in tasks_of([CHAT, replace(CHAT, id="82")]):
         following: Task | None = task
@@ -112,8 +110,6 @@ def test_a_first_turn_that_does_not_fit_is_refused_or_left_out() -> None:
     with pytest.raises(ValueError, match="prompt a has 91 tokens and max_new_tokens is 10"):
         tasks_of(prompts, context=100)
     assert [(task.id, task.index) for task in tasks_of(prompts, context=100, skip_too_long=True)] == [("b", 0)]
-    with pytest.raises(ValueError, match="prompt a has 91 tokens"):
-        tasks_of(prompts, drafter_context=100)
     with pytest.raises(ValueError, match="does not fit the context of 10"):
         tasks_of(prompts, context=10)
 
@@ -128,7 +124,7 @@ def test_a_later_turn_that_cannot_fit_is_refused_before_any_work() -> None:
 
 
 def test_a_later_turn_that_turns_out_too_long_is_left_out_with_a_word(caplog: pytest.LogCaptureFixture) -> None:
-    words = settings(context=100)
+    words = encoder(context=100)
     (task,) = tasks_of([Prompt("a", "c", ("x" * 50, "y" * 30))], context=100)
     with caplog.at_level(logging.WARNING):
         assert len(next_turn(task, answer(words, "z" * 8), words).tokens) == 90  # pyright: ignore[reportOptionalMemberAccess]
@@ -138,7 +134,7 @@ def test_a_later_turn_that_turns_out_too_long_is_left_out_with_a_word(caplog: py
 
 
 def test_an_answer_that_the_template_does_not_take_ends_the_conversation(caplog: pytest.LogCaptureFixture) -> None:
-    words = settings(NO_BLANK)
+    words = encoder(NO_BLANK)
     (task,) = tasks_of([CHAT], NO_BLANK)
     with caplog.at_level(logging.WARNING):
         assert next_turn(task, [words.tokenizer.eos_token_id], words) is None
@@ -169,10 +165,8 @@ def test_every_task_is_in_one_batch_and_lengths_are_neighbours(lengths: list[int
     assert all(before[1] <= after[0] for before, after in pairwise(spans))
 
 
-def test_an_unknown_way_of_batching_is_refused() -> None:
-    numbers = {"max_new_tokens": 1, "batch_size": 1, "threads": 1, "warmup": 0, "num_prompts": None, "seed": 0}
-    check_numbers(OmegaConf.create(numbers))
-    check_numbers(OmegaConf.create(numbers | {"batching": "length"}))
-    for refused in (lambda: make_batches([], 1, "size"), lambda: check_numbers(OmegaConf.create(numbers | {"batching": "size"}))):
-        with pytest.raises(ValueError, match="batching=size: give one of order, length"):
-            refused()
+@pytest.mark.parametrize(("target", "drafter", "context"), [(100, None, 100), (100, 80, 80), (80, 100, 80)])
+def test_the_context_is_the_smaller_of_targets_and_drafters(target: int, drafter: int | None, context: int) -> None:
+    model, attached = SimpleNamespace(context=target), SimpleNamespace(context=drafter)
+    parts: Any = SimpleNamespace(target=SimpleNamespace(model=model, tokenizer=tokenizer()), drafter=attached)
+    assert Encoder.of(Settings(max_new_tokens=10), parts).context == context

@@ -9,7 +9,7 @@ import pytest
 from experiments.parts import versions
 from experiments.parts.versions import folder_version, model_version
 from experiments.recording.code import code_version, foreign_packages, sources
-from experiments.recording.identity import ForeignFolderError
+from experiments.recording.identity import ForeignFolderError, Identity
 from experiments.recording.recorder import Recorder
 
 CONFIG: dict[str, Any] = {"seed": 0}
@@ -20,8 +20,8 @@ def held(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "manifest.json").read_text())
 
 
-def begin(folder: Path, config: dict[str, Any] = CONFIG, **origin: Any) -> None:
-    Recorder(folder, config, {**ORIGIN, **origin}).close()
+def begin(folder: Path, *, allow_code_change: bool = False, **origin: Any) -> None:
+    Recorder(folder, Identity(CONFIG, {**ORIGIN, **origin}, allow_code_change)).close()
 
 
 def test_the_manifest_holds_the_key_and_its_parts(tmp_path: Path) -> None:
@@ -49,11 +49,11 @@ def test_another_version_is_refused_and_named(tmp_path: Path, change: dict[str, 
 def test_a_change_of_code_may_be_allowed_and_is_recorded_but_one_of_data_may_not(tmp_path: Path) -> None:
     begin(tmp_path)
     newer = {"source": "b", "torch": "1"}
-    begin(tmp_path, {**CONFIG, "allow_code_change": True}, code=newer)
+    begin(tmp_path, allow_code_change=True, code=newer)
     assert held(tmp_path)["code_changes"] == [{"from": ORIGIN["code"], "to": newer}]
     begin(tmp_path, code=newer)
     with pytest.raises(ForeignFolderError, match="another version of data"):
-        begin(tmp_path, {**CONFIG, "allow_code_change": True}, code=newer, data="e")
+        begin(tmp_path, allow_code_change=True, code=newer, data="e")
 
 
 def test_code_is_known_by_its_contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from experiments.recording import files
+from experiments.recording.identity import Identity
 from experiments.recording.record import Pair
 from experiments.recording.recorder import Recorder
 from tests.experiments.samples import record
@@ -51,7 +52,7 @@ def full_after(monkeypatch: pytest.MonkeyPatch, path: Path, size: int) -> None:
 
 @pytest.mark.parametrize("name", ["records.jsonl", "steps.jsonl"])
 def test_a_write_that_finds_the_disk_full_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    recorder = Recorder(tmp_path, {"seed": 0})
+    recorder = Recorder(tmp_path, Identity({"seed": 0}))
     steps = [{"prompt": "a", "role": "method", "step": 0}]
     recorder.write([Pair(record("a"), record("a", "baseline"))], steps)
     before = {file: (tmp_path / file).read_bytes() for file in ("records.jsonl", "steps.jsonl")}
@@ -63,7 +64,7 @@ def test_a_write_that_finds_the_disk_full_leaves_what_was_there(tmp_path: Path, 
     assert list(recorder.pairs) == ["a"]
     recorder.write([Pair(record("b"), record("b", "baseline"))], [{**steps[0], "prompt": "b"}])  # room has been made
     recorder.close()
-    again = Recorder(tmp_path, {"seed": 0})
+    again = Recorder(tmp_path, Identity({"seed": 0}))
     assert list(again.pairs) == ["a", "b"]
     again.close()
 

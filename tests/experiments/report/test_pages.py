@@ -22,7 +22,7 @@ def composed(name: str, *overrides: str):
 def test_acceptance_runs_and_pairs_its_methods(tmp_path: Path) -> None:
     output = tmp_path / "acceptance.json"
     sizes = ["num_prompts=4", "max_new_tokens=6", "num_tokens=[2]", "num_chains=[2]", "samples=1", "multi_samples=1"]
-    verifier_yield.main.__wrapped__(composed("acceptance", *sizes, f"output={output}"))
+    verifier_yield.execute(composed("acceptance", *sizes, f"output={output}"))
     found = json.loads(output.read_text())
     by_name = {row["method"]: row for row in found["methods"]}
     assert {"rejection", "block", "coupled", "kseq, 2 independent", "traversal, 2 distinct", "greedy_multi, 2 greedy"} <= set(by_name)
@@ -55,7 +55,7 @@ def test_every_exact_verifier_is_timed(tmp_path: Path) -> None:
     assert {"rejection", "block", "recursive", "traversal", "kseq", "greedy_multi", "sample_match", "coupled"} == set(names)
     output = tmp_path / "cost.json"
     sizes = ["vocabularies=[40]", "rows=[1]", "repeats=3", "tree_slots=7", f"output={output}"]
-    verifier_cost.main.__wrapped__(composed("verification_cost", *sizes))
+    verifier_cost.execute(composed("verification_cost", *sizes))
     cases = json.loads(output.read_text())["cases"]
     assert [case["shape"] for case in cases] == ["chain", "tree"]
     assert set(cases[0]["verifiers"]) == {"softmax", "law", *names}

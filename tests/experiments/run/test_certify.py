@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from experiments.analysis.frames import load_runs
 from experiments.lossless import job as lossless
 from experiments.lossless.job import judge_parts
 from experiments.lossless.subject import Check
+from experiments.parts.build import build, prompts_of
+from experiments.parts.settings import Settings, resolved
 from experiments.recording.proofs.verdict import read
 from experiments.report import __main__ as report_command
 from experiments.report.__main__ import main as report
@@ -201,9 +203,10 @@ def test_wrong_settings_are_answered_in_one_line_before_any_work(command: Callab
 
 
 def test_the_batterys_options_and_the_runs_parts_come_together(composed: Callable[..., DictConfig]) -> None:
-    config = battery_config(
+    plain = resolved(
         composed("drafter.num_tokens=7", "seed=5", "+battery.effort.samples=10", "+battery.prompt_tokens=null", "+battery.num_prompts=1")
     )
+    config = OmegaConf.create(battery_config(plain, plain["battery"]))
     assert (config.effort.samples, config.prompt_tokens, config.num_prompts, config.effort.looks) == (10, None, 1, 4)
     assert (config.drafter.num_tokens, config.sampling.seed, config.target.dtype, config.max_new_tokens) == (7, 5, "float64", 32)
     assert list(overrides_of({"effort": {"mutants": False, "tokens": None}, "level": "high"})) == [
@@ -253,8 +256,7 @@ def test_the_real_battery_certifies_a_run_and_convicts_a_wrong_drafter(command: 
 
 
 def test_judging_returns_what_it_writes(composed: Callable[..., DictConfig], tmp_path: Path, battery: FakeBattery) -> None:
-    from experiments.parts.build import build
-
-    config = battery_config(composed())
-    result = judge_parts(config, build(config), tmp_path)
+    config = battery_config(resolved(composed()), {})
+    settings = Settings.of(config)
+    result = judge_parts(config, build(config, settings, prompts_of(config, settings)), tmp_path)
     assert json.loads((tmp_path / "lossless.json").read_text())["record"] == result["record"]

@@ -120,7 +120,7 @@ def test_the_recipe_runs_goes_on_and_leaves_a_pair(tmp_path, monkeypatch):
     config.save_every, config.drafter.lessons = 2, 3
     for part in (config.target, config.drafter):
         part.tokens_per_step, part.phases = 64, [{"length": 32, "share": 1.0}]
-    main = training.main.__wrapped__
+    main = training.execute
     main(config)
     from spec.model import load_model
 
