@@ -10,7 +10,6 @@ from hydra import compose, initialize_config_module
 
 from experiments.bench import verifier_cost, verifier_yield
 from experiments.parts import build
-from experiments.recording.files import write_atomically
 from experiments.report.pages import exactness
 
 
@@ -64,18 +63,4 @@ def test_every_exact_verifier_is_timed(tmp_path: Path) -> None:
 
 def test_the_page_says_what_the_records_say() -> None:
     page = exactness.PAGE.read_text()
-    assert exactness.updated(page) == page
-
-
-def test_a_page_is_changed_between_its_marks_only() -> None:
-    page = f"before\n{exactness.BEGIN}\nold\n{exactness.END}\nafter\n"
-    assert exactness.updated(page, lambda: "new") == page.replace("old", "new")
-
-
-def test_a_missing_record_says_how_to_make_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exactness, "RECORDS", tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"python -m experiments\.bench\.verifier_yield"):
-        exactness.newest("acceptance")
-    write_atomically(tmp_path / "acceptance-2026-01-01.json", '{"n": 1}')
-    write_atomically(tmp_path / "acceptance-2026-02-01.json", '{"n": 2}')
-    assert exactness.newest("acceptance") == {"n": 2}
+    assert exactness.pages()[exactness.PAGE] == page
