@@ -13,7 +13,7 @@ def newest(kind: str, command: str, folder: Path = RECORDS) -> dict[str, Any]:
     """The latest `<kind>-*.json`. Raises FileNotFoundError with the command that makes one where there is none."""
     found = sorted(folder.glob(f"{kind}-*.json"))
     if not found:
-        raise FileNotFoundError(f"no {kind}-*.json in {folder}; make one with python -m {command} output=...")
+        raise FileNotFoundError(f"no {kind}-*.json in {folder}; make one with python -m {command}")
     return json.loads(found[-1].read_text(encoding="utf-8"))
 
 

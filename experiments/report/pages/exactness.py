@@ -81,8 +81,8 @@ def cost(record: dict[str, Any], line: Line, vocabulary: int = 152_000) -> str:
 
 def table(num_tokens: int = 4) -> str:
     """Markdown, with the circumstances of both records."""
-    acceptance = newest("acceptance", "experiments.bench.verifier_yield")
-    costs = newest("verification-cost", "experiments.bench.verifier_cost")
+    acceptance = newest("acceptance", "experiments.bench.verifier_yield output=...")
+    costs = newest("verification-cost", "experiments.bench mode=verifiers record=true")
     rows = []
     for line in LINES:
         expected, error = golden(line)

@@ -72,5 +72,5 @@ def interval(found: dict[str, Any]) -> str:
 
 def pages() -> dict[Path, str]:
     """The pages that are written here, as they ought to be."""
-    record = newest("slots", "experiments.lossless.slots")
+    record = newest("slots", "experiments.lossless.slots output=...")
     return {path: updated(path.read_text(encoding="utf-8"), MARK, make(record)) for path, make in ((README, summary), (DETAILS, details))}

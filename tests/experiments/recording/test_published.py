@@ -17,7 +17,7 @@ def test_a_page_is_changed_between_its_marks_only() -> None:
 
 
 def test_a_missing_record_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"make one with python -m experiments\.some\.command output"):
+    with pytest.raises(FileNotFoundError, match=r"make one with python -m experiments\.some\.command"):
         newest("kind", "experiments.some.command", tmp_path)
     (tmp_path / "kind-2026-02-01.json").write_text('{"n": 2}')
     (tmp_path / "kind-2026-01-01.json").write_text('{"n": 1}')
