@@ -26,7 +26,7 @@ class Run:
 
     @property
     def decode_tokens(self) -> int:
-        """Tokens made behind the prompt's own forward, which gives others' ways their first one and ours none."""
+        """Tokens made after the prompt's own forward. In others' ways that forward makes the first token; in ours it makes none."""
         return len(self.answer.tokens) - (self.answer.stats is None)
 
 

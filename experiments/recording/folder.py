@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from yaml import YAMLError
 
 from experiments.recording.files import read_rows
 from experiments.recording.moved import renamed
@@ -24,9 +25,12 @@ class RunFolder:
     @cached_property
     def raw_config(self) -> dict[str, Any]:
         """The resolved configuration as it was recorded: `_target_`s may have names that have moved since."""
-        held = OmegaConf.to_container(OmegaConf.load(self.need("config.yaml")))
-        assert isinstance(held, dict)
-        return {str(key): value for key, value in held.items()}
+        path = self.need("config.yaml")
+        try:
+            held: Any = OmegaConf.to_container(OmegaConf.load(path))
+            return {str(key): value for key, value in held.items()}
+        except (YAMLError, AttributeError, ValueError) as error:
+            raise ValueError(f"{path}: is not the configuration of a run ({' '.join(str(error).split())})") from error
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -58,9 +62,9 @@ class RunFolder:
 
     @cached_property
     def summary(self) -> dict[str, Any] | None:
-        """As recorded; None where there is none, or where the run has gone on since and was not summed up again."""
+        """None where there is none, or where the run has gone on since and was not summed up again."""
         path = self.path / "summary.json"
-        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        found = read_summaries([path])[0] if path.exists() else None
         return found if found and found["num_tokens"] == sum(len(pair.method.tokens) for pair in self.pairs) else None
 
     def need(self, name: str) -> Path:

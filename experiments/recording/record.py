@@ -49,7 +49,7 @@ class Record:
 
     @property
     def decode_seconds(self) -> float:
-        """Without the prompt's own forward; of a peer of which only the whole is known, with it."""
+        """Without the prompt's own forward. A peer whose clock runs from the prompt on (`prefill_seconds` 0) has it included."""
         return sum(self.seconds.values())
 
     @property

@@ -1,4 +1,4 @@
-"""Prompts to tune on and prompts to report: divided by a hash of their ids, so that a prompt stays on its side whatever stands around it."""
+"""Prompts to tune on and prompts to report: divided by a hash of their ids, so that a prompt stays on its side whichever other prompts there are."""
 
 import hashlib
 from collections.abc import Sequence
