@@ -13,8 +13,7 @@ import pandas as pd
 from experiments.analysis.speedup import interval
 from experiments.analysis.summary import grouping
 from experiments.analysis.tables import PARTS, comparison_rows
-from experiments.recording.files import read_rows
-from experiments.recording.folder import read_summaries, summary_files
+from experiments.recording.folder import RunFolder, read_summaries, summary_files
 from experiments.recording.proofs.proof import mark_of
 
 OURS = "Foretoken"
@@ -50,9 +49,10 @@ def load_runs(paths: Sequence[str | Path]) -> Runs:
     names = method_names(documents, [file.parent.name for file in files])
     records, steps = [], []
     for name, file, document in zip(names, files, documents, strict=True):
+        run = RunFolder(file.parent)
         marks = {"method": name, "source": OURS, "sampling": document["labels"]["sampling"], "drafter": document["labels"]["drafter"]}
-        records += [marks | row | {"num_tokens": len(row["tokens"])} for row in read_rows(file.parent / "records.jsonl")]
-        steps += [marks | flat(row) for row in read_rows(file.parent / "steps.jsonl")]
+        records += [marks | row | {"num_tokens": len(row["tokens"])} for row in run.records]
+        steps += [marks | flat(row) for row in run.steps]
     record_frame = pd.DataFrame(records)
     return Runs(
         summaries=pd.DataFrame([summary_row(*item) for item in zip(names, files, documents, strict=True)]),

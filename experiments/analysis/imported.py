@@ -4,7 +4,6 @@ Their counting differs from ours; every importer says how in `Runs.notes`, and w
 github.com/hemingkx/Spec-Bench, evaluation/eval.py; vLLM's page "Per-Request Acceptance Metrics", which calls its format experimental.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pandas as pd
 
 from experiments.analysis.frames import ALL, Runs, rate_interval
 from experiments.analysis.speedup import Comparison, Timed, compare
+from experiments.recording.files import json_lines
 
 Row = dict[str, Any]
 SPEC_BENCH, VLLM = "Spec-Bench", "vLLM"
@@ -65,12 +65,12 @@ def vllm(path: str | Path, name: str | None = None) -> Runs:
     Raises ValueError if a line is not JSON or no line holds the metrics.
     """
     rows, steps = [], []
-    for number, line in _lines(Path(path)):
+    for where, line in json_lines(Path(path)):
         body = (line.get("response") or {}).get("body") or line
         found = (body.get("metrics") or {}).get("speculative_decoding")
         if not found:
             continue  # e.g. the chunks before the last of a streamed response
-        row, lengths = _response(f"{path}:{number}", line, body, found)
+        row, lengths = _response(where, line, body, found)
         rows.append(row)
         steps += [{"prompt": row["prompt"], "category": row["category"], "accepted": length, "emitted": length + 1} for length in lengths]
     if not rows:
@@ -88,14 +88,14 @@ def _answers(path: Path) -> tuple[dict[str, Row], int]:
     """Answers by question id, the last one of each, and how many questions failed there."""
     found: dict[str, Row] = {}
     failed = set()
-    for number, line in _lines(path):
+    for where, line in json_lines(path):
         try:
             choice, prompt, category = line["choices"][0], str(line["question_id"]), line["category"]
             lengths, new, wall = [int(length) for length in choice["accept_lengths"]], sum(choice["new_tokens"]), float(sum(choice["wall_time"]))
             usable = lengths and "ERROR" not in choice["turns"] and new > 0 and wall > 0
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ValueError(
-                f"{path}:{number}: is not an answer of Spec-Bench ({type(error).__name__}: {error}); it needs question_id, category and choices "
+                f"{where}: is not an answer of Spec-Bench ({type(error).__name__}: {error}); it needs question_id, category and choices "
                 "with turns, new_tokens, wall_time and accept_lengths"
             ) from error
         if not usable:
@@ -161,22 +161,3 @@ def _figures(records: pd.DataFrame, gain: Comparison | None) -> Row:
 def _timed(answers: Sequence[Row]) -> Timed:
     frame = pd.DataFrame(answers)
     return Timed(frame["end_to_end_seconds"].to_numpy(float), frame["new_tokens"].to_numpy(float))
-
-
-def _lines(path: Path) -> list[tuple[int, Row]]:
-    """Numbered objects of a JSONL file. Raises ValueError if it cannot be read or a line is not an object."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read ({error}); give a JSONL file") from error
-    rows = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"{path}:{number}: not JSON ({error}); every line must hold one object") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"{path}:{number}: holds a {type(row).__name__}, not an object; is this the right file?")
-            rows.append((number, row))
-    return rows

@@ -26,7 +26,7 @@ def render(rows: Sequence[Row], *, title: str = "", markdown: bool = False) -> N
     header = list(rows[0])
     body = [[row[column] for column in header] for row in rows]
     if markdown:
-        print("\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *body]))
+        print(as_markdown(rows))
     elif sys.stdout.isatty():
         table = Table(*header, title=title or None)
         for row, line in zip(rows, body, strict=True):
@@ -36,6 +36,12 @@ def render(rows: Sequence[Row], *, title: str = "", markdown: bool = False) -> N
         widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in [header, *body]]
         print("\n".join([title, *lines] if title else lines), flush=True)
+
+
+def as_markdown(rows: Sequence[Row]) -> str:
+    """Rows of equal columns, of which there must be one, as a Markdown table."""
+    heads = list(rows[0])
+    return "\n".join("| " + " | ".join(line) + " |" for line in [heads, ["---"] * len(heads), *([row[head] for head in heads] for row in rows)])
 
 
 def alarm(text: str) -> None:

@@ -26,7 +26,7 @@ class Run:
 
     @property
     def decode_tokens(self) -> int:
-        """Tokens made after the prompt's own forward: `generate` takes its first token from that forward, our loop takes none."""
+        """Tokens made after the prompt's own forward. In others' ways that forward makes the first token; in ours it makes none."""
         return len(self.answer.tokens) - (self.answer.stats is None)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.bench import batches, decoding, memory, slots
+from experiments.bench import batches, decoding, memory, slots, verifier_cost
 from experiments.bench.gpu import stages
 from experiments.bench.material import check, gather
 from experiments.recording.clock import signs_of_load
@@ -19,8 +19,14 @@ from experiments.recording.identity import config_hash
 from experiments.recording.machine import circumstances, load_average
 from experiments.recording.published import RECORDS
 
-MODES = {"decode": decoding.decoding, "batch": batches.batches, "verify": slots.verification, "memory": memory.memory}
-SHOW = {"decode": decoding.show, "batch": batches.show, "verify": slots.show, "memory": memory.show}
+MODES = {
+    "decode": decoding.decoding,
+    "batch": batches.batches,
+    "verify": slots.verification,
+    "verifiers": verifier_cost.verifier_cost,
+    "memory": memory.memory,
+}
+SHOW = {"decode": decoding.show, "batch": batches.show, "verify": slots.show, "verifiers": verifier_cost.show, "memory": memory.show}
 
 
 def execute(config: DictConfig, folder: Path) -> dict[str, Any]:
@@ -38,7 +44,8 @@ def execute(config: DictConfig, folder: Path) -> dict[str, Any]:
     seconds, process_seconds = time.perf_counter() - start, time.process_time() - process
     target = material.target
     provenance = {"config_hash": config_hash({str(key): value for key, value in settings.items()}), "seed": config.seed}
-    provenance |= circumstances(target.device, target.dtype) | {"load_average_before": before, "load_average_after": load_average()}
+    dtype = torch.float32 if config.mode == "verifiers" else target.dtype  # that mode takes nothing of the target but its device
+    provenance |= circumstances(target.device, dtype) | {"load_average_before": before, "load_average_after": load_average()}
     timed = result.get("timed_seconds", seconds), result.get("timed_process_seconds", process_seconds)  # without warm-up, where others compile for us
     waiting = timed[1] / timed[0] if target.device.type == "cpu" and config.threads == 1 else None
     load = signs_of_load(before, provenance["load_average_after"], os.cpu_count() or 1, config.threads, waiting)
@@ -67,7 +74,8 @@ def write(result: dict[str, Any], config: DictConfig, folder: Path) -> None:
     SHOW[result["mode"]](result)
     for sign in result["under_load"]:
         print(f"UNDER LOAD, timings are worth little: {sign}")
-    path = RECORDS / f"bench-{result['label']}-{datetime.now(UTC):%Y-%m-%d}.json" if config.record else folder / "bench.json"
+    name = "verification-cost" if config.mode == "verifiers" else f"bench-{result['label']}"  # the first is shown on a page of its own
+    path = RECORDS / f"{name}-{datetime.now(UTC):%Y-%m-%d}.json" if config.record else folder / "bench.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(result, indent=1) + "\n")
     print(f"results in {path}", flush=True)

@@ -1,34 +1,29 @@
-"""What verifications and laws cost beside one softmax over the same rows. `python -m experiments.bench.verifier_cost`, `conf/verification_cost.yaml`.
+"""The mode `verifiers`: what every exact verifier costs beside one softmax over the same rows, and what making a law of logits does.
 
 Every verifier gets the same laws and the same draft: chains of N slots, and binary trees of N slots whose siblings are drawn independently.
 Softmax and verifiers are timed in turn, so that what else the machine does hits all of them; a ratio is one verification over the softmax beside it.
 """
 
-import json
-import logging
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
-from scipy import stats
 from torch import Tensor
 
+from experiments.analysis.speedup import interval
 from experiments.analysis.terminal import render
+from experiments.bench.figures import describe
+from experiments.bench.material import Material
 from experiments.parts.build import exact_verifiers
 from experiments.parts.command import entry
 from experiments.recording.clock import seconds_of
-from experiments.recording.files import write_atomically
-from experiments.recording.machine import circumstances, load_average
 from spec import Draft, Noise, Sampler, Verifier
 from spec.tree import chain_parents
 
-log = logging.getLogger(__name__)
 CLOSENESS = 0.7  # the drafter's logits are this much the target's: about three of four tokens are accepted
 
 
-def material(shape: str, num_slots: int, num_rows: int, vocabulary: int, device: torch.device) -> tuple[Tensor, Draft]:
+def logits_and_draft(shape: str, num_slots: int, num_rows: int, vocabulary: int, device: torch.device) -> tuple[Tensor, Draft]:
     """Raw target logits [B, N, V] and a draft that was honestly drawn beside them. Siblings share a row, as i.i.d. siblings do."""
     generator = torch.Generator(device).manual_seed(0)
 
@@ -70,39 +65,24 @@ def ratios(verifiers: dict[str, Verifier], logits: Tensor, draft: Draft, repeats
 
 def row(seconds: np.ndarray, reference: np.ndarray) -> dict[str, Any]:
     found = seconds / reference
-    interval = [1.0, 1.0]
-    if len(found) > 2 and found.std() > 0:
-        low, high = stats.bootstrap((found,), np.median, rng=0, method="percentile").confidence_interval
-        interval = [float(low), float(high)]
-    return {"ratio": float(np.median(found)), "interval": interval, "ms": 1000 * float(np.median(seconds))}
+    return {"ratio": float(np.median(found)), "interval": interval(found[None], np.median, seed=0), "ms": 1000 * float(np.median(seconds))}
 
 
 @torch.inference_mode()
-def execute(config: DictConfig) -> None:
-    """Times every case, prints its table and writes the file, if one is wanted."""
-    torch.set_num_threads(config.threads)
-    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device)
-    every = exact_verifiers()
-    cases = []
-    for vocabulary in config.vocabularies:
-        for shape, num_slots in (("chain", config.chain_slots), ("tree", config.tree_slots)):
-            for num_rows in config.rows:
-                chosen = {name: rule for name, rule in every.items() if shape == "chain" or not getattr(rule, "chains_only", False)}
-                found = ratios(chosen, *material(shape, num_slots, num_rows, vocabulary, device), config.repeats)
+def verifier_cost(material: Material) -> dict[str, Any]:
+    """A case for every vocabulary, shape and number of rows, on the target's device; nothing else of the target matters."""
+    settings, every, cases = material.config.verifiers, exact_verifiers(), []
+    for vocabulary in settings.vocabularies:
+        for shape, num_slots in (("chain", settings.chain_slots), ("tree", settings.tree_slots)):
+            chosen = {name: rule for name, rule in every.items() if shape == "chain" or not getattr(rule, "chains_only", False)}
+            for num_rows in settings.rows:
+                found = ratios(chosen, *logits_and_draft(shape, num_slots, num_rows, vocabulary, material.target.device), settings.repeats)
                 cases.append({"vocabulary": vocabulary, "shape": shape, "slots": num_slots, "rows": num_rows, "verifiers": found})
-                cells = {
-                    name: f"{figures['ratio']:.2f} [{figures['interval'][0]:.2f}, {figures['interval'][1]:.2f}]" for name, figures in found.items()
-                }
-                render([{"verifier": name, "x softmax": cell, "ms": f"{found[name]['ms']:.2f}"} for name, cell in cells.items()],
-                       title=f"V = {vocabulary}, {shape} of {num_slots}, {num_rows} rows")  # fmt: skip
-    result = {"provenance": circumstances(device, torch.float32) | {"load_average_after": load_average()}, "cases": cases}
-    if config.output:
-        Path(config.output).parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(Path(config.output), json.dumps(result, indent=1) + "\n")
-        log.info("written to %s", config.output)
+    return {"cases": cases}
 
 
-main = entry("verification_cost", lambda config, *_: execute(config))
-
-if __name__ == "__main__":
-    main()
+def show(result: dict[str, Any]) -> None:
+    """A table per case."""
+    for case in result["cases"]:
+        rows = [{"verifier": name, "x softmax": describe(found), "ms": f"{found['ms']:.2f}"} for name, found in case["verifiers"].items()]
+        render(rows, title=f"V = {case['vocabulary']}, {case['shape']} of {case['slots']}, {case['rows']} rows")

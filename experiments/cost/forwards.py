@@ -1,6 +1,5 @@
 """Recorded runs as the cost model sees them: what every forward of the target was given, how long it took, and which drafts were accepted."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,9 @@ from numpy.typing import NDArray
 from drafters.lookahead import Lookahead
 from experiments.cost.timing import Shape
 from experiments.parts.build import make
-from experiments.recording.files import read_rows
-from experiments.recording.folder import read_summaries, summary_files
+from experiments.recording.folder import RunFolder, read_summaries, summary_files
 from experiments.recording.identity import config_hash
-from experiments.recording.record import BASELINE, METHOD, Record, read_pairs
+from experiments.recording.record import BASELINE, METHOD, Record
 
 PHASES = ("draft", "target", "rest")
 
@@ -107,9 +105,11 @@ def load_runs(paths: Sequence[Path]) -> list[Forwarded]:
 def load_run(folder: Path) -> Forwarded:
     """One run folder. Raises ValueError naming what is missing, damaged or too old."""
     summary = read_summaries([folder / "summary.json"])[0]
-    pairs = read_pairs(folder / "records.jsonl")
-    lines = read_steps(folder / "steps.jsonl")
-    if not pairs or not all(lines[pair.method.prompt, role] for pair in pairs for role in (METHOD, BASELINE)):
+    if not (folder / "steps.jsonl").exists():
+        raise ValueError(f"{folder} has no steps.jsonl, which says what every forward was given; run it again, or leave it out")
+    run = RunFolder(folder)
+    pairs, lines = run.pairs, run.steps_of
+    if not pairs or not all((pair.method.prompt, role) in lines for pair in pairs for role in (METHOD, BASELINE)):
         raise ValueError(f"{folder}: records.jsonl or steps.jsonl does not hold what summary.json sums up; run it again, or leave it out")
     if any(pair.baseline.prompt_ids is None for pair in pairs):
         raise ValueError(f"{folder} was recorded without the prompts' token ids (prompt_ids), by an older version; run it again, or leave it out")
@@ -135,16 +135,6 @@ def load_run(folder: Path) -> Forwarded:
 
 
 Lines = dict[tuple[str, str], list[dict[str, Any]]]  # (prompt, role) -> its lines of steps.jsonl
-
-
-def read_steps(path: Path) -> Lines:
-    """Raises ValueError where the file is missing or damaged."""
-    if not path.exists():
-        raise ValueError(f"{path.parent} has no {path.name}, which says what every forward was given; run it again, or leave it out")
-    found: Lines = defaultdict(list)
-    for row in read_rows(path):
-        found[row["prompt"], row["role"]].append(row)
-    return found
 
 
 def _forwards(records: Iterable[Record], lines: Lines, unit: dict[tuple[int, int], int]) -> Forwards:

@@ -1,7 +1,10 @@
-"""Files that survive a crash at any byte: lines that are appended, and small files that are replaced as a whole."""
+"""Files that survive a crash at any byte: lines that are appended, small files that are replaced as a whole; the one reader of JSONL files."""
 
+import codecs
+import gzip
 import json
 import os
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -30,17 +33,39 @@ def append(path: Path, rows: Iterable[dict[str, Any]]) -> None:
         os.fsync(file.fileno())
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSONL file; what follows the last newline was torn by a crash and is left out."""
-    if not path.exists():
+def json_lines(path: Path, *, ours: bool = False, wanted: str = "a .jsonl or .jsonl.gz file") -> list[tuple[str, dict[str, Any]]]:
+    """(file:line, object) of every line of a JSONL file, gzipped or not; blank lines are left out.
+
+    `ours`: a file that `append` writes. It may be missing, and what follows its last newline was torn by a crash and is left out.
+    Raises ValueError with file and line for what is not a JSON object; `wanted` ends the advice "give ..." for a file that cannot be read at all.
+    """
+    if ours and not path.exists():
         return []
-    rows = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            raise ValueError(f"{path}:{number}: damaged record ({error}); remove the line, or choose a new output folder") from error
-    return rows
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: cannot be read ({error}); give {wanted}") from error
+    lines = content.removeprefix(codecs.BOM_UTF8).split(b"\n")[: -1 if ours else None]
+    placed = [(f"{path}:{number}", line) for number, line in enumerate(lines, 1) if line.strip()]
+    return [(where, _parsed(line, where, ours)) for where, line in placed]
+
+
+def _parsed(line: bytes, where: str, ours: bool) -> dict[str, Any]:
+    advice = "remove the line, or choose a new output folder" if ours else "every line must hold one JSON object"
+    try:
+        row = json.loads(line.decode())
+    except ValueError as error:
+        if isinstance(error, UnicodeDecodeError) and not ours:
+            raise ValueError(f"{where}: not UTF-8 text ({error.reason}); convert the file to UTF-8") from error
+        raise ValueError(f"{where}: {'damaged record' if ours else 'not JSON'} ({error}); {advice}") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"{where}: holds {type(row).__name__}; {advice}")
+    return row
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file that `append` writes; none where there is no such file. Raises ValueError as `json_lines` does."""
+    return [row for _, row in json_lines(path, ours=True)]
 
 
 def rewrite(path: Path, rows: list[dict[str, Any]]) -> None:

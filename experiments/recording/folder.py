@@ -1,14 +1,77 @@
-"""Reads what runs left on disk: summaries, failures, the folders of a sweep, the newest sweep."""
+"""Reads what runs left on disk: a run's folder, summaries, failures, the folders of a sweep, the newest sweep."""
 
 import json
-import logging
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from experiments.recording.moved import renamed
-from experiments.recording.record import Pair
+from omegaconf import OmegaConf
+from yaml import YAMLError
 
-log = logging.getLogger(__name__)
+from experiments.recording.files import read_rows
+from experiments.recording.moved import renamed
+from experiments.recording.record import Pair, read_pairs
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run. Every file is read once, when it is asked for; what cannot be read is a ValueError that names file and line."""
+
+    path: Path
+
+    @cached_property
+    def raw_config(self) -> dict[str, Any]:
+        """The resolved configuration as it was recorded: `_target_`s may have names that have moved since."""
+        path = self.need("config.yaml")
+        try:
+            held: Any = OmegaConf.to_container(OmegaConf.load(path))
+            return {str(key): value for key, value in held.items()}
+        except (YAMLError, AttributeError, ValueError) as error:
+            raise ValueError(f"{path}: is not the configuration of a run ({' '.join(str(error).split())})") from error
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration under today's names."""
+        return renamed(self.raw_config)
+
+    @cached_property
+    def records(self) -> list[Row]:
+        """The lines of `records.jsonl`, those of unfinished prompts too."""
+        return read_rows(self.path / "records.jsonl")
+
+    @cached_property
+    def pairs(self) -> list[Pair]:
+        """The finished prompts, in order."""
+        return read_pairs(self.path / "records.jsonl")
+
+    @cached_property
+    def steps(self) -> list[Row]:
+        """The lines of `steps.jsonl`."""
+        return read_rows(self.path / "steps.jsonl")
+
+    @cached_property
+    def steps_of(self) -> dict[tuple[str, str], list[Row]]:
+        """(prompt, role) -> its lines of `steps.jsonl`."""
+        found: dict[tuple[str, str], list[Row]] = {}
+        for step in self.steps:
+            found.setdefault((step["prompt"], step["role"]), []).append(step)
+        return found
+
+    @cached_property
+    def summary(self) -> dict[str, Any] | None:
+        """None where there is none, or where the run has gone on since and was not summed up again."""
+        path = self.path / "summary.json"
+        found = read_summaries([path])[0] if path.exists() else None
+        return found if found and found["num_tokens"] == sum(len(pair.method.tokens) for pair in self.pairs) else None
+
+    def need(self, name: str) -> Path:
+        """The path of one of its files. Raises ValueError where it is missing."""
+        if not (self.path / name).exists():
+            raise ValueError(f"{self.path} holds no {name}; give a folder that python -m experiments.run has written")
+        return self.path / name
 
 
 def read_summaries(paths: list[Path]) -> list[dict[str, Any]]:
@@ -49,16 +112,6 @@ def newest_sweep(root: Path = Path("multirun")) -> Path:
 def natural(path: Path) -> list[tuple[int, str]]:
     """Sorts job 10 after job 9."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in path.parts]
-
-
-def summary_of(folder: Path, pairs: list[Pair]) -> dict[str, Any] | None:
-    """The run's summary; None where there is none, or where the run has gone on since and was not summed up again."""
-    path = folder / "summary.json"
-    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-    if found and found["num_tokens"] == sum(len(pair.method.tokens) for pair in pairs):
-        return found
-    log.warning("%s: %s; it is tracked as a failed run", folder, "its summary is older than its records" if found else "the run was not summed up")
-    return None
 
 
 def run_folders(paths: list[Path]) -> list[Path]:

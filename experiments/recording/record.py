@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.recording.files import read_rows
+from experiments.recording.files import json_lines
 
 METHOD, BASELINE = "method", "baseline"
 
@@ -49,7 +49,7 @@ class Record:
 
     @property
     def decode_seconds(self) -> float:
-        """Without the prompt's own forward; with it for a peer that tells its whole time only."""
+        """Without the prompt's own forward. A peer whose clock runs from the prompt on (`prefill_seconds` 0) has it included."""
         return sum(self.seconds.values())
 
     @property
@@ -76,11 +76,11 @@ def read_pairs(path: Path) -> list[Pair]:
     """The finished prompts of a `records.jsonl`, in order. Raises ValueError naming file and line if a line other than the last is damaged."""
     found: dict[str, dict[str, Record]] = {}
     sizes: Counter[str] = Counter()
-    for number, row in enumerate(read_rows(path), 1):
+    for where, row in json_lines(path, ours=True):
         try:
             record = Record(**row)
         except TypeError as error:
-            raise ValueError(f"{path}:{number}: is not a record of this version; choose a new output folder") from error
+            raise ValueError(f"{where}: is not a record of this version; choose a new output folder") from error
         found.setdefault(record.prompt, {})[record.role] = record
         sizes[record.conversation] += 1
     whole = [roles for roles in found.values() if all(sizes[record.conversation] >= record.together for record in roles.values())]

@@ -92,9 +92,8 @@ def load(path: Path, texts: Sequence[RecordedText], sampling: dict[str, Any]) ->
         bounds = [0, *held["ends"].tolist()]
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path}: is not a file of laws ({error}); make it with python -m experiments.replay.laws") from error
-    lasting = {key: value for key, value in sampling.items() if key not in ("_target_", "seed")}
-    if about["sampling"] != lasting:
-        raise ValueError(f"{path} holds laws of {about['sampling']}, the texts are replayed with {lasting}; make the laws again for that")
+    if about["sampling"] != lasting(sampling):
+        raise ValueError(f"{path} holds laws of {about['sampling']}, the texts are replayed with {lasting(sampling)}; make the laws again for that")
     found = {}
     for index, name in enumerate(held["ids"].tolist()):
         part = slice(bounds[index], bounds[index + 1])
@@ -103,6 +102,11 @@ def load(path: Path, texts: Sequence[RecordedText], sampling: dict[str, Any]) ->
         if text.id not in found or found[text.id].answer.tolist() != text.tokens:
             raise ValueError(f"{path} holds no laws of the answer {text.id} as it is recorded; make them again (experiments.replay.laws)")
     return found
+
+
+def lasting(sampling: Any) -> dict[str, Any]:
+    """The settings of a sampler that make its laws: without its class and its seed."""
+    return {str(key): value for key, value in sampling.items() if key not in ("_target_", "seed")}
 
 
 def execute(config: DictConfig) -> Path:
@@ -128,8 +132,7 @@ def execute(config: DictConfig) -> Path:
     laws: dict[str, TextLaws] = {}
     for text in texts:
         laws[text.id] = score(target.model, sampler, text, config.top_k)
-    sampling = {key: value for key, value in config.sampling.items() if key not in ("_target_", "seed")}
-    about: dict[str, Any] = {"target": config.target.name, "sampling": sampling, "top_k": config.top_k, "recorded": str(path)}
+    about: dict[str, Any] = {"target": config.target.name, "sampling": lasting(config.sampling), "top_k": config.top_k, "recorded": str(path)}
     save(output, laws, about | circumstances(target.model.device, target.model.dtype))
     left = 1 - sum(float(part.probs.sum()) for part in laws.values()) / sum(len(part.answer) for part in laws.values())
     print(f"laws of {len(laws)} texts in {output}; the {config.top_k} likeliest tokens leave out {left:.2g} of a law")

@@ -23,14 +23,10 @@ def settle_sampling(config: DictConfig, recording: Recording) -> dict[str, Any]:
     with open_dict(config):
         if config.get("sampling") is None:
             config.sampling = recorded or {"_target_": "spec.sampling.Sampler", "temperature": 0.0}
-    sampling = lasting(config.sampling)
-    if recorded is not None and sampling != lasting(recorded):
-        raise ValueError(f"the run was recorded with {lasting(recorded)}, not with {sampling}; leave sampling out to replay it as it was")
+    sampling = laws.lasting(config.sampling)
+    if recorded is not None and sampling != laws.lasting(recorded):
+        raise ValueError(f"the run was recorded with {laws.lasting(recorded)}, not with {sampling}; leave sampling out to replay it as it was")
     return sampling
-
-
-def lasting(sampling: Any) -> dict[str, Any]:
-    return {str(key): value for key, value in sampling.items() if key not in ("_target_", "seed")}
 
 
 def check_lengths(config: DictConfig) -> list[int | None]:

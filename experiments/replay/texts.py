@@ -5,21 +5,19 @@ or MT-Bench (`choices`, whose prompts stand in the file of questions), or hold a
 `answer`) and HumanEval (`prompt`, `canonical_solution`) do. Every answer of a conversation is a text of its own, behind all that was said before it.
 """
 
-import gzip
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from experiments.recording.moved import renamed
+from experiments.recording.files import json_lines
+from experiments.recording.folder import RunFolder
 from experiments.recording.record import BASELINE
 
 PROMPT_FIELDS = ("prompt", "question", "instruction", "input", "text")
 RESPONSE_FIELDS = ("response", "answer", "completion", "output", "canonical_solution", "solution")
 ID_FIELDS = ("id", "question_id", "task_id", "uid")
+WANTED = "recorded= a run folder or a .jsonl file"
 
 
 @dataclass(frozen=True)
@@ -62,10 +60,8 @@ def read_run(folder: Path) -> Recording:
     """The baseline's answers of a run folder. Raises ValueError where the folder holds none, or none with prompt ids."""
     if not (folder / "config.yaml").exists() or not (folder / "records.jsonl").exists():
         raise ValueError(f"{folder} holds no records.jsonl and config.yaml; name the folder of an experiments.run, or a .jsonl file")
-    config = renamed(OmegaConf.to_container(OmegaConf.load(folder / "config.yaml")))
-    assert isinstance(config, dict)
     texts, eos, live = [], set(), {"num_steps": 0, "num_tokens": 0}
-    for where, row in rows(folder / "records.jsonl", torn=True):
+    for where, row in json_lines(folder / "records.jsonl", ours=True):
         if row.get("role") == "method":
             live = {"num_steps": live["num_steps"] + row["num_steps"], "num_tokens": live["num_tokens"] + len(row["tokens"])}
         if row.get("role") != BASELINE:
@@ -77,7 +73,7 @@ def read_run(folder: Path) -> Recording:
             eos.add(row["tokens"][-1])
     if not texts:
         raise ValueError(f"{folder} holds no finished answers; let the run get further")
-    return Recording(texts, {str(key): value for key, value in config.items()}, sorted(eos), live)
+    return Recording(texts, RunFolder(folder).config, sorted(eos), live)
 
 
 def read_texts(path: Path, tokenizer: Any, reading: Reading | None = None) -> Recording:
@@ -85,7 +81,7 @@ def read_texts(path: Path, tokenizer: Any, reading: Reading | None = None) -> Re
     reading = reading or Reading()
     questions = dict(_questions(reading.questions)) if reading.questions else {}
     found: dict[str, RecordedText] = {}
-    for number, (where, row) in enumerate(rows(path)):
+    for number, (where, row) in enumerate(json_lines(path, wanted=WANTED)):
         name = str(next((row[key] for key in ID_FIELDS if key in row), number))
         asked = questions.get(name, {})
         category = str(row.get("category") or asked.get("category") or path.name.split(".")[0])
@@ -101,26 +97,8 @@ def read_texts(path: Path, tokenizer: Any, reading: Reading | None = None) -> Re
     return Recording(list(found.values()))
 
 
-def rows(path: Path, *, torn: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(file:line, object) of every line; `torn`: what follows the last newline is left out. Raises ValueError for what is not a JSON object."""
-    try:
-        content = (gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()).decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read ({error}); give recorded= a run folder or a .jsonl file") from error
-    for number, line in enumerate(content.split("\n")[: -1 if torn else None], 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{path}:{number}: not JSON ({error}); every line must hold one JSON object") from error
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}:{number}: holds {type(row).__name__}; every line must hold one JSON object")
-        yield f"{path}:{number}", row
-
-
 def _questions(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for _, row in rows(Path(path)):
+    for _, row in json_lines(Path(path)):
         yield str(next((row[key] for key in ID_FIELDS if key in row), "")), row
 
 

@@ -3,6 +3,7 @@
 from functools import singledispatch
 from pathlib import Path
 
+from experiments.analysis.terminal import as_markdown
 from experiments.report.blocks import Coloured, Heading, Items, Picture, Report, Rows, Text
 from experiments.report.proofs import NAMED
 
@@ -54,9 +55,8 @@ def _(block: Items) -> str:
 def _(block: Rows) -> str:
     if not block.rows:
         return ""
-    header = list(block.rows[0])
-    lines = [header, ["---"] * len(header), *([_cell(column, row[column]) for column in header] for row in block.rows)]
-    return "\n".join([f"{block.caption}\n"] * bool(block.caption) + ["| " + " | ".join(line) + " |" for line in lines])
+    table = as_markdown([{column: _cell(column, text) for column, text in row.items()} for row in block.rows])
+    return f"{block.caption}\n\n{table}" if block.caption else table
 
 
 @markdown_of.register

@@ -17,10 +17,11 @@ def load_ceilings(paths: Sequence[str | Path]) -> pd.DataFrame:
     """
     rows = []
     for path in map(Path, paths):
-        lines = read_rows(path)
-        if not lines or "config" not in lines[0]:
-            raise ValueError(f"{path}: is not a result of python -m experiments.replay; write one with output={path}")
-        drafter = lines[0]["config"]["drafter"]["_target_"].split(".")[-2]
+        try:
+            lines = read_rows(path)
+            drafter = lines[0]["config"]["drafter"]["_target_"].split(".")[-2]
+        except (ValueError, IndexError, KeyError) as error:
+            raise ValueError(f"{path}: is not a result of python -m experiments.replay ({error}); write one with output={path}") from error
         for line in lines[1:]:
             if line.get("total") and line["category"] == "all" and line["length"] is not None:
                 if line["kind"] == "best lengths":

@@ -7,76 +7,63 @@ beside older ones. Exit codes: 0 done, 1 W&B failed for a run, 2 a folder is not
 import argparse
 import logging
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
 from transformers import AutoTokenizer
 
 from experiments.analysis.summary import labels
 from experiments.parts.tracking.identity import remembered
 from experiments.parts.tracking.wandb import WandbTracking
-from experiments.recording.files import read_rows
-from experiments.recording.folder import run_folders, summary_of
+from experiments.recording.folder import RunFolder, run_folders
 from experiments.recording.identity import lock
-from experiments.recording.record import Pair, read_pairs
 from spec.model import resolve_name
 
 log = logging.getLogger(__name__)
 KEPT = ("mode", "project", "entity", "group", "name", "tags", "job_type")  # settings of the run's own tracking that hold again
 
 
-@dataclass(frozen=True)
-class RecordedRun:
-    """What a run's folder holds: finished prompts in order, every step, and the summary if it fits them."""
-
-    folder: Path
-    config: dict[str, Any]
-    pairs: list[Pair]
-    steps: list[dict[str, Any]]
-    summary: dict[str, Any] | None
-
-    @staticmethod
-    def read(folder: Path) -> "RecordedRun":
-        """Raises ValueError if the folder is not that of a run, or holds no finished prompt."""
-        for name in ("config.yaml", "manifest.json"):
-            if not (folder / name).exists():
-                raise ValueError(f"{folder} holds no {name}; give a folder that python -m experiments.run has written")
-        config: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-        if missing := {"target", "drafter", "sampling", "data"} - set(config):
-            raise ValueError(f"{folder}/config.yaml has no {', '.join(sorted(missing))}; give a folder that python -m experiments.run has written")
-        pairs = read_pairs(folder / "records.jsonl")
-        if not pairs:
-            raise ValueError(f"{folder} holds no finished prompt yet; run it again and track it then")
-        return RecordedRun(folder, config, pairs, read_rows(folder / "steps.jsonl"), summary_of(folder, pairs))
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """As the run itself gave them, or made again from configuration and summary."""
-        if held := remembered(self.folder).get("labels"):
-            return held
-        device = self.summary["provenance"]["device"] if self.summary else None
-        return labels(self.config) | ({"device": device if device in ("cpu", "mps") else "cuda"} if device else {})
-
-    def tokenizer(self) -> Any:
-        """The target's tokenizer; None, with a warning, where it cannot be loaded."""
-        name = self.config["target"].get("name")
-        try:
-            return AutoTokenizer.from_pretrained(resolve_name(name))
-        except (OSError, ValueError, ImportError, TypeError) as error:
-            log.warning("%s: no tokenizer %r (%s); the table has no coloured text", self.folder, name, str(error).strip().split("\n")[0])
-            return None
+def read(folder: Path) -> RunFolder:
+    """Raises ValueError if the folder is not that of a run, or holds no finished prompt."""
+    run = RunFolder(folder)
+    for name in ("config.yaml", "manifest.json"):
+        run.need(name)
+    if missing := {"target", "drafter", "sampling", "data"} - set(run.raw_config):
+        raise ValueError(f"{folder}/config.yaml has no {', '.join(sorted(missing))}; give a folder that python -m experiments.run has written")
+    if not run.pairs:
+        raise ValueError(f"{folder} holds no finished prompt yet; run it again and track it then")
+    if run.summary is None:
+        why = "its summary is older than its records" if (folder / "summary.json").exists() else "the run was not summed up"
+        log.warning("%s: %s; it is tracked as a failed run", folder, why)
+    return run
 
 
-def rebuild(run: RecordedRun, changes: dict[str, Any]) -> WandbTracking:
+def labels_of(run: RunFolder) -> dict[str, str]:
+    """As the run itself gave them, or made again from configuration and summary."""
+    if held := remembered(run.path).get("labels"):
+        return held
+    device = run.summary["provenance"]["device"] if run.summary else None
+    return labels(run.raw_config) | ({"device": device if device in ("cpu", "mps") else "cuda"} if device else {})
+
+
+def tokenizer_of(run: RunFolder) -> Any:
+    """The target's tokenizer; None, with a warning, where it cannot be loaded."""
+    name = run.raw_config["target"].get("name")
+    try:
+        return AutoTokenizer.from_pretrained(resolve_name(name))
+    except (OSError, ValueError, ImportError, TypeError) as error:
+        log.warning("%s: no tokenizer %r (%s); the table has no coloured text", run.path, name, str(error).strip().split("\n")[0])
+        return None
+
+
+def rebuild(run: RunFolder, changes: dict[str, Any]) -> WandbTracking:
     """Tracks a recorded run as the main job would have. `changes` are settings of `WandbTracking` that replace the run's own."""
-    own = run.config.get("tracking", {})
+    own = run.raw_config.get("tracking", {})
     settings = {name: own[name] for name in KEPT if name in own and own[name] != "disabled"}
-    settings |= {name: value for name, value in remembered(run.folder).items() if name in KEPT}
+    settings |= {name: value for name, value in remembered(run.path).items() if name in KEPT}
     tracker = WandbTracking(**(settings | changes))
-    group = None if remembered(run.folder) else sweep_of(run.folder)
-    tracker.start(run.config, run.folder, labels=run.labels, group=group, tokenizer=run.tokenizer())
+    group = None if remembered(run.path) else sweep_of(run.path)
+    tracker.start(run.raw_config, run.path, labels=labels_of(run), group=group, tokenizer=tokenizer_of(run))
     tracker.log_prompts(run.pairs, run.steps)
     tracker.finish(run.summary)
     return tracker
@@ -92,7 +79,7 @@ def track(folder: Path, changes: dict[str, Any]) -> int:
     """Rebuilds one folder and says where it went; returns an exit code."""
     try:
         with lock(folder / ".lock"):
-            run = RecordedRun.read(folder)
+            run = read(folder)
             tracker = rebuild(run, changes)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -13,6 +13,11 @@ from torch import Tensor
 MAX_TUPLES = 20_000_000
 
 
+def acceptance(p: Tensor, q: Tensor) -> float:
+    """Of a single draft: sum_x min(p(x), q(x)) = 1 - TV(p, q). Leviathan et al., arXiv 2211.17192, theorem 3.5."""
+    return float(torch.minimum(p, q).sum())
+
+
 def transport_bound(p: Tensor, q: Tensor, num_siblings: int, replacement: bool = True) -> float:
     """The largest probability with which any exact rule can emit one of the drafted tokens: min over token sets H of p(H) + 1 - Pr(drafts in H).
 

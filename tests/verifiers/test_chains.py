@@ -1,6 +1,8 @@
 """The verifiers of chains, enumerated: token-level rejection, block verification and sample-and-match, against closed forms and at the edges."""
 
 from dataclasses import replace
+from itertools import product
+from math import prod
 
 import pytest
 import torch
@@ -84,6 +86,21 @@ def test_block_of_one_token_and_of_certain_tokens_is_token_level(instance):
             assert report.lengths == pytest.approx(reports[0].lengths, abs=1e-15)
 
 
+def chance_to_keep(instance: Instance, gamma: int, *, block: bool) -> list[float]:
+    """P(at least i tokens are kept) for i = 1 ... gamma: the mean over chains x that q draws of r_i, which is
+
+    r_(i-1) min(1, p_i / q_i) for token-level rejection (arXiv 2211.17192) and min(1, r_(i-1) p_i / q_i) for block verification (2403.10444); r_0 = 1.
+    """
+    found = [0.0] * gamma
+    for x in product(range(instance.vocabulary), repeat=gamma):
+        p, q = ([float(law(x[:i])[x[i]]) for i in range(gamma)] for law in (instance.p, instance.q))
+        drawn, weight = prod(q), 1.0
+        for i in range(gamma if drawn else 0):
+            weight = min(1.0, weight * p[i] / q[i]) if block else weight * min(1.0, p[i] / q[i])
+            found[i] += drawn * weight
+    return found
+
+
 @settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), vocabulary=st.integers(2, 5), zeros=st.sampled_from([0.0, 0.3, 0.7]), gamma=st.integers(0, 3))
 def test_block_is_never_worse_than_token_level_nor_better_than_the_prefix_bound(seed, vocabulary, zeros, gamma):
@@ -95,6 +112,9 @@ def test_block_is_never_worse_than_token_level_nor_better_than_the_prefix_bound(
     assert token.expected <= block.expected + 1e-12
     drafted = replace(instance, p=instance.q)
     depth = proposals.draft.num_slots - 1
+    for report in (token, block):
+        kept = [sum(report.lengths[place:]) for place in range(1, depth + 1)]
+        assert kept == pytest.approx(chance_to_keep(instance, depth, block=report is block), abs=1e-12)
     bound = 1 + sum(1 - tv(instance.target_law(length), drafted.target_law(length)) for length in range(1, depth + 1))
     assert block.expected <= bound + 1e-12
 

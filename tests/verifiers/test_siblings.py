@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 from torch import Tensor
 
-from experiments.analysis import theory
 from experiments.lossless.enumeration.tables import B4, GOLDEN, A, Instance, Z
-from tests.experiments.drawn_laws import pairs, root
 from tests.verifiers import siblings
+from tests.verifiers.drawn_laws import pairs, root
 
 NINE = {"abs": 1e-9, "rel": 0}
 
@@ -103,7 +102,7 @@ def test_rules_respect_bounds_order_of_tokens_and_one_sibling(pair: tuple[Tensor
     assert seq.acceptance >= (1 - (1 - 1 / k) ** k) * bounds[0] - 1e-9
     assert max(recursive[0], seq.acceptance) <= bounds[0] + 1e-9
     assert recursive[1] <= bounds[1] + 1e-9
-    single = float(theory.acceptance(p, q))
+    single = siblings.acceptance(p, q)
     for value in (*bounds, *recursive, seq.acceptance):
         assert single - 1e-9 <= value <= 1 + 1e-12
     shuffle = torch.randperm(len(p), generator=torch.Generator().manual_seed(order.randint(0, 99)))  # pyright: ignore[reportAttributeAccessIssue]
@@ -118,7 +117,7 @@ def test_rules_respect_bounds_order_of_tokens_and_one_sibling(pair: tuple[Tensor
 @settings(max_examples=60)
 def test_with_one_sibling_all_rules_are_the_same_and_more_do_no_harm(pair: tuple[Tensor, Tensor], k: int) -> None:
     p, q = pair
-    single = pytest.approx(float(theory.acceptance(p, q)), **NINE)
+    single = pytest.approx(siblings.acceptance(p, q), **NINE)
     assert siblings.kseq(p, q, 1).acceptance == single
     assert siblings.greedy_acceptance(p, q, 1) == single
     for replacement in (True, False):

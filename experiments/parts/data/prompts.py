@@ -55,8 +55,6 @@ def read_prompts(rows: Sequence[Row], layout: Columns, selection: Selection | No
     """The prompts of the rows that are selected, in the order of the rows. Raises ValueError naming the row that is wrong."""
     categories: dict[str, str] = {}
     for row in rows:
-        if not isinstance(row.values, dict):
-            raise ValueError(f"{row.where}: holds {type(row.values).__name__}; every line must hold one JSON object")
         name = layout.id(row)
         if name in categories:
             hint = "; data.columns.id=null numbers the rows instead" if layout.columns.get("id") else ""

@@ -3,17 +3,15 @@
 Rows may look like Spec-Bench's (`turns`), HumanEval's (`prompt`), GSM8K's (`question`) or be plain (`prompt`, `text`); `data_set` takes any columns.
 """
 
-import gzip
-import json
 import logging
 import sys
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.parts.data.columns import Columns, Row
 from experiments.parts.data.prompts import Prompt, Selection, read_prompts
+from experiments.recording.files import json_lines
 
 EMBEDDED = Path(__file__).parent / "prompts.jsonl"
 TABLES = {".json": "json", ".parquet": "parquet", ".csv": "csv"}  # read by the library of that name's loader
@@ -126,30 +124,10 @@ def _loaded_rows(name: str, config: str | None, split: str, **options: Any) -> l
 
 
 def _lines(path: Path) -> list[Row]:
-    rows = []
-    for number, line in enumerate(_decoded(path), 1):
-        if line.strip():
-            try:
-                rows.append(Row(f"{path}:{number}", len(rows), json.loads(line)))
-            except ValueError as error:
-                raise ValueError(f"{path}:{number}: not JSON ({error}); every line must hold one JSON object") from error
-    if not rows:
+    found = [Row(where, number, row) for number, (where, row) in enumerate(json_lines(path, wanted="data.path a .jsonl or .jsonl.gz file"))]
+    if not found:
         raise ValueError(f"{path}: the file holds no prompts; give one JSON object per line")
-    return rows
-
-
-def _decoded(path: Path) -> list[str]:
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: cannot be read ({error}); give data.path a .jsonl or .jsonl.gz file") from error
-    lines = []
-    for number, line in enumerate(content.split(b"\n"), 1):
-        try:
-            lines.append(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}:{number}: not UTF-8 text ({error.reason}); convert the file to UTF-8") from error
-    return lines
+    return found
 
 
 def _stem(path: str | Path) -> str:

@@ -3,16 +3,15 @@
 Records are the newest `acceptance-*.json` and `verification-cost-*.json` in `experiments/records`.
 """
 
-import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.analysis.terminal import as_markdown
 from experiments.lossless.enumeration.proposals import Rule, chain, distinct, independent, propose, top_then_one
 from experiments.lossless.enumeration.step_law import examine
 from experiments.lossless.enumeration.tables import GOLDEN
-from experiments.recording.published import RECORDS, ROOT
+from experiments.recording.published import ROOT, newest, updated
 from spec import Verifier
 from verifiers.block import Block
 from verifiers.greedy_multi import GreedyMulti
@@ -23,8 +22,7 @@ from verifiers.sample_match import SampleMatch
 from verifiers.traversal import Traversal
 
 PAGE = ROOT / "docs" / "exactness.md"
-MADE_BY = {"acceptance": "experiments.bench.verifier_yield", "verification-cost": "experiments.bench.verifier_cost"}
-BEGIN, END = "<!-- table:begin -->", "<!-- table:end -->"
+MARK = "table"
 
 
 @dataclass(frozen=True)
@@ -52,14 +50,6 @@ LINES = (
     Line("traversal", "distinct siblings", "yes", "sampled trees", "traversal, 2 distinct", Traversal(), distinct),
     Line("greedy_multi", "likeliest and one drawn", "yes", "low temperature", "greedy_multi, 2 greedy", GreedyMulti(), top_then_one(2)),
 )
-
-
-def newest(kind: str) -> dict[str, Any]:
-    """The latest record of a kind. Raises FileNotFoundError where none was made."""
-    found = sorted(RECORDS.glob(f"{kind}-*.json"))
-    if not found:
-        raise FileNotFoundError(f"no {kind}-*.json in {RECORDS}; make one with python -m {MADE_BY[kind]} output=...")
-    return json.loads(found[-1].read_text())
 
 
 def golden(line: Line) -> tuple[str, str]:
@@ -91,21 +81,14 @@ def cost(record: dict[str, Any], line: Line, vocabulary: int = 152_000) -> str:
 
 def table(num_tokens: int = 4) -> str:
     """Markdown, with the circumstances of both records."""
-    acceptance, costs = newest("acceptance"), newest("verification-cost")
-    heads = [
-        "verifier",
-        "draft",
-        "needs q",
-        "TV from the target",
-        "golden, tokens/step",
-        f"embedded, {num_tokens} drafted, tokens/step",
-        "cost",
-        "where it wins",
-    ]
-    rows = [heads, ["---"] * len(heads)]
+    acceptance = newest("acceptance", "experiments.bench.verifier_yield output=...")
+    costs = newest("verification-cost", "experiments.bench mode=verifiers record=true")
+    rows = []
     for line in LINES:
         expected, error = golden(line)
-        rows.append([line.verifier, line.draft, line.needs_q, error, expected, measured(acceptance, line, num_tokens), cost(costs, line), line.wins])
+        row = {"verifier": line.verifier, "draft": line.draft, "needs q": line.needs_q, "TV from the target": error}
+        row |= {"golden, tokens/step": expected, f"embedded, {num_tokens} drafted, tokens/step": measured(acceptance, line, num_tokens)}
+        rows.append(row | {"cost": cost(costs, line), "where it wins": line.wins})
     config, cases = acceptance["config"], {case["shape"]: case["slots"] for case in costs["cases"]}
     settings = f"{acceptance['num_prompts']} prompts of {config['max_new_tokens']} new tokens at temperature {config['temperature']:g}"
     notes = [
@@ -115,7 +98,7 @@ def table(num_tokens: int = 4) -> str:
         "*cost*: one verification over one softmax of the same rows of 152,000 entries, one batch row, chains of",
         f"{cases['chain']} and binary trees of {cases['tree']} slots ({circumstance(costs)}).",
     ]
-    return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + notes)
+    return "\n".join([as_markdown(rows), *notes])
 
 
 def circumstance(record: dict[str, Any]) -> str:
@@ -125,12 +108,6 @@ def circumstance(record: dict[str, Any]) -> str:
     )
 
 
-def updated(page: str, make: Callable[[], str] = table) -> str:
-    """The page with a new table between its marks."""
-    before, rest = page.split(BEGIN)
-    return f"{before}{BEGIN}\n{make()}\n{END}{rest.split(END)[1]}"
-
-
 def pages() -> dict[Path, str]:
     """The pages that are written here, as they ought to be."""
-    return {PAGE: updated(PAGE.read_text(encoding="utf-8"))}
+    return {PAGE: updated(PAGE.read_text(encoding="utf-8"), MARK, table())}

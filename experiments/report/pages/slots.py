@@ -1,23 +1,15 @@
 """Tables of README and docs/exactness.md about rounding, from the newest record of `lossless.slots`. `python -m experiments.report.pages`."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from experiments.analysis.terminal import as_markdown
 from experiments.lossless.slots.job import ROUNDING
-from experiments.recording.published import RECORDS, ROOT
+from experiments.recording.published import ROOT, newest, updated
 
 README, DETAILS = ROOT / "README.md", ROOT / "docs" / "exactness.md"
-BEGIN, END = "<!-- slots:begin -->", "<!-- slots:end -->"
+MARK = "slots"
 SUMMARY = ("chain of 8", "tree of 64", "1 slot, 8 rows", ROUNDING)  # what README shows
-
-
-def newest(folder: Path = RECORDS) -> dict[str, Any]:
-    """The latest record. Raises FileNotFoundError where there is none."""
-    found = sorted(folder.glob("slots-*.json"))
-    if not found:
-        raise FileNotFoundError(f"no slots-*.json in {folder}; make one with python -m experiments.lossless.slots output=...")
-    return json.loads(found[-1].read_text())
 
 
 def said(value: float) -> str:
@@ -27,10 +19,6 @@ def said(value: float) -> str:
 
 def tv(case: dict[str, Any], temperature: float) -> dict[str, Any]:
     return next(found for found in case["tv"] if found["temperature"] == temperature)
-
-
-def table(rows: list[list[str]]) -> list[str]:
-    return ["| " + " | ".join(row) + " |" for row in [rows[0], ["---"] * len(rows[0]), *rows[1:]]]
 
 
 def setting(record: dict[str, Any]) -> str:
@@ -45,16 +33,18 @@ def setting(record: dict[str, Any]) -> str:
 def summary(record: dict[str, Any]) -> str:
     """README's table: one line per dtype, at the first temperature."""
     scale, length = record["config"]["temperatures"][0], record["config"]["max_new_tokens"]
-    rows = [["dtype", *SUMMARY, f"texts of {length} tokens", "another likeliest token, up to a margin of"]]
+    heads = ["dtype", *SUMMARY, f"texts of {length} tokens", "another likeliest token, up to a margin of"]
+    rows = []
     for dtype in record["config"]["dtypes"]:
         cases = {case["way"]: case for case in record["cases"] if case["dtype"] == dtype}
         shapes = [case for name, case in cases.items() if name != ROUNDING]
         most, margins = max(case["flip_share"] for case in shapes), [case["largest_flipped_margin"] for case in shapes if case["flips"]]
         flips = f"{100 * most:.1f} %, {said(max(margins))}" if margins else "none"
         cells = [said(tv(cases[name], scale)["mean"]) + f" ({said(tv(cases[name], scale)['largest'])})" if name in cases else "-" for name in SUMMARY]
-        rows.append([dtype, *cells, said(max(case["text_tv"]["mean"] for case in shapes)), flips])
+        cells = [dtype, *cells, said(max(case["text_tv"]["mean"] for case in shapes)), flips]
+        rows.append(dict(zip(heads, cells, strict=True)))
     note = f"Mean TV per token at temperature {scale:g}, the largest in brackets; of whole texts, and of the likeliest token, the worst shape."
-    return "\n".join([*table(rows), "", f"{note} {setting(record)}."])
+    return "\n".join([as_markdown(rows), "", f"{note} {setting(record)}."])
 
 
 def details(record: dict[str, Any]) -> str:
@@ -62,15 +52,17 @@ def details(record: dict[str, Any]) -> str:
     scales = record["config"]["temperatures"]
     heads = [f"T={scale:g}: mean TV [95 %]; 1 in 100; largest" for scale in scales]
     length, whole = record["config"]["max_new_tokens"], f"TV of texts of {record['config']['max_new_tokens']} tokens [95 %]"
-    rows = [["dtype", "forward", *heads, whole, "another likeliest token", "up to a margin of"]]
+    heads = ["dtype", "forward", *heads, whole, "another likeliest token", "up to a margin of"]
+    rows = []
     for case in record["cases"]:
         cells = [
             f"{interval(found)}; {said(found['one_in_100'])}; {said(found['largest'])}" for found in (tv(case, scale) for scale in scales)
         ]  # fmt: skip
         margin = "-" if case["largest_flipped_margin"] is None else said(case["largest_flipped_margin"])
-        rows.append([case["dtype"], case["way"], *cells, interval(case["text_tv"]), f"{100 * case['flip_share']:.2f} %", margin])
+        cells = [case["dtype"], case["way"], *cells, interval(case["text_tv"]), f"{100 * case['flip_share']:.2f} %", margin]
+        rows.append(dict(zip(heads, cells, strict=True)))
     note = f"Texts of {length} tokens each, read by every way. Intervals are bootstraps over texts. {setting(record)}."
-    return "\n".join([*table(rows), "", note])
+    return "\n".join([as_markdown(rows), "", note])
 
 
 def interval(found: dict[str, Any]) -> str:
@@ -78,13 +70,7 @@ def interval(found: dict[str, Any]) -> str:
     return f"{said(found['mean'])} [{said(low)}, {said(high)}]"
 
 
-def updated(page: str, content: str) -> str:
-    """The page with new content between its marks."""
-    before, rest = page.split(BEGIN)
-    return f"{before}{BEGIN}\n{content}\n{END}{rest.split(END)[1]}"
-
-
 def pages() -> dict[Path, str]:
     """The pages that are written here, as they ought to be."""
-    record = newest()
-    return {path: updated(path.read_text(), make(record)) for path, make in ((README, summary), (DETAILS, details))}
+    record = newest("slots", "experiments.lossless.slots output=...")
+    return {path: updated(path.read_text(encoding="utf-8"), MARK, make(record)) for path, make in ((README, summary), (DETAILS, details))}

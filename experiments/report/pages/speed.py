@@ -1,41 +1,24 @@
 """README's tables of performance, from the records. `python -m experiments.report.pages` writes them.
 
-Records are the `bench-*.json` and `gpu-*.jsonl` in
-`experiments/records`, the newest of every label.
+Records are the `bench-*.json` and `gpu-*.jsonl` in `experiments/records`, the newest of every label.
 """
 
 import json
-import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from experiments.analysis.terminal import as_markdown
 from experiments.bench.figures import describe
-from experiments.recording.published import RECORDS, ROOT
+from experiments.recording.published import RECORDS, ROOT, newest_of_each, updated
 
 PAGE = ROOT / "README.md"
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+MARK = "bench"
 RIVALS = {"draft_model": "generate, assisted", "prompt_lookup": "generate, prompt lookup"}  # ours -> others' version of the same method
-
-
-def newest(folder: Path, pattern: str) -> list[Path]:
-    """The latest record of every label, by label; the date is the end of a record's name."""
-    found: dict[str, Path] = {}
-    for path in sorted(folder.glob(pattern)):
-        label = re.sub(r"-\d{4}-\d{2}-\d{2}$", "", path.stem)
-        if label not in found or path.stem > found[label].stem:
-            found[label] = path
-    return [found[label] for label in sorted(found)]
 
 
 def named(figures: dict[str, Any]) -> str:
     """A way, with what must be said beside its figures."""
     return figures["way"] + (f" ({figures['note']})" if figures["note"] else "")
-
-
-def markdown(rows: list[dict[str, str]]) -> str:
-    heads = list(rows[0])
-    return "\n".join("| " + " | ".join(line) + " |" for line in [heads, ["---"] * len(heads), *([row[head] for head in heads] for row in rows)])
 
 
 def setting(record: dict[str, Any]) -> str:
@@ -65,7 +48,7 @@ def work(record: dict[str, Any]) -> str:
 def decode_table(record: dict[str, Any]) -> str:
     """A row per way: time, ratios, and where the time went."""
     names = {way["way"] for way in record["ways"]}
-    return markdown([decode_row(way, names) for way in record["ways"]])
+    return as_markdown([decode_row(way, names) for way in record["ways"]])
 
 
 def decode_row(way: dict[str, Any], names: set[str]) -> dict[str, str]:
@@ -103,7 +86,7 @@ def batch_table(record: dict[str, Any]) -> str:
         rows.append({"rows": str(size), **here})
     ends = [f"{way}: {'never' if last is None else f'up to {last} rows'}" for way, last in record["pays_until"].items()]
     return (
-        markdown(rows)
+        as_markdown(rows)
         + "\n\nTokens per second, times plain decoding in brackets. Faster than plain decoding at every size measured, "
         + "; ".join(ends)
         + "."
@@ -117,7 +100,7 @@ def verify_table(record: dict[str, Any]) -> str:
     for index, point in enumerate(curves[0]["points"]):
         cells = {curve["bed"]: f"{curve['points'][index]['ratio']:.2f} ({curve['points'][index]['ms']:.2f} ms)" for curve in curves}
         rows.append({"slots": str(point["slots"]), **cells})
-    return markdown(rows)
+    return as_markdown(rows)
 
 
 def memory_table(record: dict[str, Any]) -> str:
@@ -136,7 +119,7 @@ def gpu_table(lines: list[dict[str, Any]]) -> str:
     machine = f"{start['device']}, {start['dtype']}, torch {start['versions']['torch']}, {start['date'][:10]}, commit {start['git_commit']}"
     told = f"{sum(line['passed'] for line in checks)} of {len(checks)} checks passed; {machine}. Random weights; acceptance is set, costs are real."
     rows = [gpu_row(line) for line in lines if "way" in line and "decode_ms_per_token" in line]
-    return f"{told}\n\n{markdown(rows)}" if rows else told
+    return f"{told}\n\n{as_markdown(rows)}" if rows else told
 
 
 def gpu_row(line: dict[str, Any]) -> dict[str, str]:
@@ -153,23 +136,15 @@ def gpu_row(line: dict[str, Any]) -> dict[str, str]:
 def table(folder: Path = RECORDS) -> str:
     """Markdown of all records. Says so where there are none."""
     parts = []
-    for path in newest(folder, "bench-*.json"):
+    for path in newest_of_each("bench-*.json", folder):
         record = json.loads(path.read_text(encoding="utf-8"))
         parts.append(f"{setting(record)} (`{path.name}`):\n\n{TABLES[record['mode']](record)}")
-    for path in newest(folder, "gpu-*.jsonl"):
+    for path in newest_of_each("gpu-*.jsonl", folder):
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         parts.append(f"`{path.name}`: {gpu_table(lines)}")
     return "\n\n".join(parts) or "No benchmark has been recorded yet."
 
 
-def updated(page: str, make: Callable[[], str] = table) -> str:
-    """The page with new tables between its marks. Raises ValueError where the marks are missing."""
-    if BEGIN not in page or END not in page:
-        raise ValueError(f"README has no place for the tables; put the lines {BEGIN} and {END} where they belong")
-    before, rest = page.split(BEGIN)
-    return f"{before}{BEGIN}\n{make()}\n{END}{rest.split(END)[1]}"
-
-
 def pages() -> dict[Path, str]:
     """The pages that are written here, as they ought to be."""
-    return {PAGE: updated(PAGE.read_text(encoding="utf-8"))}
+    return {PAGE: updated(PAGE.read_text(encoding="utf-8"), MARK, table())}

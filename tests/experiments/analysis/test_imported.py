@@ -96,7 +96,7 @@ def test_files_of_another_kind_are_named_by_line(tmp_path: Path, answers: Path, 
         spec_bench(tmp_path / "no.jsonl")
     with pytest.raises(ValueError, match=r"a\.jsonl:2: not JSON"):
         spec_bench(_text(tmp_path / "a.jsonl", '{"x": 1}\n{'))
-    with pytest.raises(ValueError, match=r"b\.jsonl:1: holds a list"):
+    with pytest.raises(ValueError, match=r"b\.jsonl:1: holds list"):
         vllm(_text(tmp_path / "b.jsonl", "[1]"))
     with pytest.raises(ValueError, match=r"c\.jsonl:1: is not an answer of Spec-Bench"):
         spec_bench(written(tmp_path / "c.jsonl", [{"question_id": 1, "turns": ["a question file"]}]))

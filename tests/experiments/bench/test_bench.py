@@ -165,15 +165,4 @@ def test_a_record_is_dated_and_named_by_what_was_measured(tmp_path, monkeypatch)
 
 
 def test_readme_says_what_the_records_say():
-    page = speed.PAGE.read_text(encoding="utf-8")
-    if speed.BEGIN not in page:
-        pytest.skip("README has no place for tables of the benchmark yet")
-    assert speed.updated(page) == page
-
-
-def test_only_what_stands_between_the_marks_is_written():
-    page = f"before\n{speed.BEGIN}\nold\n{speed.END}\nafter\n"
-    assert speed.updated(page, lambda: "new") == page.replace("old", "new")
-    with pytest.raises(ValueError, match="put the lines"):
-        speed.updated("nothing")
-    assert speed.updated(page, lambda: "x") != page
+    assert speed.pages()[speed.PAGE] == speed.PAGE.read_text(encoding="utf-8")

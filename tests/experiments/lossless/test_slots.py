@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_module
 from experiments.lossless.slots import job as slots
 from experiments.lossless.slots.forwards import PLAIN, Text, Way, draft, read
 from experiments.lossless.slots.gaps import figures, gap, likelihood, text_gap
+from experiments.recording.published import newest
 from experiments.report.pages import slots as slots_page
 from spec import CausalLM
 from tests.tiny import build
@@ -136,7 +137,7 @@ def test_the_pages_say_what_the_record_says(path: Path) -> None:
 
 def test_what_readme_says_in_words_holds_in_the_record() -> None:
     """As far in a batch of eight as in a draft of eight; further by the dtype's own rounding than by any shape."""
-    record = slots_page.newest()
+    record = newest("slots", "experiments.lossless.slots output=...")
     mean = {(case["dtype"], case["way"]): slots_page.tv(case, 1.0)["mean"] for case in record["cases"]}
     for dtype in ("float32", "bfloat16", "float16"):
         assert mean[dtype, "1 slot, 8 rows"] == pytest.approx(mean[dtype, "chain of 8"], rel=0.1)
@@ -154,10 +155,3 @@ def test_numbers_are_written_with_two_digits() -> None:
         "0.072",
         "0.12",
     ]
-
-
-def test_pages_change_between_their_marks_only_and_a_missing_record_says_how_to_make_one(tmp_path: Path) -> None:
-    page = f"before\n{slots_page.BEGIN}\nold\n{slots_page.END}\nafter\n"
-    assert slots_page.updated(page, "new") == page.replace("old", "new")
-    with pytest.raises(FileNotFoundError, match=r"python -m experiments\.lossless\.slots output"):
-        slots_page.newest(tmp_path)

@@ -18,7 +18,7 @@ from experiments.replay.job import execute as replay
 from experiments.report.__main__ import main as report
 from experiments.run.held_out import best_run
 from experiments.run.held_out import main as held_out
-from experiments.run.track import RecordedRun, rebuild
+from experiments.run.track import read, rebuild
 
 ROOT = Path(__file__).resolve().parents[3]
 RECORDED = Path(__file__).resolve().parents[1] / "recorded_before"
@@ -91,5 +91,5 @@ def test_it_is_tracked_with_the_names_that_it_was_recorded_with(sweep: Path, mon
     wandb = pytest.importorskip("wandb")
     told: list[dict] = []
     monkeypatch.setattr(wandb, "init", lambda **settings: told.append(settings) or (_ for _ in ()).throw(RuntimeError("seen")))
-    rebuild(RecordedRun.read(sweep / "0"), {"mode": "offline"})
+    rebuild(read(sweep / "0"), {"mode": "offline"})
     assert told[0]["config"]["target"]["_target_"] == "experiments.build.load_target"

@@ -5,12 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hydra import compose, initialize_config_module
 
-from experiments.bench import verifier_cost, verifier_yield
-from experiments.parts import build
-from experiments.recording.files import write_atomically
+from experiments.bench import verifier_yield
 from experiments.report.pages import exactness
 
 
@@ -39,43 +36,6 @@ def test_tokens_per_step_weigh_every_step_the_same() -> None:
     assert verifier_yield.gain(tokens, steps, tokens, steps) == 0
 
 
-@pytest.mark.parametrize("shape", ["chain", "tree"])
-def test_material_is_an_honest_draft(shape: str) -> None:
-    logits, draft = verifier_cost.material(shape, 7, 2, 50, torch.device("cpu"))
-    assert logits.shape == (2, 7, 50)
-    assert draft.q is not None
-    assert torch.allclose(draft.q.sum(-1), torch.ones(2, 7))
-    assert draft.parents[0].tolist() == ([-1, 0, 1, 2, 3, 4, 5] if shape == "chain" else [-1, 0, 0, 1, 1, 2, 2])
-    if shape == "tree":
-        assert torch.equal(draft.q[:, 1::2], draft.q[:, 2::2])
-
-
-def test_every_exact_verifier_is_timed(tmp_path: Path) -> None:
-    names = build.exact_verifiers()
-    assert {"rejection", "block", "recursive", "traversal", "kseq", "greedy_multi", "sample_match", "coupled"} == set(names)
-    output = tmp_path / "cost.json"
-    sizes = ["vocabularies=[40]", "rows=[1]", "repeats=3", "tree_slots=7", f"output={output}"]
-    verifier_cost.execute(composed("verification_cost", *sizes))
-    cases = json.loads(output.read_text())["cases"]
-    assert [case["shape"] for case in cases] == ["chain", "tree"]
-    assert set(cases[0]["verifiers"]) == {"softmax", "law", *names}
-    assert "block" not in cases[1]["verifiers"]
-
-
 def test_the_page_says_what_the_records_say() -> None:
     page = exactness.PAGE.read_text()
-    assert exactness.updated(page) == page
-
-
-def test_a_page_is_changed_between_its_marks_only() -> None:
-    page = f"before\n{exactness.BEGIN}\nold\n{exactness.END}\nafter\n"
-    assert exactness.updated(page, lambda: "new") == page.replace("old", "new")
-
-
-def test_a_missing_record_says_how_to_make_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exactness, "RECORDS", tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"python -m experiments\.bench\.verifier_yield"):
-        exactness.newest("acceptance")
-    write_atomically(tmp_path / "acceptance-2026-01-01.json", '{"n": 1}')
-    write_atomically(tmp_path / "acceptance-2026-02-01.json", '{"n": 2}')
-    assert exactness.newest("acceptance") == {"n": 2}
+    assert exactness.pages()[exactness.PAGE] == page

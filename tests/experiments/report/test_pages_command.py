@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.recording.published import updated
 from experiments.report.pages import exactness, slots, speed
 from experiments.report.pages.__main__ import main
 
@@ -22,8 +23,7 @@ def stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[Path, str]:
         path.write_text(text, encoding="utf-8")
     for source, name in TABLES:
         path = getattr(source, name)
-        before, rest = path.read_text(encoding="utf-8").split(source.BEGIN)
-        path.write_text(f"{before}{source.BEGIN}\nold\n{source.END}{rest.split(source.END)[1]}", encoding="utf-8")
+        path.write_text(updated(path.read_text(encoding="utf-8"), source.MARK, "old"), encoding="utf-8")
     return held
 
 
