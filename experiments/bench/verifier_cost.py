@@ -15,7 +15,6 @@ from experiments.analysis.terminal import render
 from experiments.bench.figures import describe
 from experiments.bench.material import Material
 from experiments.parts.build import exact_verifiers
-from experiments.parts.command import entry
 from experiments.recording.clock import seconds_of
 from spec import Draft, Noise, Sampler, Verifier
 from spec.tree import chain_parents

@@ -11,7 +11,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from experiments.bench import __main__ as bench
-from experiments.bench import verifier_cost, verifier_yield
+from experiments.bench import verifier_yield
 from experiments.cost import __main__ as cost
 from experiments.lossless import __main__ as lossless
 from experiments.lossless.peers import __main__ as peers
@@ -23,7 +23,7 @@ from experiments.run import __main__ as run
 from experiments.training import __main__ as training
 
 KEEPING = (run, lossless, cost)  # word of a failure in the job's folder
-COMMANDS = (*KEEPING, bench, verifier_cost, verifier_yield, peers, slots, replay, laws, training)
+COMMANDS = (*KEEPING, bench, verifier_yield, peers, slots, replay, laws, training)
 every_command = pytest.mark.parametrize("module", COMMANDS, ids=lambda module: module.__name__.removeprefix("experiments.").removesuffix(".__main__"))
 
 
