@@ -1,13 +1,10 @@
 """The benchmark's modes from end to end on tiny models: what a result holds, what is refused, and that README says what the records say."""
 
 import json
-import sys
 
 import pytest
 from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
 
-from experiments.bench import __main__ as bench_command
 from experiments.bench import job as bench
 from experiments.report.pages import speed
 
@@ -137,16 +134,6 @@ def test_what_makes_no_sense_is_refused_in_one_line(overrides, message, tmp_path
     with pytest.raises(ValueError, match=message):
         bench.execute(composed(*SMALL, CHEAP, *overrides), tmp_path)
     assert not list(tmp_path.iterdir())
-
-
-def test_the_command_ends_with_exit_code_2_and_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["experiments.bench", *SMALL, "mode=decod", f"hydra.run.dir={tmp_path}"])
-    GlobalHydra.instance().clear()
-    with pytest.raises(SystemExit) as end:
-        bench_command.main()
-    GlobalHydra.instance().clear()
-    assert end.value.code == 2
-    assert capsys.readouterr().err.strip().startswith("error: mode names 'decod'")
 
 
 def test_a_record_is_dated_and_named_by_what_was_measured(tmp_path, monkeypatch):
