@@ -42,18 +42,14 @@ class Asked:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`make(length)` builds the drafter for a length, None as it is configured; `ask` builds the one that is asked at every token."""
+    """`make(length)` builds the drafter for a length, None as it is configured; `ask(length)` the one that is asked at every token."""
 
     replay: Replay
     cost: Price
     make: Callable[[int | None], Drafter]
-    lengths: Sequence[int | None]
-    ask: Callable[[], Drafter] | None = None  # None: no best lengths
+    lengths: Sequence[int | None]  # in rising order
+    ask: Callable[[int | None], Drafter] | None = None  # None: no best lengths
     laws: dict[str, TextLaws] | None = None
-
-    @property
-    def longest(self) -> int | None:
-        return max((length for length in self.lengths if length is not None), default=None)
 
     def run(self, texts: Sequence[RecordedText], advance: Callable[[], Any]) -> list[Outcome]:
         """All outcomes, length by length; `advance` is called after every text. Raises ValueError for a drafter that needs the target."""
@@ -65,17 +61,17 @@ class Evaluation:
                 ceiling = None if length is None else perfect(len(text.tokens), length, self.cost)
                 found.append(Outcome(text.id, text.category, REPLAYED, length, counts, ceiling))
                 advance()
-        return found if self.ask is None else found + self._ask(self.ask(), texts, advance)
+        return found if self.ask is None else found + self._ask(self.ask(self.lengths[-1]), texts, advance)
 
     def _ask(self, drafter: Drafter, texts: Sequence[RecordedText], advance: Callable[[], Any]) -> list[Outcome]:
-        found, answers = [], []
+        found, answers, longest = [], [], self.lengths[-1]
         for number, text in enumerate(texts):
             asked = ask_everywhere(self.replay, drafter, text, number, None if self.laws is None else self.laws[text.id])
             answers.append(asked)
-            ceiling = None if self.longest is None else best_lengths([self.longest] * len(text.tokens), self.cost)
+            ceiling = None if longest is None else best_lengths([longest] * len(text.tokens), self.cost)
             overlap = (asked.lower, asked.upper) if asked.judged else None
             counts = best_lengths(asked.agreed, self.cost)
-            found.append(Outcome(text.id, text.category, BEST, self.longest, counts, ceiling, overlap, asked.judged))
+            found.append(Outcome(text.id, text.category, BEST, longest, counts, ceiling, overlap, asked.judged))
             advance()
         # a draft without a law of its own is judged by agreement whatever the laws say, which the replay has done
         lengths = [length for length in self.lengths if length is not None] if any(asked.drawn for asked in answers) else []

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def execute(config: DictConfig) -> list[Outcome]:
     laws = open_laws(config, texts, sampling)
     asks = (config.oracle or laws is not None) and not longest.makes_trees  # of a tree's drafts no length can be chosen
     replay = Replay(target, make(config, "sampling"), recording.eos_ids, recording.budget)
-    evaluation = Evaluation(replay, cost, builder, lengths, builder.unruled if asks else None, laws)
+    evaluation = Evaluation(replay, cost, builder, lengths, partial(builder, ruled=False) if asks else None, laws)
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("texts", total=len(texts) * (len(lengths) + asks))
         outcomes = evaluation.run(texts, lambda: bar.advance(task))

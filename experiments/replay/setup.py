@@ -63,10 +63,6 @@ class DrafterBuilder:
             self.made[length, ruled] = self._attached(self._make(length, ruled))
         return self.made[length, ruled]
 
-    def unruled(self) -> Drafter:
-        """Of the longest length that was made, and always as long."""
-        return self(max((length for length, _ in self.made if length is not None), default=None), ruled=False)
-
     def _make(self, length: int | None, ruled: bool) -> Drafter:
         config = self.config.copy()
         if length is not None:
