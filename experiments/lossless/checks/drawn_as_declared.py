@@ -6,7 +6,6 @@ judge it.
 Letters besides the usual: E draws of a step.
 """
 
-import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,14 +51,12 @@ class Watch:
 
     def over(self, sampler: Sampler) -> Sampler:
         """The same sampler; its noise is watched."""
-        clone, plain = copy.copy(sampler), sampler.noise
 
         def noise(state: DecodeState) -> WatchedNoise:
-            found = plain(state)
+            found = sampler.noise(state)
             return WatchedNoise(found.rows, found.root_positions, self)
 
-        clone.noise = noise  # pyright: ignore[reportAttributeAccessIssue]
-        return clone
+        return sampler.with_noise(noise)
 
     def note(self, noise: StepNoise, purpose: Purpose, slots: Tensor) -> None:
         """Numbers are taken; a number belongs to a row, a root position, a purpose and a slot, and serves once."""
