@@ -54,10 +54,7 @@ class Verifier(Protocol):
     if the drafter has looked at the numbers it draws with says `shares_noise = True`.
     """
 
-    @property
-    def exact(self) -> bool:
-        """Whether the output's law is the target's own; False is lossy by design and needs `allow_lossy=True`."""
-        ...
+    exact: ClassVar[bool]  # whether the output's law is the target's own; False is lossy by design and needs `allow_lossy=True`
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V]: p[:, i] is the target's law of the token after slot i."""

@@ -22,15 +22,12 @@ class Ensemble:
     """
 
     weight: float = 0.8
+    exact: ClassVar[bool] = False
     chains_only: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight <= 1:
             raise ValueError(f"weight={self.weight}: give the target's share, from 0 (the drafter alone) to 1 (lossless)")
-
-    @property
-    def exact(self) -> bool:
-        return False
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V] -> Verdict with D = N. Raises ValueError for a draft that may branch."""

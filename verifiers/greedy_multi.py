@@ -30,11 +30,8 @@ class GreedyMulti:
     where q is NaN.
     """
 
+    exact: ClassVar[bool] = True
     planned_siblings: ClassVar[bool] = True
-
-    @property
-    def exact(self) -> bool:
-        return True
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V] -> Verdict with D = N."""

@@ -35,11 +35,8 @@ class KSeq:
     becomes the one that is optimal for certain siblings, the target draws and the draft is followed if it holds the token.
     """
 
+    exact: ClassVar[bool] = True
     planned_siblings: ClassVar[bool] = True
-
-    @property
-    def exact(self) -> bool:
-        return True
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V] -> Verdict with D = N."""

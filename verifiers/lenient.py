@@ -23,15 +23,12 @@ class Lenient:
     """
 
     leniency: float = 0.8
+    exact: ClassVar[bool] = False
     chains_only: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 < self.leniency <= 1:
             raise ValueError(f"leniency={self.leniency}: give more than 0 (accept anything) and at most 1 (lossless)")
-
-    @property
-    def exact(self) -> bool:
-        return False
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V] -> Verdict with D = N. Raises ValueError for a draft that may branch."""

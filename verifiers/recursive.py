@@ -7,6 +7,7 @@ covers a chain (Leviathan et al., arXiv 2211.17192, Algorithm 1), i.i.d. sibling
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,9 +23,7 @@ from spec.types import Draft, Verdict
 class Recursive:
     """Exact for every draft that keeps the q contract (`spec.types.Draft`); vectorised over rows and slots, no look at the device per node."""
 
-    @property
-    def exact(self) -> bool:
-        return True
+    exact: ClassVar[bool] = True
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V] -> Verdict with D = N."""

@@ -17,11 +17,8 @@ from spec.types import Draft, Verdict
 class Rejection:
     """Accepts token x with probability min(1, p(x) / q(x)); after the first rejection draws from the normalised (p - q)+, after none from p."""
 
+    exact: ClassVar[bool] = True
     chains_only: ClassVar[bool] = True
-
-    @property
-    def exact(self) -> bool:
-        return True
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V] -> Verdict with D = N. Raises ValueError for a draft that may branch."""

@@ -5,6 +5,7 @@ draft was sampled. The rule of exact-match verification (SpecInfer's naive sampl
 """
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,9 +23,7 @@ class SampleMatch:
     That costs one pass over the vocabulary for the whole step. Siblings that repeat a token are one branch: the paths of both go on.
     """
 
-    @property
-    def exact(self) -> bool:
-        return True
+    exact: ClassVar[bool] = True
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V] -> Verdict with D = N."""
