@@ -2,7 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import Tensor
 
@@ -59,6 +60,19 @@ class Verifier(Protocol):
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V]: p[:, i] is the target's law of the token after slot i."""
         ...
+
+
+@dataclass
+class Wrapped:
+    """A verifier that stands in for another one: a subclass looks on in `__call__`, and what it says of itself is what `inner` says."""
+
+    inner: Verifier
+    exact: ClassVar[bool]  # no value here: `inner` has it, and `chains_only` and the like
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "inner":  # not there yet, as in a copy that is being made
+            raise AttributeError(name)
+        return getattr(self.inner, name)
 
 
 def check_pair(drafter: Drafter, verifier: Verifier) -> None:

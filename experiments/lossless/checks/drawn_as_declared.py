@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from experiments.lossless.subject import FAIL, NOT_APPLICABLE, PASS, Check
-from spec.interfaces import Verifier
+from spec.interfaces import Wrapped
 from spec.noise import Purpose, StepNoise
 from spec.sampling import Sampler
 from spec.state import DecodeState
@@ -125,15 +125,11 @@ class WatchedNoise(StepNoise):
         return result
 
 
-@dataclass(frozen=True)
-class Watching:
-    """Stands in for a verifier; what has been drawn until it is called was drawn by the drafter."""
+@dataclass
+class Watching(Wrapped):
+    """What has been drawn until it is called was drawn by the drafter."""
 
-    inner: Verifier
     watch: Watch
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
 
     def __call__(self, p: Tensor, draft: Draft, noise: Any) -> Verdict:
         self.watch.compare(draft)

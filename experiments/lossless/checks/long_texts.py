@@ -77,9 +77,7 @@ class Reading:
         limits = Limits(length, criteria=[Ending(max(length // 3, 8), longest + 2)])
         watched = self.watch.compared < drawn_as_declared.ENOUGH
         sampler = self.watch.over(subject.sampler) if watched else subject.sampler
-        verifier: Any = self.witness
-        if watched:
-            verifier = Watching(verifier, self.watch)
+        verifier = Watching(self.witness, self.watch) if watched else self.witness
         changes = {"drafter": drafter, "verifier": verifier, "sampler": sampler, "sequence_ids": ids, "limits": limits, "batch_size": batch}
         generation = subject.decode(rows, length, **changes)
         self.witness.judge()
