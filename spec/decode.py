@@ -60,7 +60,7 @@ def decode(
         _warn_of_twins(ids)
     num_rows = rows_at_once(batch_size, len(rows))
     drafter.attach(target)
-    limits.check(rows, min(target.context, drafter.context or target.context))
+    limits.check(rows, min(target.context, drafter.traits.context or target.context))
     sampler.check(limits.shown(rows, 0), len(rows), target.vocab_size, target.device)
     loop = _Loop(target, drafter, verifier, limits, Clock(target.device))
     queue = Queue(target, limits, rows, ids, loop.needs_hidden)
@@ -94,7 +94,7 @@ class _Loop:
 
     @property
     def needs_hidden(self) -> bool:
-        return "hidden" in self.drafter.needs
+        return "hidden" in self.drafter.traits.needs
 
     def step(self, state: DecodeState, sampler: Sampler) -> Verdict:
         """Drafts, scores, verifies and commits: one forward of the target, and at least one token for every live row."""
