@@ -6,10 +6,9 @@ Source: Leviathan et al., arXiv 2211.17192, appendix A.5, where the leniency is 
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from spec.chains import chain_odds, keep_chain, require_chain, root_only, until_rejected
+from spec.chains import require_chain, token_by_token
 from spec.noise import StepNoise
 from spec.types import Draft, Verdict
 
@@ -33,7 +32,4 @@ class Lenient:
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V] -> Verdict with D = N. Raises ValueError for a draft that may branch."""
         require_chain(draft, self)
-        if draft.num_slots == 1:
-            return root_only(p, draft, noise)
-        node = until_rejected(chain_odds(p, draft) / self.leniency, draft, noise)
-        return keep_chain(node, p, draft, noise, torch.full_like(node, 1 / self.leniency, dtype=p.dtype))
+        return token_by_token(p, draft, noise, lambda ratio: ratio / self.leniency, scale=1 / self.leniency)

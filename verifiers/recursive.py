@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from spec.chains import chain_odds, keep_chain, root_only, until_rejected
+from spec.chains import token_by_token
 from spec.noise import Purpose, StepNoise
 from spec.residual import over, subtract
 from spec.tree import children, longest_path, numbers, older_siblings
@@ -27,10 +27,8 @@ class Recursive:
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V] -> Verdict with D = N."""
-        if draft.num_slots == 1:
-            return root_only(p, draft, noise)
-        if draft.is_chain:
-            return keep_chain(until_rejected(chain_odds(p, draft), draft, noise), p, draft, noise)
+        if draft.is_chain or draft.num_slots == 1:
+            return token_by_token(p, draft, noise)
         older = older_siblings(draft.parents, draft.sizes)
         accepted = noise.bernoulli(tree_acceptance(p, draft, older), Purpose.ACCEPT, draft.slots)
         path, counts = longest_path(accepted & ~(older & accepted[:, None, :]).any(2), draft.ancestors)
