@@ -56,10 +56,11 @@ class Drafter(ABC):
         """The models that it runs to draft, by role, once attached."""
         return {f"{place}.{role}": model for place, member in enumerate(self.members) for role, model in member.models.items()}
 
-    def __getattr__(self, name: str) -> Any:
-        if name in Traits.__dataclass_fields__:  # the names of before, until nobody reads them
-            return getattr(self.traits, name)
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Raises ValueError for a class that declares by itself what belongs in its traits, where nobody would read it."""
+        super().__init_subclass__(**options)
+        for name in vars(cls).keys() & Traits.__dataclass_fields__.keys():
+            raise ValueError(f"{cls.__name__}.{name} is read by nobody; declare it by traits = Traits({name}=...)")
 
     def attach(self, target: "CausalLM") -> None:  # noqa: B027
         """Called once per decode, before prefill: heads, shared embeddings, vocabulary checks."""

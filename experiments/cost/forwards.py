@@ -99,7 +99,7 @@ def shape_of(config: dict[str, Any]) -> Shape:
     made = OmegaConf.create(config)
     assert isinstance(made, DictConfig)
     drafter = make(made, "drafter")
-    return Shape(drafter.makes_trees, len(drafter.positions) if isinstance(drafter, Lookahead) else 0)
+    return Shape(drafter.traits.makes_trees, len(drafter.positions) if isinstance(drafter, Lookahead) else 0)
 
 
 def load_runs(paths: Sequence[Path]) -> list[Forwarded]:

@@ -84,7 +84,7 @@ class TaskSettings:
 
 def task_settings(config: DictConfig, parts: Parts) -> TaskSettings:
     """The settings of a run. Raises ValueError where they contradict each other or the target."""
-    context = min(parts.target.model.context, parts.drafter.context or parts.target.model.context)  # the drafter is attached by now
+    context = min(parts.target.model.context, parts.drafter.traits.context or parts.target.model.context)  # the drafter is attached by now
     return TaskSettings(parts.target.tokenizer, context, config.max_new_tokens, config.chat_template, config.get("system_prompt"))
 
 

@@ -146,7 +146,7 @@ class Replay:
         limits = Limits(self.budget or len(tokens), list(self.eos_ids))
         verifier = follow or Follow([*prompt, *tokens])
         try:
-            if drafter.needs:
+            if drafter.traits.needs:
                 raise ValueError(NEEDS_TARGET)
             return decode(self.target, drafter, verifier, [prompt], sampler=DraftSampler(self.sampler), limits=limits, sequence_ids=[number]).stats
         except (RuntimeError, NotImplementedError, ValueError) as error:

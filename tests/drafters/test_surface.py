@@ -73,6 +73,11 @@ def test_the_settings_decide() -> None:
     assert {field.name for field in fields(Traits)} == ALL_BUT_CONTEXT | {"context"}
 
 
+def test_a_trait_that_nobody_would_read_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"Old.makes_trees is read by nobody; declare it by traits = Traits\(makes_trees=...\)"):
+        type("Old", (NoDraft,), {"makes_trees": True})
+
+
 def test_models_and_checkpoints() -> None:
     given, loaded, target = DraftModel(assistant_model()), DraftModel("embedded/drafter"), CausalLM(build("llama"))
     assert (dict(given.checkpoints), dict(loaded.checkpoints)) == ({}, {"assistant": "embedded/drafter"})

@@ -206,7 +206,7 @@ def sees_drafts(drafter: Drafter, verifier: Verifier) -> bool:
 
     It is not where a tree grows by what was drawn elsewhere in it, and not where the drafter may look at the noise that the target draws with.
     """
-    return not drafter.adapts_siblings and not getattr(verifier, "shares_noise", False)
+    return not drafter.traits.adapts_siblings and not getattr(verifier, "shares_noise", False)
 
 
 def first_children(draft: Draft) -> Tensor:

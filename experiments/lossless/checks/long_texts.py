@@ -70,7 +70,7 @@ class Reading:
         longest = max(map(len, subject.prompts))
         drafter = subject.make_drafter()
         drafter.attach(subject.target)
-        length = min(length, min(subject.target.context, drafter.context or subject.target.context) - longest)
+        length = min(length, min(subject.target.context, drafter.traits.context or subject.target.context) - longest)
         rows = [list(subject.prompts[index % len(subject.prompts)]) for index in range(count)]
         ids = [FIRST_ID + self.num_rows + index for index in range(count)]
         self.num_rows += count

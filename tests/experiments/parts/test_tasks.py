@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from experiments.parts.data.prompts import Prompt
 from experiments.parts.tasks import TURN_STRIDE, Task, TaskSettings, check_numbers, make_batches, make_tasks, next_turn
+from spec.interfaces import Traits
 from tests.experiments.conftest import END
 from tests.experiments.conftest import tokenizer as bytes_tokenizer
 
@@ -34,7 +35,8 @@ def settings(template: str | None = None, *, context: int = 1000, max_new_tokens
 
 def tasks_of(prompts: list[Prompt], template: str | None = None, **changes: Any) -> list[Task]:
     config = {"max_new_tokens": 10, "num_prompts": None, "chat_template": template is not None, "skip_too_long": False} | changes
-    model, drafter = SimpleNamespace(context=config.pop("context", 1000)), SimpleNamespace(context=config.pop("drafter_context", None))
+    model = SimpleNamespace(context=config.pop("context", 1000))
+    drafter = SimpleNamespace(traits=Traits(context=config.pop("drafter_context", None)))
     parts: Any = SimpleNamespace(target=SimpleNamespace(model=model, tokenizer=tokenizer(template)), drafter=drafter, prompts=prompts)
     return make_tasks(OmegaConf.create(config), parts)
 
