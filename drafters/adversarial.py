@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from spec.growth import Growth
-from spec.interfaces import Drafter
+from spec.interfaces import Drafter, Traits
 from spec.model import CausalLM
 from spec.sampling import Sampler
 from spec.state import DecodeState
@@ -34,7 +34,7 @@ class Adversarial(Drafter):
             raise ValueError(f"num_tokens={num_tokens}: give at least 1; kind='empty' drafts nothing")
         self.kind, self.num_tokens, self.token = kind, num_tokens, token
         self.num_chains = 3 if kind == "duplicates" else 1
-        self.makes_trees = self.num_chains > 1
+        self.traits = Traits(makes_trees=self.num_chains > 1)
         self.law = torch.empty(0)
 
     def attach(self, target: CausalLM) -> None:

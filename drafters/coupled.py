@@ -3,22 +3,21 @@
 Source: Daliri, Musco, Suresh, arXiv 2408.07978 (Gumbel coupling); the draft that `verifiers.coupled` follows most often.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from spec.assistant import Assistant
+from spec.assisted import AssistedDrafter
 from spec.growth import Growth
-from spec.interfaces import Drafter
-from spec.model import CausalLM
+from spec.interfaces import Traits
 from spec.sampling import Sampler
 from spec.state import DecodeState
-from spec.types import Draft, Scores, Verdict
+from spec.types import Draft
 
 
-class CoupledDraft(Drafter):
+class CoupledDraft(AssistedDrafter):
     """A chain of num_tokens tokens, each with num_children - 1 childless siblings beside it: the next best by the same sum.
 
     Given the noise the tokens are certain, so q is left out; with verifiers other than `coupled` they are judged as one-hot, which is exact because
@@ -39,19 +38,8 @@ class CoupledDraft(Drafter):
         if num_tokens < 1 or num_children < 1:
             raise ValueError(f"num_tokens={num_tokens}, num_children={num_children}: give at least 1 of each (drafter=none drafts nothing)")
         self.num_tokens, self.num_children = num_tokens, num_children
-        self.makes_trees = num_children > 1
+        self.traits = Traits(makes_trees=num_children > 1)
         self.assistant = Assistant(name, model, dtype=dtype, device_map=device_map, attn_implementation=attn_implementation, runtime=runtime)
-        self.growth: Growth | None = None
-
-    def attach(self, target: CausalLM) -> None:
-        self.assistant.attach(target)
-        self.context = self.assistant.model.context
-
-    def reset(self, state: DecodeState) -> None:
-        self.assistant.reset(state)
-
-    def rows_changed(self, state: DecodeState, origin: Sequence[int | None]) -> None:
-        self.assistant.rows_changed(state, origin)
 
     def propose(self, state: DecodeState, sampler: Sampler) -> Draft:
         """Slot 1 + (d - 1) K is the chain's token at depth d; its siblings stand behind it."""
@@ -70,7 +58,3 @@ class CoupledDraft(Drafter):
             return scores
         positions = growth.noise.root_positions + depth
         return scores + growth.noise.gumbel(positions, law.shape[2])
-
-    def observe(self, state: DecodeState, draft: Draft, verdict: Verdict, scores: Scores) -> None:
-        assert self.growth is not None
-        self.growth.settle(verdict.path)

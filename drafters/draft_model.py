@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from spec.assistant import Assistant
-from spec.interfaces import Drafter
-from spec.model import CausalLM
+from spec.assisted import AssistedDrafter
+from spec.interfaces import Traits
 from spec.noise import Purpose
 from spec.sampling import Sampler
 from spec.state import DecodeState
@@ -19,7 +19,7 @@ from spec.types import Draft, Scores, Verdict
 Contexts = Callable[[int, int], list[int]]
 
 
-class DraftModel(Drafter):
+class DraftModel(AssistedDrafter):
     """A causal LM with the target's vocabulary: `DraftModel("a hub id or folder")` loads it when first attached, `DraftModel(model)` takes one of
     transformers or a `CausalLM` (so does `model=`).
 
@@ -42,20 +42,16 @@ class DraftModel(Drafter):
         if num_tokens < 1:
             raise ValueError(f"num_tokens={num_tokens}: give at least 1 (drafter=none drafts nothing)")
         self.num_tokens, self.stopping = num_tokens, stopping
-        self.keeps_state = stopping is not None and stopping.keeps_state
+        self.traits = Traits(keeps_state=stopping is not None and stopping.keeps_state)
         self.assistant = Assistant(name, model, dtype=dtype, device_map=device_map, attn_implementation=attn_implementation, runtime=runtime)
 
-    def attach(self, target: CausalLM) -> None:
-        self.assistant.attach(target)
-        self.context = self.assistant.model.context
-
     def reset(self, state: DecodeState) -> None:
-        self.assistant.reset(state)
+        super().reset(state)
         if self.stopping is not None:
             self.stopping.reset(state.num_rows, state.device)
 
     def rows_changed(self, state: DecodeState, origin: Sequence[int | None]) -> None:
-        self.assistant.rows_changed(state, origin)
+        super().rows_changed(state, origin)
         if self.stopping is not None:
             self.stopping.rows_changed(origin, state.device)
 

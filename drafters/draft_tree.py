@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from spec.assistant import Assistant
+from spec.assisted import AssistedDrafter
 from spec.growth import SIBLINGS, Growth
-from spec.interfaces import Drafter
-from spec.model import CausalLM
+from spec.interfaces import Traits
 from spec.sampling import Sampler
 from spec.state import DecodeState
-from spec.types import Draft, Scores, Verdict
+from spec.types import Draft
 
 
-class DraftTree(Drafter):
+class DraftTree(AssistedDrafter):
     """A tree whose nodes of depth d have widths[d] children each, or, with widths None, one of num_nodes tokens grown in num_rounds forwards.
 
     Growth gives every round its share of the tokens and draws them one after another, each as a further child, without replacement, of the slot
@@ -50,19 +50,8 @@ class DraftTree(Drafter):
             raise ValueError(f"siblings={siblings!r}: choose one of {', '.join(SIBLINGS)}")
         self.widths, self.siblings = None if widths is None else list(widths), siblings
         self.num_nodes, self.num_rounds = num_nodes, num_rounds
-        self.makes_trees, self.adapts_siblings = widths is None or max(widths) > 1, widths is None
+        self.traits = Traits(makes_trees=widths is None or max(widths) > 1, adapts_siblings=widths is None)
         self.assistant = Assistant(name, model, dtype=dtype, device_map=device_map, attn_implementation=attn_implementation, runtime=runtime)
-        self.growth: Growth | None = None
-
-    def attach(self, target: CausalLM) -> None:
-        self.assistant.attach(target)
-        self.context = self.assistant.model.context
-
-    def reset(self, state: DecodeState) -> None:
-        self.assistant.reset(state)
-
-    def rows_changed(self, state: DecodeState, origin: Sequence[int | None]) -> None:
-        self.assistant.rows_changed(state, origin)
 
     def propose(self, state: DecodeState, sampler: Sampler) -> Draft:
         """A tree no deeper than each row has room; where a law has nothing left to draw, the child does not exist."""
@@ -72,10 +61,6 @@ class DraftTree(Drafter):
         for width in self.widths or ():
             growth.branch(width, self.siblings)
         return growth.draft()
-
-    def observe(self, state: DecodeState, draft: Draft, verdict: Verdict, scores: Scores) -> None:
-        assert self.growth is not None
-        self.growth.settle(verdict.path)
 
     def _grow(self, growth: Growth) -> None:
         reach = torch.ones_like(growth.tokens, dtype=torch.float64)  # [B, N] product of the assistant's probabilities down to each slot

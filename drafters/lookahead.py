@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from spec.interfaces import Drafter
+from spec.interfaces import Drafter, Traits
 from spec.state import DecodeState, carried
 from spec.tree import merge_chains, on_device
 from spec.types import Draft, Scores, Scratch, Verdict
@@ -88,7 +88,7 @@ class Lookahead(Drafter):
     The drafts are a function of history alone. Raises ValueError unless window >= 2, ngram >= 2 and guesses >= 1.
     """
 
-    makes_trees = True
+    traits = Traits(makes_trees=True)
 
     def __init__(self, window: int = 7, ngram: int = 5, *, guesses: int = 7, seed_pool: bool = True, learn_output: bool = True):
         for name, value, least in (("window", window, 2), ("ngram", ngram, 2), ("guesses", guesses, 1)):

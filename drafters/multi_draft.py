@@ -4,19 +4,18 @@ Source: SpecInfer (Miao et al., arXiv 2305.09781) and SpecTr (Sun et al., 2310.1
 tokens drawn without replacement; Hu et al., ICLR 2025, "Towards optimal multi-draft speculative decoding", for the greedy draft set.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from spec.assistant import Assistant
+from spec.assisted import AssistedDrafter
 from spec.growth import SIBLINGS, Growth
-from spec.interfaces import Drafter
-from spec.model import CausalLM
+from spec.interfaces import Traits
 from spec.sampling import Sampler
 from spec.state import DecodeState
-from spec.types import Draft, Scores, Verdict
+from spec.types import Draft
 
 
-class MultiDraft(Drafter):
+class MultiDraft(AssistedDrafter):
     """num_chains chains of num_tokens tokens; `name`, `dtype` and so on as in `draft_model`.
 
     siblings: how the first tokens are drawn. "independent": with replacement, so they may be equal (what `kseq` needs). "distinct": without.
@@ -42,19 +41,8 @@ class MultiDraft(Drafter):
         if siblings not in SIBLINGS:
             raise ValueError(f"siblings={siblings!r}: choose one of {', '.join(SIBLINGS)}")
         self.num_chains, self.num_tokens, self.siblings = num_chains, num_tokens, siblings
-        self.makes_trees = num_chains > 1
+        self.traits = Traits(makes_trees=num_chains > 1)
         self.assistant = Assistant(name, model, dtype=dtype, device_map=device_map, attn_implementation=attn_implementation, runtime=runtime)
-        self.growth: Growth | None = None
-
-    def attach(self, target: CausalLM) -> None:
-        self.assistant.attach(target)
-        self.context = self.assistant.model.context
-
-    def reset(self, state: DecodeState) -> None:
-        self.assistant.reset(state)
-
-    def rows_changed(self, state: DecodeState, origin: Sequence[int | None]) -> None:
-        self.assistant.rows_changed(state, origin)
 
     def propose(self, state: DecodeState, sampler: Sampler) -> Draft:
         """The chains level by level: slots 1 to K are the first tokens, slot i > K continues slot i - K."""
@@ -63,7 +51,3 @@ class MultiDraft(Drafter):
         for _ in range(self.num_tokens - 1):
             growth.branch(1)
         return growth.draft()
-
-    def observe(self, state: DecodeState, draft: Draft, verdict: Verdict, scores: Scores) -> None:
-        assert self.growth is not None
-        self.growth.settle(verdict.path)

@@ -44,6 +44,10 @@ class Oracle(Drafter):
         self.vocab_size = target.vocab_size
         self.assistant = Assistant(model=target) if self.continuations is None else None
 
+    @property
+    def models(self) -> Mapping[str, CausalLM]:
+        return {} if self.assistant is None else {"assistant": self.assistant.model}
+
     def reset(self, state: DecodeState) -> None:
         self.growth = None
         if self.assistant is not None:

@@ -1,5 +1,7 @@
 """What the verifiers of chains share: the ratio of every drafted token, and the verdict once the last kept slot is known."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -22,6 +24,20 @@ def root_only(p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
     """The verdict on a draft without drafted tokens, N = 1: one token from the target."""
     slots = torch.zeros_like(draft.tokens)
     return Verdict(slots, noise.categorical(p[:, 0], Purpose.RESIDUAL, slots[:, 0]), draft.sizes)
+
+
+def token_by_token(
+    p: Tensor, draft: Draft, noise: StepNoise, odds: Callable[[Tensor], Tensor] = lambda ratio: ratio, scale: float | None = None
+) -> Verdict:
+    """Judges a chain, or a draft of the root alone: each token is accepted on its own, and the first rejection is corrected from (scale p - q)+.
+
+    Leviathan et al., arXiv 2211.17192, algorithm 1. Verifiers of trees hand their chains to it, too: with one child a node their rules are this one.
+    `odds` makes of p(x) / q(x) [B, N - 1] the chance that a token is accepted; what is above 1 is certain.
+    """
+    if draft.num_slots == 1:
+        return root_only(p, draft, noise)
+    node = until_rejected(odds(chain_odds(p, draft)), draft, noise)
+    return keep_chain(node, p, draft, noise, None if scale is None else torch.full_like(node, scale, dtype=p.dtype))
 
 
 def chain_odds(p: Tensor, draft: Draft) -> Tensor:

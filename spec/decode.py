@@ -13,8 +13,9 @@ from spec.batches import Queue, rows_at_once
 from spec.interfaces import Drafter, Verifier, check_pair
 from spec.model import CausalLM
 from spec.sampling import Sampler
-from spec.state import Limits
+from spec.state import DecodeState, Limits
 from spec.stats import Clock, GenerationStats
+from spec.types import Verdict
 
 
 @dataclass(frozen=True)
@@ -51,52 +52,90 @@ def decode(
     (default: all); further ones wait and take the places of rows that finish, and where none waits finished rows leave. `streamer` is a transformers
     streamer, for one prompt, which it gets first. Raises ValueError for input that cannot be served.
     """
-    if not verifier.exact and not allow_lossy:
-        raise ValueError(f"{type(verifier).__name__} changes the output's law; pass allow_lossy=True if that is wanted")
-    check_pair(drafter, verifier)
+    _check_method(drafter, verifier, allow_lossy)
     rows = target.check(prompts)
-    if streamer is not None and len(rows) != 1:
-        raise ValueError(f"a streamer follows one prompt, {len(rows)} were given; leave it out or decode them one by one")
+    stream = _Stream(streamer, len(rows))
     ids = sequence_keys(sequence_ids, len(rows))
     if not sampler.greedy:
         _warn_of_twins(ids)
     num_rows = rows_at_once(batch_size, len(rows))
     drafter.attach(target)
-    limits.check(rows, min(target.context, drafter.context or target.context))
+    limits.check(rows, min(target.context, drafter.traits.context or target.context))
     sampler.check(limits.shown(rows, 0), len(rows), target.vocab_size, target.device)
-    needs_hidden = "hidden" in drafter.needs
-    clock = Clock(target.device)
-    queue = Queue(target, limits, rows, ids, needs_hidden)
-    state = queue.admit(num_rows)
+    loop = _Loop(target, drafter, verifier, limits, Clock(target.device))
+    queue = Queue(target, limits, rows, ids, loop.needs_hidden)
+    state, stats = queue.admit(num_rows), GenerationStats(clock=loop.clock)
     sampler = sampler.among(state)
     drafter.reset(state)
-    clock.lap("prefill")
-    stats = GenerationStats(clock=clock)
-    if streamer is not None:
-        streamer.put(torch.tensor(rows))
+    loop.clock.lap("prefill")
+    stream.put(rows)
     while not all(state.done):
         live = [not done for done in state.done]
-        clock.lap("other")
-        draft = drafter.propose(state, sampler).check_laws()
-        clock.lap("draft")
-        scores = target.score(draft, state.cache, hidden=needs_hidden)
-        clock.lap("target")
-        p = sampler.law(scores.logits, draft.contexts(state.seen))
-        verdict = verifier(p, draft, sampler.noise(state))
-        verdict = limits.cut(verdict, draft, state)
-        clock.lap("verify")
-        state.commit(draft, verdict, scores)
-        drafter.observe(state, draft, verdict, scores)
+        verdict = loop.step(state, sampler)
         stats.record(verdict, live, [len(tokens) for tokens in state.fresh], state.prompt_of)
-        if streamer is not None:
-            streamer.put(torch.tensor(state.fresh[0]))
-        clock.lap("commit")
+        stream.put(state.fresh[0])
+        loop.clock.lap("commit")
         if any(state.done) and queue.turn_over(state, drafter):
-            clock.lap("prefill")
-    if streamer is not None:
-        streamer.end()
+            loop.clock.lap("prefill")
+    stream.end()
     queue.collect(state)
     return Generation([torch.tensor(row) for row in queue.rows], [len(prompt) for prompt in rows], stats.finish())
+
+
+@dataclass(frozen=True)
+class _Loop:
+    """What every step of one decode needs."""
+
+    target: CausalLM
+    drafter: Drafter
+    verifier: Verifier
+    limits: Limits
+    clock: Clock
+
+    @property
+    def needs_hidden(self) -> bool:
+        return "hidden" in self.drafter.traits.needs
+
+    def step(self, state: DecodeState, sampler: Sampler) -> Verdict:
+        """Drafts, scores, verifies and commits: one forward of the target, and at least one token for every live row."""
+        self.clock.lap("other")
+        draft = self.drafter.propose(state, sampler).check_laws()
+        self.clock.lap("draft")
+        scores = self.target.score(draft, state.cache, hidden=self.needs_hidden)
+        self.clock.lap("target")
+        p = sampler.law(scores.logits, draft.contexts(state.seen))
+        verdict = self.limits.cut(self.verifier(p, draft, sampler.noise(state)), draft, state)
+        self.clock.lap("verify")
+        state.commit(draft, verdict, scores)
+        self.drafter.observe(state, draft, verdict, scores)
+        return verdict
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """The streamer of the one prompt, or nothing at all."""
+
+    streamer: Any
+    num_rows: int
+
+    def __post_init__(self) -> None:
+        if self.streamer is not None and self.num_rows != 1:
+            raise ValueError(f"a streamer follows one prompt, {self.num_rows} were given; leave it out or decode them one by one")
+
+    def put(self, tokens: Sequence[Any]) -> None:
+        """The prompt as a batch of one row, then the new tokens of each step."""
+        if self.streamer is not None:
+            self.streamer.put(torch.tensor(tokens))
+
+    def end(self) -> None:
+        if self.streamer is not None:
+            self.streamer.end()
+
+
+def _check_method(drafter: Drafter, verifier: Verifier, allow_lossy: bool) -> None:
+    if not verifier.exact and not allow_lossy:
+        raise ValueError(f"{type(verifier).__name__} changes the output's law; pass allow_lossy=True if that is wanted")
+    check_pair(drafter, verifier)
 
 
 def _warn_of_twins(ids: list[int]) -> None:

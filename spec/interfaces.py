@@ -1,8 +1,9 @@
 """What a drafter and a verifier are. Everything else in the house serves these two."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import Tensor
 
@@ -15,14 +16,51 @@ if TYPE_CHECKING:
     from spec.state import DecodeState
 
 
-class Drafter(ABC):
-    """Proposes drafts. `propose` is the only method one must write; the others are called if a drafter wants to learn."""
+@dataclass(frozen=True)
+class Traits:
+    """What others must know about a drafter as it is set up. All but `context` is known when it is made, before any model is loaded."""
 
-    needs: ClassVar[frozenset[str]] = frozenset()  # {"hidden"}: ask the target for its last hidden states
     makes_trees: bool = False  # whether a draft may branch; verifiers of chains refuse such a drafter before any work
     adapts_siblings: bool = False  # whether a token's own value may decide if it gets a younger sibling, which some verifiers cannot take
     keeps_state: bool = False  # whether drafts may depend on more than their own text: on earlier prompts, or on the clock; a run says so
+    needs: frozenset[str] = frozenset()  # {"hidden"}: ask the target for its last hidden states
     context: int | None = None  # longest sequence that the drafter can follow, known once attached; None: any
+
+
+class Drafter(ABC):
+    """Proposes drafts. `propose` is the only method one must write; the others are called if a drafter wants to learn.
+
+    Others read of a drafter what stands here and nothing else: `traits`, `members`, `length`, `checkpoints` and `models`. A drafter that is what
+    `Traits()` says, runs no model and is made of no others leaves them alone.
+    """
+
+    traits: Traits = Traits()
+    members: Sequence["Drafter"] = ()  # the drafters that this one is made of
+
+    @property
+    def length(self) -> int | None:
+        """The most tokens on a path of a draft, where one setting says so: `num_tokens`. It may be set anew before a decode."""
+        return getattr(self, "num_tokens", None)
+
+    @length.setter
+    def length(self, length: int) -> None:
+        self.num_tokens = length
+
+    @property
+    def checkpoints(self) -> Mapping[str, str]:
+        """Names or folders of the models that it loads, by role; known before they are loaded. What a run is made with includes their versions."""
+        return {f"{place}.{role}": name for place, member in enumerate(self.members) for role, name in member.checkpoints.items()}
+
+    @property
+    def models(self) -> Mapping[str, "CausalLM"]:
+        """The models that it runs to draft, by role, once attached."""
+        return {f"{place}.{role}": model for place, member in enumerate(self.members) for role, model in member.models.items()}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Raises ValueError for a class that declares by itself what belongs in its traits, where nobody would read it."""
+        super().__init_subclass__(**options)
+        for name in vars(cls).keys() & Traits.__dataclass_fields__.keys():
+            raise ValueError(f"{cls.__name__}.{name} is read by nobody; declare it by traits = Traits({name}=...)")
 
     def attach(self, target: "CausalLM") -> None:  # noqa: B027
         """Called once per decode, before prefill: heads, shared embeddings, vocabulary checks."""
@@ -54,24 +92,34 @@ class Verifier(Protocol):
     if the drafter has looked at the numbers it draws with says `shares_noise = True`.
     """
 
-    @property
-    def exact(self) -> bool:
-        """Whether the output's law is the target's own; False is lossy by design and needs `allow_lossy=True`."""
-        ...
+    exact: ClassVar[bool]  # whether the output's law is the target's own; False is lossy by design and needs `allow_lossy=True`
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V]: p[:, i] is the target's law of the token after slot i."""
         ...
 
 
+@dataclass
+class Wrapped:
+    """A verifier that stands in for another one: a subclass looks on in `__call__`, and what it says of itself is what `inner` says."""
+
+    inner: Verifier
+    exact: ClassVar[bool]  # no value here: `inner` has it, and `chains_only` and the like
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "inner":  # not there yet, as in a copy that is being made
+            raise AttributeError(name)
+        return getattr(self.inner, name)
+
+
 def check_pair(drafter: Drafter, verifier: Verifier) -> None:
     """Raises ValueError for a drafter whose drafts the verifier cannot take."""
-    if drafter.makes_trees and getattr(verifier, "chains_only", False):
+    if drafter.traits.makes_trees and getattr(verifier, "chains_only", False):
         raise ValueError(
             f"{type(verifier).__name__} verifies chains only and {type(drafter).__name__} drafts trees; take a verifier for trees (recursive, "
             "traversal, sample_match or coupled) or a drafter of chains (draft_model, prompt_lookup or jacobi)"
         )
-    if drafter.adapts_siblings and getattr(verifier, "planned_siblings", False):
+    if drafter.traits.adapts_siblings and getattr(verifier, "planned_siblings", False):
         raise ValueError(
             f"{type(verifier).__name__} needs the number of siblings settled before they are drawn, and {type(drafter).__name__} as it is set up "
             "gives a token a younger sibling or not by what it is; take recursive or traversal, or a tree of fixed shape"

@@ -7,7 +7,7 @@ a processor that reads the prefix is called slot by slot with that slot's own an
 import copy
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -102,6 +102,12 @@ class Sampler:
         """The same sampler for one decode: a processor that looks at the place of a row is shown that of its prompt, wherever the row stands now."""
         twin = copy.copy(self)
         twin._places = lambda row: (state.prompt_of[row], state.num_prompts)
+        return twin
+
+    def with_noise(self, noise: "Callable[[DecodeState], Any]") -> "Sampler":
+        """The same sampler with other random numbers: `noise(state)` takes the place of the step's `StepNoise`. For checks that watch the draws."""
+        twin = copy.copy(self)
+        twin.noise = noise  # pyright: ignore[reportAttributeAccessIssue]
         return twin
 
     def law(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None = None) -> Tensor:

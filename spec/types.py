@@ -93,28 +93,31 @@ class Draft:
     def check_laws(self) -> "Draft":
         """The draft with rows of q that sum to 1: a row that counts and is off by rounding is brought there, and 16-bit rows become float32.
 
-        A token is drawn from its row as if it summed to 1, so that is the law which was meant. Raises ValueError where q holds NaN or infinity, or is
-        off by more than rounding explains: such a row is not what the token was drawn from. On CUDA an assertion says so, and nothing waits for it.
+        A token is drawn from its row as if it summed to 1, so that is the law which was meant. Raises ValueError where q holds NaN, infinity or a
+        negative entry, or is off by more than rounding explains: such a row is not what the token was drawn from. On CUDA an assertion says so, and
+        nothing waits for it.
         """
         if self.q is None:
             return self
         q = self.q if self.q.dtype.itemsize > 2 else self.q.float()
-        masses, counts = mass(q), (self.slots > 0) & (self.slots < self.sizes[:, None])
-        off = torch.where(counts, (masses - 1).abs(), 0.0)
+        masses, least, counts = mass(q), q.amin(-1), (self.slots > 0) & (self.slots < self.sizes[:, None])
+        off = torch.where(counts, torch.where(least < 0, torch.inf, (masses - 1).abs()), 0.0)
         if q.device.type == "cuda":
-            torch._assert_async((off < ROUNDED).all(), "a law q that the drafter declared does not sum to 1")  # pyright: ignore[reportPrivateImportUsage]
+            reason = "a law q that the drafter declared does not sum to 1, or has a negative entry"
+            torch._assert_async((off < ROUNDED).all(), reason)  # pyright: ignore[reportPrivateImportUsage]
         else:
             worst = off.max().item()
             if not worst < ROUNDED:
-                self._refuse_law(masses, ~(off < ROUNDED))
+                self._refuse_law(masses, least, ~(off < ROUNDED))
             if worst < NEAR[q.dtype]:
                 return self if q is self.q else replace(self, q=q)
         return replace(self, q=torch.addcmul(q, q, excess(torch.where(off < NEAR[q.dtype], 1.0, masses), q.dtype), value=-1))
 
-    def _refuse_law(self, masses: Tensor, bad: Tensor) -> None:
+    def _refuse_law(self, masses: Tensor, least: Tensor, bad: Tensor) -> None:
         row, slot = (int(index) for index in bad.nonzero()[0])
-        total = float(masses[row, slot])
+        total, lowest = float(masses[row, slot]), float(least[row, slot])
         fault = f"sums to {total:.6g}" if math.isfinite(total) else "is not finite"
+        fault = f"has a negative entry, {lowest:.6g}" if -math.inf < lowest < 0 else fault
         raise ValueError(
             f"the drafter declared a law q that {fault} (row {row}, slot {slot}); q must be the very probabilities that the token was drawn from, "
             "which sum to 1: make it with sampler.law, normalise what a filter left, or leave q out if there is none"

@@ -29,7 +29,7 @@ SPEC_ORDER = [  # a file imports files of earlier lines only
     {"assistant"},
     {"growth", "stopping"},
     {"interfaces", "stats"},
-    {"batches"},
+    {"batches", "assisted"},
     {"decode"},
     {"generate"},
 ]

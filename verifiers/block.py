@@ -25,11 +25,8 @@ class Block:
     r_0 = 1, r_i = min(1, r_{i-1} p(x_i) / q(x_i)); h_i = S_i / (S_i + 1 - r_i) with S_i the mass of (r_i p - q)+, and h = r at the end of the chain.
     """
 
+    exact: ClassVar[bool] = True
     chains_only: ClassVar[bool] = True
-
-    @property
-    def exact(self) -> bool:
-        return True
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V] -> Verdict with D = N. Raises ValueError for a draft that may branch."""

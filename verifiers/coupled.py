@@ -19,11 +19,8 @@ from spec.types import Draft, Verdict
 class Coupled:
     """Exact for any draft, which may even have looked at the noise (`shares_noise`); needs no q. Siblings that repeat a token are one branch."""
 
+    exact: ClassVar[bool] = True
     shares_noise: ClassVar[bool] = True
-
-    @property
-    def exact(self) -> bool:
-        return True
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V] -> Verdict with D = N. Only visited slots are looked at, one for every depth and row."""

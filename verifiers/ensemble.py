@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from spec.chains import chain_odds, keep_chain, require_chain, root_only, until_rejected
+from spec.chains import require_chain, token_by_token
 from spec.noise import StepNoise
 from spec.types import Draft, Verdict
 
@@ -22,19 +22,14 @@ class Ensemble:
     """
 
     weight: float = 0.8
+    exact: ClassVar[bool] = False
     chains_only: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight <= 1:
             raise ValueError(f"weight={self.weight}: give the target's share, from 0 (the drafter alone) to 1 (lossless)")
 
-    @property
-    def exact(self) -> bool:
-        return False
-
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V] -> Verdict with D = N. Raises ValueError for a draft that may branch."""
         require_chain(draft, self)
-        if draft.num_slots == 1:
-            return root_only(p, draft, noise)
-        return keep_chain(until_rejected(1 - self.weight + self.weight * chain_odds(p, draft), draft, noise), p, draft, noise)
+        return token_by_token(p, draft, noise, lambda ratio: 1 - self.weight + self.weight * ratio)

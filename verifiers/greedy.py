@@ -1,6 +1,7 @@
 """Greedy match: keep the longest path of the draft that the target's argmax follows. A fast path; `recursive` gives the same for one-hot laws."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,9 +16,7 @@ from spec.types import Draft, Verdict
 class Greedy:
     """Exact at temperature 0 only: raises ValueError for a law that is not one-hot, which it would silently turn into greedy decoding."""
 
-    @property
-    def exact(self) -> bool:
-        return True
+    exact: ClassVar[bool] = True
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V] one-hot -> Verdict with D = N. Ties were broken by the sampler (lowest id)."""

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from spec.chains import chain_odds, keep_chain, root_only, until_rejected
+from spec.chains import token_by_token
 from spec.checks import NAN_LAW, refuse_nan_rows, refuse_where
 from spec.noise import Purpose, StepNoise
 from spec.residual import over, rows_at, subtract
@@ -30,19 +30,14 @@ class GreedyMulti:
     where q is NaN.
     """
 
+    exact: ClassVar[bool] = True
     planned_siblings: ClassVar[bool] = True
-
-    @property
-    def exact(self) -> bool:
-        return True
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V] -> Verdict with D = N."""
-        if draft.num_slots == 1:
-            return root_only(p, draft, noise)
         refuse_nan_rows(draft)
-        if draft.is_chain:
-            return keep_chain(until_rejected(chain_odds(p, draft), draft, noise), p, draft, noise)
+        if draft.is_chain or draft.num_slots == 1:
+            return token_by_token(p, draft, noise)
         rows, table = numbers(len(p), p.device), children(draft.parents, draft.sizes, draft.width)
         node, bonus, walking = torch.zeros_like(draft.sizes), torch.zeros_like(draft.sizes), torch.ones_like(draft.sizes, dtype=torch.bool)
         settled = torch.zeros_like(p[:, 0])

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from spec.chains import chain_odds, keep_chain, root_only, until_rejected
+from spec.chains import token_by_token
 from spec.checks import NAN_LAW, refuse_nan_rows, refuse_where
 from spec.mass import mass
 from spec.noise import Purpose, StepNoise
@@ -35,19 +35,14 @@ class KSeq:
     becomes the one that is optimal for certain siblings, the target draws and the draft is followed if it holds the token.
     """
 
+    exact: ClassVar[bool] = True
     planned_siblings: ClassVar[bool] = True
-
-    @property
-    def exact(self) -> bool:
-        return True
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V] -> Verdict with D = N."""
-        if draft.num_slots == 1:
-            return root_only(p, draft, noise)
         refuse_nan_rows(draft)
-        if draft.is_chain:  # K = 1, so rho = 1
-            return keep_chain(until_rejected(chain_odds(p, draft), draft, noise), p, draft, noise)
+        if draft.is_chain or draft.num_slots == 1:  # K = 1, so rho = 1
+            return token_by_token(p, draft, noise)
         rows, table = numbers(len(p), p.device), children(draft.parents, draft.sizes, draft.width)
         node, walking = torch.zeros_like(draft.sizes), torch.ones_like(draft.sizes, dtype=torch.bool)
         t = torch.ones_like(p[:, 0, 0], dtype=torch.float64)  # of the last slot that was asked for its children

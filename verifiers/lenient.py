@@ -6,10 +6,9 @@ Source: Leviathan et al., arXiv 2211.17192, appendix A.5, where the leniency is 
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from spec.chains import chain_odds, keep_chain, require_chain, root_only, until_rejected
+from spec.chains import require_chain, token_by_token
 from spec.noise import StepNoise
 from spec.types import Draft, Verdict
 
@@ -23,20 +22,14 @@ class Lenient:
     """
 
     leniency: float = 0.8
+    exact: ClassVar[bool] = False
     chains_only: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 < self.leniency <= 1:
             raise ValueError(f"leniency={self.leniency}: give more than 0 (accept anything) and at most 1 (lossless)")
 
-    @property
-    def exact(self) -> bool:
-        return False
-
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V] -> Verdict with D = N. Raises ValueError for a draft that may branch."""
         require_chain(draft, self)
-        if draft.num_slots == 1:
-            return root_only(p, draft, noise)
-        node = until_rejected(chain_odds(p, draft) / self.leniency, draft, noise)
-        return keep_chain(node, p, draft, noise, torch.full_like(node, 1 / self.leniency, dtype=p.dtype))
+        return token_by_token(p, draft, noise, lambda ratio: ratio / self.leniency, scale=1 / self.leniency)

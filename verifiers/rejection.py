@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from spec.chains import chain_odds, keep_chain, require_chain, root_only, until_rejected
+from spec.chains import require_chain, token_by_token
 from spec.noise import StepNoise
 from spec.types import Draft, Verdict
 
@@ -17,15 +17,10 @@ from spec.types import Draft, Verdict
 class Rejection:
     """Accepts token x with probability min(1, p(x) / q(x)); after the first rejection draws from the normalised (p - q)+, after none from p."""
 
+    exact: ClassVar[bool] = True
     chains_only: ClassVar[bool] = True
-
-    @property
-    def exact(self) -> bool:
-        return True
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V] -> Verdict with D = N. Raises ValueError for a draft that may branch."""
         require_chain(draft, self)
-        if draft.num_slots == 1:
-            return root_only(p, draft, noise)
-        return keep_chain(until_rejected(chain_odds(p, draft), draft, noise), p, draft, noise)
+        return token_by_token(p, draft, noise)

@@ -5,11 +5,12 @@ draft was sampled. The rule of exact-match verification (SpecInfer's naive sampl
 """
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from spec.chains import chain_odds, keep_chain, root_only, until_rejected
+from spec.chains import token_by_token
 from spec.noise import Purpose, StepNoise
 from spec.residual import rows_at
 from spec.types import Draft, Verdict
@@ -22,17 +23,13 @@ class SampleMatch:
     That costs one pass over the vocabulary for the whole step. Siblings that repeat a token are one branch: the paths of both go on.
     """
 
-    @property
-    def exact(self) -> bool:
-        return True
+    exact: ClassVar[bool] = True
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V] -> Verdict with D = N."""
-        if draft.num_slots == 1:
-            return root_only(p, draft, noise)
         draft = replace(draft, q=None)
-        if draft.is_chain:
-            return keep_chain(until_rejected(chain_odds(p, draft), draft, noise), p, draft, noise)
+        if draft.is_chain or draft.num_slots == 1:
+            return token_by_token(p, draft, noise)
         reached = draft.slots == 0  # the slots whose path spells what was drawn so far; none once a draw has left the draft
         last = reached
         for depth in range(int(draft.depths().max())):

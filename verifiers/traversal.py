@@ -8,6 +8,7 @@ verification (2403.10444), on a tree of depth one recursive rejection. It gains 
 
 from dataclasses import dataclass
 from itertools import chain
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,9 +30,7 @@ class Traversal:
     need one look at the device per step, for their shape. Raises ValueError where q is NaN.
     """
 
-    @property
-    def exact(self) -> bool:
-        return True
+    exact: ClassVar[bool] = True
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V] -> Verdict with D = N."""

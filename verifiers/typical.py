@@ -4,6 +4,7 @@ Source: Medusa, Cai et al., arXiv 2401.10774, section 2.3.1, with the defaults o
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,16 +25,13 @@ class Typical:
 
     epsilon: float = 0.09
     delta: float = 0.3
+    exact: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.epsilon < 1:
             raise ValueError(f"epsilon={self.epsilon}: give a probability threshold from 0 up to but not including 1; the published one is 0.09")
         if not 0 <= self.delta < float("inf"):
             raise ValueError(f"delta={self.delta}: give a factor of at least 0; the published one is 0.3")
-
-    @property
-    def exact(self) -> bool:
-        return False
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V] -> Verdict with D = N."""

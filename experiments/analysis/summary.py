@@ -19,7 +19,7 @@ from spec.stats import PHASES
 DISPROVED = "failed its proof"
 WARM = (
     "decoded again at the end, the first prompts are drafted otherwise: the drafter carries something from prompt to prompt, so every prompt's "
-    "figures depend on those before it; empty it in `reset`, or declare it with `keeps_state = True`"
+    "figures depend on those before it; empty it in `reset`, or declare it with `traits = Traits(keeps_state=True)`"
 )
 CLOCKS_WOBBLE = 1.05  # how far beyond its bound a speedup's interval may lie by chance, as that of plain decoding against itself may
 BUSY = 0.75  # load per core above which clocks are not to be trusted

@@ -37,12 +37,12 @@ class PaidOracle(Drafter):
     def __init__(self, paid: DraftModel, oracle: Oracle):
         if oracle.continuations is None:
             raise ValueError("the oracle must have recorded continuations, or its own forwards would be paid too; use record")
-        self.paid, self.oracle = paid, oracle
+        self.paid, self.oracle = self.members = paid, oracle
 
     def attach(self, target: CausalLM) -> None:
         self.paid.attach(target)
         self.oracle.attach(target)
-        self.context = self.paid.context
+        self.traits = self.paid.traits
 
     def reset(self, state: DecodeState) -> None:
         self.paid.reset(state)

@@ -65,7 +65,7 @@ def make_ours(name: str, runtime: str, target: CausalLM, material: Material) -> 
         )
         return Answer(made.new_tokens(), made.stats.num_steps, made.stats)
 
-    helper = assistant_of(drafter)
+    helper = next(iter(drafter.models.values()), None)
     sites = [*forwards_of(target, "target"), *(forwards_of(helper, "drafter") if helper is not None else ())]
     shown = name if runtime == "eager" else f"{name}, {runtime}"
     drafting = None if helper is None else helper.model
@@ -87,12 +87,6 @@ def note(name: str, material: Material) -> str:
         return ""
     paid = "an assistant's costs" if name == PAID else "no drafting cost"
     return f"acceptance set to {material.config.drafters.oracle.acceptance:g}, {paid}"
-
-
-def assistant_of(drafter: Any) -> CausalLM | None:
-    """The model that a drafter runs besides the target, if it has been given one."""
-    helper = getattr(getattr(drafter, "paid", drafter), "assistant", None)
-    return None if helper is None else helper.model
 
 
 def forwards_of(model: CausalLM, role: str) -> Iterator[Site]:

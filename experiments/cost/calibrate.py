@@ -46,7 +46,7 @@ class Calibration:
 def calibrate(parts: Parts, prompts: Sequence[list[int]], lengths: Sequence[int], config: "Effort") -> Calibration:
     """Decodes batches of text mixed from the prompts, in turn by plain decoding and by the drafter at each of `lengths`.
 
-    A drafter without `num_tokens` is run as it is. The first round warms up.
+    A drafter without a length is run as it is. The first round warms up.
     """
     found: dict[int, list[StepTimes]] = {length: [] for length in (NONE, *lengths)}
     order, limits = random.Random(config.seed), Limits(config.tokens)
@@ -57,8 +57,8 @@ def calibrate(parts: Parts, prompts: Sequence[list[int]], lengths: Sequence[int]
         for length in turns:
             drafter: Drafter = NoDraft() if length == NONE else parts.drafter
             verifier: Verifier = Recursive() if length == NONE else parts.verifier
-            if length != NONE and hasattr(drafter, "num_tokens"):
-                drafter.num_tokens = length  # pyright: ignore[reportAttributeAccessIssue]
+            if length != NONE and drafter.length is not None:
+                drafter.length = length
             made = decode(parts.target.model, drafter, verifier, chosen, sampler=parts.sampler, limits=limits, allow_lossy=True)
             if number:
                 found[length].append(step_times(made.stats))

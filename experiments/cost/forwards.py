@@ -94,7 +94,7 @@ class Forwarded:
 def shape_of(config: dict[str, Any]) -> Shape:
     """The shape of the drafts that the drafter of a run makes. Raises ValueError where it cannot be made here."""
     drafter = make(config, "drafter")
-    return Shape(drafter.makes_trees, len(drafter.positions) if isinstance(drafter, Lookahead) else 0)
+    return Shape(drafter.traits.makes_trees, len(drafter.positions) if isinstance(drafter, Lookahead) else 0)
 
 
 def load_runs(paths: Sequence[Path]) -> list[Forwarded]:

@@ -22,7 +22,6 @@ from experiments.recording.files import write_atomically
 from experiments.recording.identity import config_hash
 from experiments.recording.machine import circumstances, load_average
 from experiments.run import job as main_job
-from spec.assistant import Assistant
 from spec.model import CausalLM
 
 log = logging.getLogger(__name__)
@@ -88,6 +87,6 @@ def calibrate_setup(parts: Parts, runs: Sequence[Forwarded], effort: Effort) -> 
 
 
 def assistant_of(parts: Parts) -> dict[str, CausalLM]:
-    """The drafter's own model, where it has one."""
-    assistant = getattr(parts.drafter, "assistant", None)
-    return {f"{DRAFTER} {assistant.name}": assistant.model} if isinstance(assistant, Assistant) else {}
+    """The drafter's own models by name."""
+    names = parts.drafter.checkpoints
+    return {f"{DRAFTER} {names.get(role)}": model for role, model in parts.drafter.models.items()}

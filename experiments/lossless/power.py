@@ -19,7 +19,7 @@ from experiments.lossless.checks.long_texts import Reading, end_tokens
 from experiments.lossless.mutants.drafter_battery import DRAFTER_MUTANTS, DrafterMutant
 from experiments.lossless.mutants.drafters import WrongChain
 from experiments.lossless.subject import Effort
-from spec.interfaces import Verifier
+from spec.interfaces import Wrapped
 from spec.sampling import Sampler
 from spec.types import Draft, Verdict
 
@@ -89,17 +89,13 @@ FIRST_ONLY: dict[str, Law] = {"D16": peeked}  # it looks at the first number alo
 
 
 @dataclass
-class Measured:
+class Measured(Wrapped):
     """A verifier that computes how far the law of each emitted token is from the target's, given what the drafter did."""
 
-    inner: Verifier
     identity: str
     drafter: Any = None
     total: float = 0.0
     tokens: int = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["inner"], name)
 
     def __call__(self, p: Tensor, draft: Draft, noise: Any) -> Verdict:
         verdict = self.inner(p, draft, noise)
@@ -140,7 +136,7 @@ class Power:
         drafter.coin.generator.manual_seed(seed)
         measured = Measured(subject.verifier, self.identity, drafter)
         subject = replace(subject, sampler=Sampler(0.7, seed=seed), make_drafter=lambda model=None: drafter)
-        reading = Reading(subject, self.effort, Witness(measured, end_tokens(subject.target.config), log_probs={}))  # pyright: ignore[reportArgumentType]
+        reading = Reading(subject, self.effort, Witness(measured, end_tokens(subject.target.config), log_probs={}))
         reading.watch.compared = 10**9  # not watched
         return reading, measured
 

@@ -59,7 +59,7 @@ class Encoder:
     def of(cls, settings: Settings, parts: Parts) -> "Encoder":
         """For the target of a run, whose drafter is attached. Raises ValueError as above."""
         context = parts.target.model.context
-        return cls(parts.target.tokenizer, min(context, parts.drafter.context or context), settings)
+        return cls(parts.target.tokenizer, min(context, parts.drafter.traits.context or context), settings)
 
     def encode(self, turns: Sequence[str], answers: Sequence[str]) -> list[int]:
         """Token ids of a conversation that ends with the user's last turn, which has no answer yet.

@@ -1,7 +1,7 @@
 """Which version of its models a run is made with, and the case of a configuration: what a verdict on it would be about."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,30 @@ WHOLE, SAMPLES, PIECE = 1 << 26, 64, 1 << 16  # files up to 64 MiB are read whol
 
 def case_of(config: Mapping[str, Any], device: torch.device | str, dtype: torch.dtype | str) -> Case:
     """The case of a resolved configuration. `device` and `dtype` are those that the target has once it is loaded."""
-    parts = {name: config[name] for name in ("target", "drafter") if config[name].get("name") is not None}
-    models = {name: {"name": str(part["name"]), "version": model_version(str(part["name"]))} for name, part in parts.items()}
+    named = {place: name for part in ("target", "drafter") for place, name in named_models(config[part], part)}
+    models = {place: {"name": name, "version": model_version(name)} for place, name in named.items()}
     return Case(settings_of(config, device, dtype), law_hash(law_packages(config)), models)
 
 
 def models(config: Mapping[str, Any]) -> dict[str, str | None]:
     """Version of every model that the configuration names."""
-    named = {"target": config["target"], "drafter": config["drafter"]} | {f"peers.{name}": peer for name, peer in (config.get("peers") or {}).items()}
-    return {where: model_version(part["name"]) for where, part in named.items() if part.get("name")}
+    parts = {"target": config["target"], "drafter": config["drafter"]} | {f"peers.{name}": peer for name, peer in (config.get("peers") or {}).items()}
+    return {place: model_version(name) for where, part in parts.items() for place, name in named_models(part, where)}
+
+
+def named_models(part: Any, place: str) -> Iterator[tuple[str, str]]:
+    """(place, name) of the models that a part of a configuration names: by `name` beside its `_target_`, and so in every part inside it.
+
+    Places are dotted paths: "drafter", "drafter.stopping", "drafter.members.0".
+    """
+    if isinstance(part, Mapping):
+        if part.get("_target_") and part.get("name"):
+            yield place, str(part["name"])
+        for key, inner in part.items():
+            yield from named_models(inner, f"{place}.{key}")
+    elif isinstance(part, Sequence) and not isinstance(part, str):
+        for number, inner in enumerate(part):
+            yield from named_models(inner, f"{place}.{number}")
 
 
 def model_version(name: str) -> str | None:

@@ -36,7 +36,7 @@ def execute(config: DictConfig) -> list[Outcome]:
     longest = builder(lengths[-1])
     texts = fitting(recording, longest, target, config.skip_too_long)
     laws = open_laws(config, texts, sampling)
-    asks = (config.oracle or laws is not None) and not longest.makes_trees  # of a tree's drafts no length can be chosen
+    asks = (config.oracle or laws is not None) and not longest.traits.makes_trees  # of a tree's drafts no length can be chosen
     replay = Replay(target, make(config, "sampling"), recording.eos_ids, recording.budget)
     evaluation = Evaluation(replay, cost, builder, lengths, partial(builder, ruled=False) if asks else None, laws)
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:

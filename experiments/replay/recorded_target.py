@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -96,13 +96,10 @@ class Follow:
     For one row. What stands behind the end of the text is cut off by the limits, so any token may stand there.
     """
 
+    exact: ClassVar[bool] = True
     text: Sequence[int]
     every: bool = False
     watch: Callable[[int, Draft], None] | None = None
-
-    @property
-    def exact(self) -> bool:
-        return True
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         root = int(noise.root_positions[0])
@@ -149,7 +146,7 @@ class Replay:
         limits = Limits(self.budget or len(tokens), list(self.eos_ids))
         verifier = follow or Follow([*prompt, *tokens])
         try:
-            if drafter.needs:
+            if drafter.traits.needs:
                 raise ValueError(NEEDS_TARGET)
             return decode(self.target, drafter, verifier, [prompt], sampler=DraftSampler(self.sampler), limits=limits, sequence_ids=[number]).stats
         except (RuntimeError, NotImplementedError, ValueError) as error:

@@ -11,6 +11,7 @@ from experiments.parts.build import make
 from experiments.replay import laws
 from experiments.replay.recorded_target import ANY_CONTEXT, NEEDS_TARGET, RecordedTarget, recorded_target, resolve_device
 from experiments.replay.texts import RecordedText, Recording
+from spec.assisted import AssistedDrafter
 from spec.interfaces import Drafter
 from spec.model import resolve_name
 
@@ -71,13 +72,13 @@ class DrafterBuilder:
             config.drafter.stopping = None
         drafter = make(config, "drafter")
         for other in self.made.values():
-            if hasattr(other, "assistant"):
-                drafter.assistant = other.assistant  # pyright: ignore[reportAttributeAccessIssue]
+            if isinstance(drafter, AssistedDrafter) and isinstance(other, AssistedDrafter):
+                drafter.assistant = other.assistant
         return drafter
 
     def _attached(self, drafter: Drafter) -> Drafter:
         name = type(drafter).__name__
-        if drafter.needs:
+        if drafter.traits.needs:
             raise ValueError(f"{name} cannot be replayed: {NEEDS_TARGET}")
         try:
             drafter.attach(self.target)
@@ -111,7 +112,7 @@ def load_tokenizer(name: str) -> Any:
 
 def fitting(recording: Recording, drafter: Drafter, target: RecordedTarget, skip: bool) -> list[RecordedText]:
     """The texts that the drafter can follow. Raises ValueError for others, unless they may be left out."""
-    context = min(target.context, drafter.context or target.context)
+    context = min(target.context, drafter.traits.context or target.context)
     fits = [text for text in recording.texts if len(text.prompt) + (recording.budget or len(text.tokens)) <= context]
     if len(fits) < len(recording.texts):
         number = len(recording.texts) - len(fits)

@@ -111,7 +111,7 @@ def carry_out(plan: Plan, parts: Parts, recorder: Recorder, proof: Proof, group:
                 exact=parts.verifier.exact,
                 interrupted=interrupted,
                 drafts_repeat=drafts_repeat,
-                keeps_state=parts.drafter.keeps_state,
+                keeps_state=parts.drafter.traits.keeps_state,
                 proof=proof,
                 bets=self_test.figures(bench.witness),
             )

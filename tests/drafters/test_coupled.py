@@ -60,4 +60,4 @@ def test_refuses_what_makes_no_sense():
     for options in ({"num_tokens": 0}, {"num_children": 0}):
         with pytest.raises(ValueError, match="at least 1"):
             CoupledDraft(**options)
-    assert CoupledDraft(num_children=2).makes_trees
+    assert CoupledDraft(num_children=2).traits.makes_trees

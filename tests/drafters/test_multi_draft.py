@@ -47,7 +47,7 @@ def test_chains_stand_side_by_side_and_width_one_is_a_chain():
     drafter = MultiDraft(model=assistant_model(), num_chains=1)
     _, proposals = recorded(drafter, Sampler(seed=2))
     assert all(proposal.draft.is_chain for proposal in proposals)
-    assert not drafter.makes_trees
+    assert not drafter.traits.makes_trees
 
 
 @pytest.mark.parametrize("siblings", ["independent", "distinct", "greedy"])

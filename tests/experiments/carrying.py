@@ -2,7 +2,7 @@
 
 import torch
 
-from spec.interfaces import Drafter
+from spec.interfaces import Drafter, Traits
 from spec.sampling import Sampler
 from spec.state import DecodeState
 from spec.types import Draft
@@ -12,7 +12,7 @@ class Carrying(Drafter):
     """Drafts one token more in every text than in the one before."""
 
     def __init__(self, declared: bool = False):
-        self.keeps_state, self.texts = declared, 0
+        self.traits, self.texts = Traits(keeps_state=declared), 0
 
     def reset(self, state: DecodeState) -> None:
         self.texts += 1

@@ -75,7 +75,7 @@ def test_greedy_output_is_generates(family, drafter, verifier, num_rows):
     maker, rule = make("drafter", drafter, model=assistant), make("verifier", verifier)
     arguments = (CausalLM(target), maker, rule, PROMPTS[-num_rows:])
     options = {"sampler": Sampler(temperature=0), "limits": Limits(max_new_tokens=NUM_TOKENS)}
-    if maker.makes_trees and getattr(rule, "chains_only", False):  # the two do not go together, which must be said before any work
+    if maker.traits.makes_trees and getattr(rule, "chains_only", False):  # the two do not go together, which must be said before any work
         with pytest.raises(ValueError, match="verifies chains only"):
             decode(*arguments, **options, allow_lossy=True)
         return

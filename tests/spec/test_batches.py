@@ -27,6 +27,7 @@ from spec import CausalLM, Draft, Drafter, Limits, Sampler, decode, speculative
 from spec.assistant import Assistant
 from spec.batches import succession
 from spec.cache import KVCache, SlotLayer
+from spec.interfaces import Traits
 from spec.state import DecodeState
 from tests.families.test_families import make, parts
 from tests.tiny import build
@@ -85,7 +86,7 @@ def with_rule(rule):
 class Feature(Drafter):
     """Drafts by the target's hidden state alone."""
 
-    needs = frozenset({"hidden"})
+    traits = Traits(needs=frozenset({"hidden"}))
 
     def propose(self, state, sampler):
         chains = [[row % 40] if room > 1 else [] for row, room in zip(state.hidden.argmax(-1).tolist(), state.room, strict=True)]

@@ -135,10 +135,18 @@ def test_a_law_that_is_off_by_more_than_rounding_is_refused(factor, said):
         draft.check_laws()
 
 
+def test_a_law_with_a_negative_entry_is_refused_though_it_sums_to_one():
+    draft = chain(torch.full((8,), 0.125))
+    declared(draft)[1, 2, :2] = torch.tensor([-0.25, 0.5])
+    assert declared(draft)[1, 2].sum() == 1
+    with pytest.raises(ValueError, match=r"has a negative entry, -0\.25 \(row 1, slot 2\)"):
+        draft.check_laws()
+
+
 def test_rows_of_padding_and_of_the_root_may_hold_anything():
     draft = chain(torch.full((8,), 0.125), sizes=[3, 2])
     declared(draft)[1, 2] = float("nan")
-    declared(draft)[0, 0] = 7.0
+    declared(draft)[0, 0] = -7.0
     assert draft.check_laws() is draft
 
 

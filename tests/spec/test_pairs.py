@@ -1,11 +1,14 @@
 """Which drafter goes with which verifier, and what a draft may declare: refused with a sentence, before work or at the first step."""
 
+import copy
+
 import pytest
 import torch
 
 from drafters.lookahead import Lookahead
 from drafters.prompt_lookup import PromptLookup
 from spec import CausalLM, Draft, Drafter, Limits, Sampler, decode
+from spec.interfaces import Wrapped
 from tests.tiny import VOCABULARY, build
 from verifiers.block import Block
 from verifiers.coupled import Coupled
@@ -46,6 +49,25 @@ def test_drafter_of_trees_is_refused_by_a_verifier_of_chains_before_any_work(tar
         run(target, drafter, verifier)
     assert drafter.pools == []
     assert len(run(target, PromptLookup(), verifier).new_tokens()) == 3
+
+
+class Counting(Wrapped):
+    """Counts its calls."""
+
+    calls = 0
+
+    def __call__(self, p, draft, noise):
+        self.calls += 1
+        return self.inner(p, draft, noise)
+
+
+def test_a_verifier_that_is_wrapped_says_and_does_what_it_does_alone(target):
+    wrapped = Counting(Lenient())
+    assert (wrapped.exact, copy.copy(wrapped).leniency, hasattr(wrapped, "shares_noise")) == (False, 0.8, False)
+    with pytest.raises(ValueError, match="verifies chains only"):
+        run(target, Lookahead(), wrapped)
+    assert run(target, PromptLookup(), wrapped).new_tokens() == run(target, PromptLookup(), Lenient()).new_tokens()
+    assert wrapped.calls > 0
 
 
 @pytest.mark.parametrize("verifier", CHAINS_ONLY, ids=repr)

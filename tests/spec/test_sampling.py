@@ -5,6 +5,8 @@ import torch
 from transformers import GenerationConfig, LogitsProcessorList, MinLengthLogitsProcessor
 
 from spec import Sampler
+from spec.noise import StepNoise
+from tests.drafters.bench import state_of
 from tests.tiny import build
 
 OPTIONS = {"temperature": 0.7, "top_k": 9, "top_p": 0.8, "min_p": 0.02, "repetition_penalty": 1.4}
@@ -74,3 +76,13 @@ def test_processors_must_leave_a_token():
         Sampler(processors=[forbid]).law(torch.zeros(1, 1, 4), lambda row, slot: [0])
     with pytest.raises(ValueError, match="temperature and processors left"):
         Sampler(1e-40).law(torch.ones(1, 1, 4))
+
+
+def test_a_sampler_takes_another_noise_and_keeps_everything_else():
+    sampler, state = Sampler(temperature=0.7, top_k=9, seed=3), state_of([[1, 2], [3, 4, 5]])
+    other = sampler.with_noise(lambda state: state.num_rows)
+    logits = torch.randn(1, 2, 40, generator=torch.Generator().manual_seed(2))
+    assert (other.noise(state), other.among(state).noise(state)) == (2, 2)
+    assert (other.seed, other.greedy) == (3, False)
+    assert torch.equal(other.law(logits), sampler.law(logits))
+    assert isinstance(sampler.noise(state), StepNoise)  # the first one keeps its own

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from experiments.lossless.betting.bets import Bets
 from experiments.lossless.betting.sets import NAMES, Places, behind, sets_of
-from spec.interfaces import Drafter, Verifier
+from spec.interfaces import Drafter, Verifier, Wrapped
 from spec.tree import older_siblings
 from spec.types import Draft, Verdict
 
@@ -74,14 +74,13 @@ class Seen:
 
 
 @dataclass
-class Witness:
+class Witness(Wrapped):
     """Wraps a verifier and stands in for it. `texts` judges emitted tokens, `drafts` drafted ones whose law is declared; `judge` does the work.
 
     `use_drafts`: the laws and tokens of drafts may be used to choose sets for emitted tokens (`sees_drafts` says when). `eos_ids` are bet on by
     themselves. `log_probs`, where it is wanted, collects by sequence and position the probability that each emitted token had.
     """
 
-    inner: Verifier
     eos_ids: Sequence[int] = ()
     use_drafts: bool = True
     judge_drafts: bool = True
@@ -100,9 +99,6 @@ class Witness:
         self.wide = False
         self.waiting: list[Step] = []
         self.held = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["inner"], name)  # exact, chains_only, planned_siblings, takes
 
     def __call__(self, p: Tensor, draft: Draft, noise: Any) -> Verdict:
         """As the verifier that is wrapped; p [B, N, V]."""
@@ -210,7 +206,7 @@ def sees_drafts(drafter: Drafter, verifier: Verifier) -> bool:
 
     It is not where a tree grows by what was drawn elsewhere in it, and not where the drafter may look at the noise that the target draws with.
     """
-    return not drafter.adapts_siblings and not getattr(verifier, "shares_noise", False)
+    return not drafter.traits.adapts_siblings and not getattr(verifier, "shares_noise", False)
 
 
 def first_children(draft: Draft) -> Tensor:

@@ -6,7 +6,6 @@ judge it.
 Letters besides the usual: E draws of a step.
 """
 
-import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from experiments.lossless.subject import FAIL, NOT_APPLICABLE, PASS, Check
-from spec.interfaces import Verifier
+from spec.interfaces import Wrapped
 from spec.noise import Purpose, StepNoise
 from spec.sampling import Sampler
 from spec.state import DecodeState
@@ -52,14 +51,12 @@ class Watch:
 
     def over(self, sampler: Sampler) -> Sampler:
         """The same sampler; its noise is watched."""
-        clone, plain = copy.copy(sampler), sampler.noise
 
         def noise(state: DecodeState) -> WatchedNoise:
-            found = plain(state)
+            found = sampler.noise(state)
             return WatchedNoise(found.rows, found.root_positions, self)
 
-        clone.noise = noise  # pyright: ignore[reportAttributeAccessIssue]
-        return clone
+        return sampler.with_noise(noise)
 
     def note(self, noise: StepNoise, purpose: Purpose, slots: Tensor) -> None:
         """Numbers are taken; a number belongs to a row, a root position, a purpose and a slot, and serves once."""
@@ -128,15 +125,11 @@ class WatchedNoise(StepNoise):
         return result
 
 
-@dataclass(frozen=True)
-class Watching:
-    """Stands in for a verifier; what has been drawn until it is called was drawn by the drafter."""
+@dataclass
+class Watching(Wrapped):
+    """What has been drawn until it is called was drawn by the drafter."""
 
-    inner: Verifier
     watch: Watch
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
 
     def __call__(self, p: Tensor, draft: Draft, noise: Any) -> Verdict:
         self.watch.compare(draft)

@@ -70,16 +70,14 @@ class Reading:
         longest = max(map(len, subject.prompts))
         drafter = subject.make_drafter()
         drafter.attach(subject.target)
-        length = min(length, min(subject.target.context, drafter.context or subject.target.context) - longest)
+        length = min(length, min(subject.target.context, drafter.traits.context or subject.target.context) - longest)
         rows = [list(subject.prompts[index % len(subject.prompts)]) for index in range(count)]
         ids = [FIRST_ID + self.num_rows + index for index in range(count)]
         self.num_rows += count
         limits = Limits(length, criteria=[Ending(max(length // 3, 8), longest + 2)])
         watched = self.watch.compared < drawn_as_declared.ENOUGH
         sampler = self.watch.over(subject.sampler) if watched else subject.sampler
-        verifier: Any = self.witness
-        if watched:
-            verifier = Watching(verifier, self.watch)
+        verifier = Watching(self.witness, self.watch) if watched else self.witness
         changes = {"drafter": drafter, "verifier": verifier, "sampler": sampler, "sequence_ids": ids, "limits": limits, "batch_size": batch}
         generation = subject.decode(rows, length, **changes)
         self.witness.judge()

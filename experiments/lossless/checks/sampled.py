@@ -36,15 +36,14 @@ class Sampling:
         rows = [list(prompts[index % len(prompts)]) for index in ids]
         generation = subject.decode(rows, self.length, drafter=drafter, sequence_ids=ids)
         tokens = torch.tensor([generation.new_tokens(row) for row in range(num_rows)])
-        assistant = getattr(drafter, "assistant", None)
-        assistant = getattr(assistant, "model", None) if not isinstance(assistant, CausalLM) else assistant
+        assistant = next((model for model in drafter.models.values() if model.vocab_size == subject.target.vocab_size), None)
         found = torch.empty(num_rows, self.length, dtype=torch.float64)
         for index in range(len(prompts)):
             own = [row for row, number in enumerate(ids) if number % len(prompts) == index]
             for part in blocks(own, self.length * subject.target.vocab_size):
                 laws = own_laws(subject.target, subject.sampler, prompts[index], tokens[part])
                 scores = None
-                if isinstance(assistant, CausalLM) and assistant.vocab_size == subject.target.vocab_size:
+                if assistant is not None:
                     scores = laws / own_laws(assistant, subject.sampler, prompts[index], tokens[part]).clamp(min=1e-12)
                 v = torch.rand(len(part), self.length, dtype=torch.float64, generator=self.generator)
                 found[part] = integral_transform(laws, tokens[part], v, scores)

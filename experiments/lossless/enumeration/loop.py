@@ -14,7 +14,7 @@ from experiments.lossless.enumeration.step_law import Law, tv
 from experiments.lossless.enumeration.table_model import TableLM, Weights, branching, branching_rows
 from experiments.lossless.enumeration.tables import GOLDEN, GOLDEN_P, GOLDEN_Q, SMALL, Instance, Prefix, Z, golden_weights
 from spec.decode import decode
-from spec.interfaces import Drafter, Verifier
+from spec.interfaces import Drafter, Verifier, Wrapped
 from spec.model import CausalLM
 from spec.sampling import Sampler
 from spec.state import Limits
@@ -57,14 +57,10 @@ def table_models(instance: Instance) -> tuple[TableLM, TableLM]:
 
 
 @dataclass
-class Following:
-    """Stands in for a verifier and looks whether drafted tokens with a choice were drawn through the noise."""
+class Following(Wrapped):
+    """Looks whether drafted tokens with a choice were drawn through the noise."""
 
-    inner: Verifier
     others: int = 0  # tokens that were not, and are not simply the most probable ones of their law
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["inner"], name)
 
     def __call__(self, p: Tensor, draft: Draft, noise: Any) -> Verdict:
         if draft.q is not None and draft.num_slots > 1 and isinstance(noise, BranchingNoise):

@@ -1,6 +1,5 @@
 """Tables as causal language models with real attention and a real cache, so that they can be decoded by the whole loop."""
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -54,9 +53,7 @@ def branching(sampler: Sampler, branches: Branches) -> Sampler:
     def noise(state: DecodeState) -> BranchingNoise:
         return BranchingNoise(branches, state.root_positions(), ~torch.tensor(state.done), state.sequence_ids)
 
-    clone = copy.copy(sampler)
-    clone.noise = noise  # pyright: ignore[reportAttributeAccessIssue]
-    return clone
+    return sampler.with_noise(noise)
 
 
 @dataclass(frozen=True)
@@ -89,6 +86,4 @@ def branching_rows(sampler: Sampler, branches: Branches, apart: int) -> Sampler:
         parts = [BranchingNoise(branches, positions[row : row + 1], live[row : row + 1], first) for row in range(state.num_rows)]
         return RowByRow(parts, [apart * prompt for prompt in state.prompt_of])
 
-    clone = copy.copy(sampler)
-    clone.noise = noise  # pyright: ignore[reportAttributeAccessIssue]
-    return clone
+    return sampler.with_noise(noise)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -38,16 +39,13 @@ def shared_uniform(h: Tensor) -> Tensor:
 class BlockRule:
     """Block verification as it is written down, place after place; the fields are where it can go wrong. As it stands it is right."""
 
+    exact: ClassVar[bool] = True
     clipped: Callable[[Tensor], Tensor] = lambda r: r.clamp(max=1)
     stop: Callable[[Tensor, Tensor], Tensor] = balanced  # h_i from the mass of the residual law and r_i
     residual: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda p, q, r: (r[:, None] * p - q).clamp(min=0)
     carried: Callable[[Tensor], Tensor] = lambda r: r  # the r_0...r_K [B, K + 1] that the residual looks at
     chances: Callable[[Tensor], Tensor] = lambda h: h  # [B, K] chance of each place, given that all later ones failed
     chosen: Callable[[Tensor], Tensor] = last_accepted
-
-    @property
-    def exact(self) -> bool:
-        return True
 
     def __call__(self, p: Tensor, draft: Draft, noise: BranchingNoise) -> Verdict:
         """p [B, N, V] of chains that fill all slots."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -61,6 +61,7 @@ def own_rows(draft: Draft) -> Tensor:
 class ChainRule:
     """Token-level speculative sampling, slot after slot; the fields are the places where it can go wrong. As it stands it is right."""
 
+    exact: ClassVar[bool] = True
     accept: Callable[[Tensor, Tensor, Tensor], Tensor] = ratio
     residual: Callable[[Tensor, Tensor, Tensor], Tensor] = positive_part
     offered: Callable[[Draft], Tensor] = own_rows  # the q rows [B, N, V] that it looks at
@@ -69,10 +70,6 @@ class ChainRule:
     chances: Callable[[Tensor], Tensor] = lambda prob: prob  # [B, N-1] in order: chance of each slot given that those before it passed
     reuse: bool = False  # the uniform that rejected a token draws the residual, too
     emit_bonus: bool = True
-
-    @property
-    def exact(self) -> bool:
-        return True
 
     def __call__(self, p: Tensor, draft: Draft, noise: BranchingNoise) -> Verdict:
         """p [B, N, V] of chains that fill all slots."""
@@ -117,13 +114,10 @@ class SiblingRule:
     which law the last token is drawn from once all children are rejected.
     """
 
+    exact: ClassVar[bool] = True
     tested: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda p, left, q: left
     remaining: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda p, left, q: left
     num_tested: int | None = None  # children looked at; None: all
-
-    @property
-    def exact(self) -> bool:
-        return True
 
     def __call__(self, p: Tensor, draft: Draft, noise: BranchingNoise) -> Verdict:
         """p [B, N, V] of trees of depth one whose rows all have K = N - 1 children."""

@@ -4,7 +4,6 @@
 makes one wrong in that share of its steps only, to see how small a bias is still found.
 """
 
-import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -203,9 +202,7 @@ class Swapped:
 
 def swapped(sampler: Sampler, purpose: Purpose) -> Sampler:
     """The same sampler, whose drafts are drawn with numbers of `purpose`."""
-    clone, plain = copy.copy(sampler), sampler.noise
-    clone.noise = lambda state: Swapped(plain(state), purpose)  # pyright: ignore[reportAttributeAccessIssue]
-    return clone
+    return sampler.with_noise(lambda state: Swapped(sampler.noise(state), purpose))
 
 
 class DrawsWithAcceptNumbers(WrongChain):

@@ -5,7 +5,7 @@ Traversal: Weng et al., arXiv 2505.12398. K-SEQ: Sun et al., 2310.15141. Greedy 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -38,11 +38,8 @@ def path_to(slot: int, parents: Sequence[int]) -> list[int]:
 class TraversalRule:
     """Leaf-to-root verification as it is written down, one leaf after another, for trees of one shape in all rows. As it stands it is right."""
 
+    exact: ClassVar[bool] = True
     next_leaf: Callable[[Sequence[int], Sequence[int]], int] = drawn_order
-
-    @property
-    def exact(self) -> bool:
-        return True
 
     def __call__(self, p: Tensor, draft: Draft, noise: BranchingNoise) -> Verdict:
         """p [B, N, V]; all rows have the same parents and use all slots."""
@@ -85,9 +82,7 @@ class TraversalRule:
 class LongestChain:
     """Wrong: verifies K independent chains token by token, each on its own, and keeps the one that got farthest."""
 
-    @property
-    def exact(self) -> bool:
-        return True
+    exact: ClassVar[bool] = True
 
     def __call__(self, p: Tensor, draft: Draft, noise: BranchingNoise) -> Verdict:
         """p [B, N, V] of trees whose branching is all at the root, the same in all rows."""
@@ -127,11 +122,8 @@ def smallest_rho(p: Tensor, q: Tensor, num_siblings: int) -> Tensor:
 class KSeqRule:
     """K-SEQ among the K children of the root, by the first child's row. It does not compare the rows; apart from that, as it stands it is right."""
 
+    exact: ClassVar[bool] = True
     rho: Callable[[Tensor, Tensor, int], Tensor] = smallest_rho
-
-    @property
-    def exact(self) -> bool:
-        return True
 
     def __call__(self, p: Tensor, draft: Draft, noise: BranchingNoise) -> Verdict:
         """p [B, N, V] of trees of depth one whose rows all have K = N - 1 children."""
@@ -151,12 +143,9 @@ class KSeqRule:
 class GreedyRule:
     """Greedy multi-draft among the K children of the root. As it stands it is right."""
 
+    exact: ClassVar[bool] = True
     residual: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda p, q, others: (p - q).clamp(min=0)  # of [B, V], [B, V], [B, K - 1] tokens
     goes_on: bool = True  # behind a sibling that holds the residual's token
-
-    @property
-    def exact(self) -> bool:
-        return True
 
     def __call__(self, p: Tensor, draft: Draft, noise: BranchingNoise) -> Verdict:
         """p [B, N, V] of trees of depth one whose rows all have K = N - 1 children."""

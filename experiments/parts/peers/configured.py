@@ -1,8 +1,9 @@
 """Peers as `conf/peers/` describes them: what is wrong with one is said before a model is loaded, and the objects come later."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
+from drafters.prompt_lookup import PromptLookup as OurLookup
 from experiments.parts.peers.transformers_generate import Assisted, Generate, PromptLookup, check_single
 from spec.interfaces import Drafter
 from spec.model import CausalLM, load_model
@@ -45,19 +46,20 @@ class WantedAssisted:
         check_single(self.batch_size, 1 if self.num_tokens is None else self.num_tokens)
 
     def check(self, drafter: Drafter) -> None:
-        if self.name is None and not hasattr(drafter, "assistant"):
+        if self.name is None and not drafter.checkpoints:
             raise ValueError(
                 f"peers.assisted drafts with the drafter's model, and {type(drafter).__name__} has none; name one "
                 "(peers.assisted.name=embedded/drafter, a hub id or a folder) or take drafter=draft_model"
             )
 
     def build(self, target: CausalLM, drafter: Drafter) -> Generate:
-        own: Any = getattr(drafter, "assistant", None)
+        own = next(iter(drafter.models.values()), None)
         if self.name is None:
-            model = own.model.model
+            assert own is not None, "check comes first"
+            model = own.model
         else:
             model = load_model(self.name, target.dtype if self.dtype == "auto" else self.dtype).to(target.device)  # pyright: ignore[reportCallIssue, reportArgumentType]
-        num_tokens = self.num_tokens or (getattr(drafter, "num_tokens", None) if own is not None else None) or 5
+        num_tokens = self.num_tokens or (None if own is None else drafter.length) or 5
         return Assisted(target.model, self.batch_size, model, num_tokens)
 
 
@@ -77,6 +79,5 @@ class WantedPromptLookup:
     def check(self, drafter: Drafter) -> None: ...
 
     def build(self, target: CausalLM, drafter: Drafter) -> Generate:
-        rival = drafter if hasattr(drafter, "max_ngram") else None
-        num_tokens = self.num_tokens or getattr(rival, "num_tokens", 10)
-        return PromptLookup(target.model, self.batch_size, num_tokens, self.max_ngram or getattr(rival, "max_ngram", 3))
+        num_tokens, max_ngram = (drafter.num_tokens, drafter.max_ngram) if isinstance(drafter, OurLookup) else (10, 3)
+        return PromptLookup(target.model, self.batch_size, self.num_tokens or num_tokens, self.max_ngram or max_ngram)

@@ -14,7 +14,7 @@ from experiments.lossless.enumeration.loop import TableLoop
 from experiments.lossless.enumeration.table_model import TableLM
 from experiments.lossless.enumeration.tables import GOLDEN, SMALL, Z
 from spec.growth import Growth
-from spec.interfaces import Drafter, Verifier, check_pair
+from spec.interfaces import Drafter, Traits, Verifier, check_pair
 from spec.sampling import Sampler
 from spec.state import DecodeState
 from spec.types import Draft
@@ -145,7 +145,7 @@ def test_siblings_that_hang_on_tokens_convict_greedy_multi_which_refuses_them():
     class Unsaid(DraftTree):
         def __init__(self, model: TableLM):
             super().__init__(model=model, widths=None, num_nodes=3, num_rounds=2)
-            self.adapts_siblings = False
+            self.traits = Traits(makes_trees=True)
 
     loop = TableLoop(SMALL, length=3, verifier=GreedyMulti(), sampler=Sampler(1.0))
     assert loop.error(lambda model: Unsaid(model)) == pytest.approx(0.057142857, abs=1e-6)

@@ -1,6 +1,5 @@
 """The battery: right parts pass, wrong ones are convicted by name, every mutant is rejected, and no check is idle."""
 
-import copy
 from dataclasses import fields, replace
 from typing import Any
 
@@ -194,9 +193,7 @@ class Elsewhere(DraftModel):
 
     def propose(self, state: DecodeState, sampler: Sampler) -> Draft:
         generator = torch.Generator().manual_seed(3)
-        clone = copy.copy(sampler)
-        clone.noise = lambda state: Chances(generator)  # type: ignore[method-assign, assignment]
-        return DraftModel.propose(self, state, clone)
+        return DraftModel.propose(self, state, sampler.with_noise(lambda state: Chances(generator)))
 
 
 class Chances:

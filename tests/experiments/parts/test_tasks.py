@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from experiments.parts.data.prompts import Prompt
 from experiments.parts.settings import Settings
 from experiments.parts.tasks import TURN_STRIDE, Encoder, Task, make_batches, make_tasks, next_turn
+from spec.interfaces import Traits
 from tests.experiments.conftest import END
 from tests.experiments.conftest import tokenizer as bytes_tokenizer
 
@@ -167,6 +168,6 @@ def test_every_task_is_in_one_batch_and_lengths_are_neighbours(lengths: list[int
 
 @pytest.mark.parametrize(("target", "drafter", "context"), [(100, None, 100), (100, 80, 80), (80, 100, 80)])
 def test_the_context_is_the_smaller_of_targets_and_drafters(target: int, drafter: int | None, context: int) -> None:
-    model, attached = SimpleNamespace(context=target), SimpleNamespace(context=drafter)
+    model, attached = SimpleNamespace(context=target), SimpleNamespace(traits=Traits(context=drafter))
     parts: Any = SimpleNamespace(target=SimpleNamespace(model=model, tokenizer=tokenizer()), drafter=attached)
     assert Encoder.of(Settings(max_new_tokens=10), parts).context == context

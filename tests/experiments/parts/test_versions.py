@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from experiments.parts import versions
-from experiments.parts.versions import folder_version, model_version
+from experiments.parts.versions import case_of, folder_version, model_version, models
 from experiments.recording.code import code_version, foreign_packages, sources
 from experiments.recording.identity import ForeignFolderError, Identity
 from experiments.recording.recorder import Recorder
@@ -83,3 +83,27 @@ def test_a_model_is_known_by_its_contents(tmp_path: Path, monkeypatch: pytest.Mo
     assert folder_version(tmp_path) != sampled
     assert model_version(str(tmp_path)) == folder_version(tmp_path)
     assert model_version("embedded/nothing") is None
+
+
+def test_every_model_inside_a_drafter_belongs_to_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stopping rule's model, and those of the members of a drafter that is made of others; a `name` that is no part's own names no model."""
+    monkeypatch.setattr(versions, "model_version", lambda name: f"version of {name}")
+    config: dict[str, Any] = {
+        "target": {"_target_": "experiments.parts.target.load_target", "name": "big"},
+        "drafter": {"_target_": "drafters.draft_model.DraftModel", "name": "small"},
+        "verifier": {"_target_": "verifiers.recursive.Recursive"},
+        "sampling": {"_target_": "spec.sampling.Sampler"},
+        "peers": {"assisted": {"_target_": "x.Peer", "name": "other"}, "generate": {"_target_": "x.Peer"}},
+    }
+    plain = {"target": "version of big", "drafter": "version of small", "peers.assisted": "version of other"}
+    assert models(config) == plain
+    rule = {"_target_": "drafters.stopping.learned.Learned", "name": "judge"}
+    inner = [config["drafter"] | {"stopping": rule, "labels": {"name": "no model"}}, {"_target_": "drafters.prompt_lookup.PromptLookup"}]
+    config["drafter"] = {"_target_": "drafters.cascade.Cascade", "members": inner}
+    nested = {"drafter.members.0": "version of small", "drafter.members.0.stopping": "version of judge"}
+    assert models(config) == {"target": "version of big", "peers.assisted": "version of other"} | nested
+    assert case_of(config, "cpu", "float32").models == {
+        "target": {"name": "big", "version": "version of big"},
+        "drafter.members.0": {"name": "small", "version": "version of small"},
+        "drafter.members.0.stopping": {"name": "judge", "version": "version of judge"},
+    }

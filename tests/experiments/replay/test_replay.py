@@ -22,6 +22,7 @@ from experiments.parts.data.sources import embedded
 from experiments.replay.recorded_target import RecordedTarget, Replay, longest_agreement, recorded_target
 from experiments.replay.texts import read_texts
 from spec import CausalLM, DecodeState, Draft, Drafter, GenerationStats, Limits, Sampler, Scores, Verdict, decode
+from spec.interfaces import Traits
 from spec.model import load_model, resolve_name
 from tests import tiny
 from verifiers.recursive import Recursive
@@ -120,7 +121,7 @@ class ReadsScores(Drafter):
 
 
 class NeedsHidden(PromptLookup):
-    needs = frozenset({"hidden"})
+    traits = Traits(needs=frozenset({"hidden"}))
 
 
 class ReadsHead(PromptLookup):
