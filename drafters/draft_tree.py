@@ -69,7 +69,7 @@ class DraftTree(AssistedDrafter):
             laws.append(growth.next_laws())
             law = torch.cat(laws, 1)
             share = self.num_nodes // self.num_rounds + (number < self.num_nodes % self.num_rounds)
-            still = reach * (number < growth.limits)  # a row alone would grow for as many rounds as it has room for, so it does here
+            still = reach * (number < growth.limits)  # a row stops after as many rounds as it has room for, as it would in a batch of its own
             grown = (take if growth.sampler.greedy else draw)(growth, law, still, share)
             reach = torch.cat([reach, grown[:, reach.shape[1] :]], 1)
 

@@ -2,7 +2,7 @@
 
 from spec.decode import Generation, decode
 from spec.generate import speculative
-from spec.interfaces import Drafter, Verifier
+from spec.interfaces import Drafter, Traits, Verifier
 from spec.model import CausalLM
 from spec.noise import Noise
 from spec.sampling import Sampler
@@ -22,6 +22,7 @@ __all__ = [
     "Sampler",
     "Scores",
     "Scratch",
+    "Traits",
     "Verdict",
     "Verifier",
     "decode",

@@ -20,7 +20,7 @@ SIBLINGS = ("distinct", "independent", "greedy")
 
 
 class Growth:
-    """A draft under construction. Columns are slots. Where a row cannot have one, `exists` is False, and `draft` leaves it out.
+    """A draft under construction. Columns are slots. `exists` says which rows have a slot there, and `draft` takes out the slots that are missing.
 
     `assistant` None: the caller knows the laws. `width` as in `Draft`. Letters: W slots of the last level, K slots added at once.
     """
@@ -91,7 +91,7 @@ class Growth:
         if otherwise is not None:
             total = mass(left)[..., None]
             row, has_mass = torch.where(total > 0, left / total.to(left.dtype), otherwise), total.squeeze(2) > 0
-        if self.uneven:  # a slot that a row cannot have gets token 0 for certain: nothing is drawn, and enumeration has no outcomes to follow
+        if self.uneven:  # a slot that cannot exist gets a certain token, so that an enumeration of all outcomes does not branch there
             has_room = self.depths.gather(1, parents) < self.limits
             row = torch.where(has_room[..., None], row, (numbers(row.shape[2], row.device) == 0).to(row.dtype))
         return self.noise.categorical(row, Purpose.DRAFT, slots), row, has_mass

@@ -71,8 +71,8 @@ class Drafter(ABC):
     def rows_changed(self, state: "DecodeState", origin: Sequence[int | None]) -> None:
         """Called when rows have left or joined the batch: row i of `state` was row origin[i], None for a prompt that has just begun.
 
-        To begin anew is always exact, and all that it costs is what was learned; a drafter that keeps something for each row should carry it along
-        (`spec.state.carried`), so that what a row drafts, and with that its sampled text, does not hang on when its neighbours end.
+        Starting anew, as here, is always exact, but forgets what was learned. A drafter that keeps something for each row should carry it along
+        (`spec.state.carried`). Then a row's drafts, and with them its sampled text, do not depend on when other rows end.
         """
         self.reset(state)
 

@@ -30,9 +30,9 @@ DIFFERENT = (
 class KSeq:
     """Exact for siblings that are independent draws from one row and whose number was settled before the first was drawn.
 
-    The rows are compared where the walk comes by, so at the root always: ValueError where they differ, or where q is NaN. That the number of
-    siblings did not hang on their tokens cannot be seen from a draft. A draft without q is certain, nothing in it is drawn: there the rule
-    becomes the one that is optimal for certain siblings, the target draws and the draft is followed if it holds the token.
+    The rows are compared where the walk comes by, so at the root always: ValueError where they differ, or where q is NaN. Whether the
+    number of siblings depended on their tokens cannot be seen from a draft. In a draft without q every token is certain. There the rule becomes
+    the one that is optimal for certain siblings: the target draws, and the draft is followed if it holds that token.
     """
 
     exact: ClassVar[bool] = True
