@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -40,7 +40,7 @@ class NarrowNoise:
 class NarrowDraws:
     """V2: a verifier that draws from the first tokens only."""
 
-    exact = True
+    exact: ClassVar[bool] = True
 
     def __call__(self, p: Tensor, draft: Draft, noise: Any) -> Verdict:
         return Recursive()(p, draft, NarrowNoise(noise))  # pyright: ignore[reportArgumentType]
