@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -99,7 +99,7 @@ class AbsoluteNoise:
 class AbsoluteKeys:
     """N1: a verifier that keys its numbers by absolute position; wraps a right one."""
 
-    exact = True
+    exact: ClassVar[bool] = True
 
     def __init__(self, inner: Verifier):
         self.inner = inner
