@@ -18,15 +18,15 @@ from spec.sampling import Sampler
 from spec.state import Limits
 
 FILE = "bets.json"
-MOST = 64_000_000  # numbers of laws that may wait for the end of an answer
+MOST = 64_000_000  # numbers of laws that may wait for the end of an answer: 256 MB in float32. The steps of an answer after that are not bet on
 LEVEL, POWER = 1e-3, 0.95  # at which a run says how small a bias it would have seen
 
 
 def witness_of(drafter: Drafter, verifier: Verifier, sampler: Sampler, limits: Limits) -> Witness | None:
-    """The witness of a run; None at temperature 0, where nothing is drawn."""
+    """The witness of a run; None at temperature 0, where nothing is drawn. It judges between answers: timed steps only hand it their laws."""
     if sampler.greedy:
         return None
-    return Witness(verifier, limits.eos_ids, sees_drafts(drafter, verifier), judge_drafts=False, most=MOST)
+    return Witness(verifier, limits.eos_ids, sees_drafts(drafter, verifier), judge_drafts=False, most=MOST, in_steps=False)
 
 
 def save(witness: Witness, folder: Path, prompts: Sequence[str]) -> None:
@@ -75,4 +75,5 @@ def figures(witness: Witness | None) -> dict[str, Any] | None:
         return None
     bets = witness.texts
     told = {"tokens": bets.taken, "e_value": math.exp(min(bets.log_e_value, 700.0)), "p_value": bets.p_value, "impossible": bets.impossible}
+    told |= {"steps_not_bet_on": witness.num_passed}
     return told | {"detectable_tv": bets.detectable(LEVEL, POWER), "won_most_by": " / ".join(part for part in bets.best()[:2] if part)}

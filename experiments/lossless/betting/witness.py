@@ -85,6 +85,10 @@ class Witness(Wrapped):
     use_drafts: bool = True
     judge_drafts: bool = True
     most: int = 4_000_000  # numbers of laws that wait to be judged
+    in_steps: bool = (
+        True  # judge within a step when as many wait; False: bet on no further steps until `judge` is called
+    )
+    num_passed: int = 0  # steps that were not bet on, since as many waited
     log_probs: dict[int, dict[int, tuple[int, float]]] | None = None  # row hash -> position -> (token, log p)
     texts: Bets = field(default_factory=lambda: Bets(NAMES, EMITTED))
     drafts: Bets = field(default_factory=lambda: Bets(NAMES, DRAFTED))
@@ -106,10 +110,13 @@ class Witness(Wrapped):
         batch = noise.rows.tolist()
         self.since_change = 0 if self.batch and batch != self.batch else self.since_change + 1
         self.batch = batch
+        if self.held > self.most and not self.in_steps:  # decided by the steps before, so what is bet on is known before its tokens are
+            self.num_passed += 1
+            return verdict
         self.waiting.append(Step(p, draft, verdict, batch, noise.root_positions, self.since_change < RECENT, self.wide))
         self.wide = draft.num_slots > 5
         self.held += self.waiting[-1].numbers
-        if self.held > self.most:
+        if self.held > self.most and self.in_steps:
             self.judge()
         return verdict
 

@@ -148,12 +148,41 @@ def test_a_million_is_the_line():
     assert summary.refuted(self_test.figures(watching)) is None
 
 
-def test_laws_wait_for_the_end_of_an_answer_unless_they_are_many():
+def answered(watching: Witness) -> int:
+    """Tokens of one answer that is watched."""
+    target, drafter = CausalLM(golden_model(GOLDEN_P, VOCABULARY)), DraftModel(model=golden_model(GOLDEN_Q, VOCABULARY), num_tokens=2)
+    return len(decode(target, drafter, watching, [PROMPT], sampler=Sampler(0.7), limits=LIMITS).new_tokens(0))
+
+
+def test_nothing_is_judged_within_a_step_and_memory_is_bounded():
     watching = witness()
     assert watching is not None
     watching.most = 1000
-    target = CausalLM(golden_model(GOLDEN_P, VOCABULARY))
-    decode(target, DraftModel(model=golden_model(GOLDEN_Q, VOCABULARY), num_tokens=2), watching, [PROMPT], sampler=Sampler(0.7), limits=LIMITS)
+    num_tokens = answered(watching)
+    assert watching.texts.taken == 0
+    assert watching.held <= 1000 + 3 * 2 * VOCABULARY
+    assert watching.num_passed > 0
+    watching.judge()
+    assert 0 < watching.texts.taken < num_tokens
+    assert torch.isfinite(watching.texts.log_capital).all()
+    found = self_test.figures(watching)
+    assert found is not None
+    assert found["steps_not_bet_on"] == watching.num_passed
+
+
+def test_all_steps_of_an_answer_that_fits_are_bet_on():
+    watching = witness()
+    assert watching is not None
+    num_tokens = answered(watching)
+    watching.judge()
+    assert (watching.texts.taken, watching.num_passed) == (num_tokens, 0)
+
+
+def test_the_battery_judges_whenever_many_laws_wait():
+    watching = witness()
+    assert watching is not None
+    watching.most, watching.in_steps = 1000, True
+    answered(watching)
     assert watching.texts.taken > 20
     assert watching.held <= 1000 + 3 * 2 * VOCABULARY
-    assert torch.isfinite(watching.texts.log_capital).all()
+    assert watching.num_passed == 0
