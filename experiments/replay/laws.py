@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 from torch import Tensor
 
 from experiments.parts.build import make
 from experiments.parts.command import entry
+from experiments.parts.settings import resolved
 from experiments.parts.target import Target
 from experiments.recording.machine import circumstances
-from experiments.replay.texts import RecordedText, open_recording, read_run
+from experiments.replay.texts import RecordedText, Source, open_recording, read_run
 from spec.model import CausalLM
 from spec.sampling import Sampler
 
@@ -109,34 +110,37 @@ def lasting(sampling: Any) -> dict[str, Any]:
     return {str(key): value for key, value in sampling.items() if key not in ("_target_", "seed")}
 
 
-def execute(config: DictConfig) -> Path:
+def execute(config: DictConfig | Mapping[str, Any]) -> Path:
     """Scores every text once and writes the file, whose path is returned. Raises ValueError for wrong input before any forward."""
-    path = Path(config.recorded)
-    if not isinstance(config.top_k, int) or config.top_k < 1:
-        raise ValueError(f"top_k={config.top_k}: give a whole number of at least 1")
-    with open_dict(config):
-        recorded = read_run(path).config if path.is_dir() else None
-        for group in ("target", "sampling"):
-            if config.get(group) is None and recorded is None:
-                raise ValueError(f"{group} must be given for plain texts, such as {group}={'hub target.name=...' if group == 'target' else 'sample'}")
-            config[group] = config.get(group) or (recorded or {})[group]
-        if config.output is None and recorded is None:
-            raise ValueError("output must be given for plain texts: a .npz file")
-    output = Path(config.output) if config.output is not None else path / "laws.npz"
-    sampler: Sampler = make(config, "sampling")
+    plain = resolved(config)
+    source, top_k = Source.of(plain), plain["top_k"]
+    if not isinstance(top_k, int) or top_k < 1:
+        raise ValueError(f"top_k={top_k}: give a whole number of at least 1")
+    plain |= as_recorded(plain, source.recorded)
+    output = Path(plain["output"] or source.recorded / "laws.npz")
+    sampler: Sampler = make(plain, "sampling")
     if sampler.greedy:
         raise ValueError("at temperature 0 every law is certain of its token and replay needs none; record a run with sampling=sample")
-    torch.set_num_threads(config.threads)
-    target: Target = make(config, "target")
-    texts = open_recording(config, target.tokenizer).texts
-    laws: dict[str, TextLaws] = {}
-    for text in texts:
-        laws[text.id] = score(target.model, sampler, text, config.top_k)
-    about: dict[str, Any] = {"target": config.target.name, "sampling": lasting(config.sampling), "top_k": config.top_k, "recorded": str(path)}
+    torch.set_num_threads(plain["threads"])
+    target: Target = make(plain, "target")
+    texts = open_recording(source, target.tokenizer).texts
+    laws = {text.id: score(target.model, sampler, text, top_k) for text in texts}
+    about = {"target": plain["target"]["name"], "sampling": lasting(plain["sampling"]), "top_k": top_k, "recorded": str(source.recorded)}
     save(output, laws, about | circumstances(target.model.device, target.model.dtype))
     left = 1 - sum(float(part.probs.sum()) for part in laws.values()) / sum(len(part.answer) for part in laws.values())
-    print(f"laws of {len(laws)} texts in {output}; the {config.top_k} likeliest tokens leave out {left:.2g} of a law")
+    print(f"laws of {len(laws)} texts in {output}; the {top_k} likeliest tokens leave out {left:.2g} of a law")
     return output
+
+
+def as_recorded(plain: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Target and sampling, those of the run where none were given. Raises ValueError for plain texts without them, or without an output."""
+    recorded = read_run(path).config if path.is_dir() else None
+    for group in ("target", "sampling"):
+        if plain.get(group) is None and recorded is None:
+            raise ValueError(f"{group} must be given for plain texts, such as {group}={'hub target.name=...' if group == 'target' else 'sample'}")
+    if plain["output"] is None and recorded is None:
+        raise ValueError("output must be given for plain texts: a .npz file")
+    return {group: plain.get(group) or (recorded or {})[group] for group in ("target", "sampling")}
 
 
 main = entry("replay_laws", lambda config, *_: execute(config))

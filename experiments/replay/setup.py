@@ -1,15 +1,15 @@
 """From the configuration of a replay to its parts: how the texts were sampled, which lengths, which drafters, what stands in the target's place."""
 
 import logging
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf, open_dict
 from transformers import AutoTokenizer
 
 from experiments.parts.build import make
 from experiments.replay import laws
 from experiments.replay.recorded_target import ANY_CONTEXT, NEEDS_TARGET, RecordedTarget, recorded_target, resolve_device
+from experiments.replay.settings import Settings
 from experiments.replay.texts import RecordedText, Recording
 from spec.assisted import AssistedDrafter
 from spec.interfaces import Drafter
@@ -18,43 +18,19 @@ from spec.model import resolve_name
 log = logging.getLogger(__name__)
 
 
-def settle_sampling(config: DictConfig, recording: Recording) -> dict[str, Any]:
-    """Fills in how the texts were sampled, without target and seed of the YAML. Raises ValueError where the run says otherwise."""
+def check_sampling(config: Mapping[str, Any], recording: Recording) -> dict[str, Any]:
+    """How the texts are taken to be sampled, without target and seed of the YAML. Raises ValueError where the run says otherwise."""
     recorded = None if recording.config is None else recording.config["sampling"]
-    with open_dict(config):
-        if config.get("sampling") is None:
-            config.sampling = recorded or {"_target_": "spec.sampling.Sampler", "temperature": 0.0}
-    sampling = laws.lasting(config.sampling)
+    sampling = laws.lasting(config["sampling"])
     if recorded is not None and sampling != laws.lasting(recorded):
         raise ValueError(f"the run was recorded with {laws.lasting(recorded)}, not with {sampling}; leave sampling out to replay it as it was")
     return sampling
 
 
-def check_lengths(config: DictConfig) -> list[int | None]:
-    """The lengths to replay, in rising order; [None] where the drafter has none. Raises ValueError for lengths that cannot be set."""
-    own = config.drafter.get("num_tokens")
-    if config.lengths is None:
-        return [own]
-    wanted = OmegaConf.to_container(config.lengths) if OmegaConf.is_config(config.lengths) else [config.lengths]
-    assert isinstance(wanted, list)
-    if not wanted or not all(isinstance(length, int) and not isinstance(length, bool) and length >= 1 for length in wanted):
-        raise ValueError(f"lengths={wanted}: give whole numbers of at least 1, such as lengths=[1,2,4,8]")
-    if own is None:
-        name = config.drafter._target_.split(".")[-2]
-        raise ValueError(f"lengths sets num_tokens, which drafter={name} does not have; leave lengths out and set what it has")
-    return sorted(set(wanted))
-
-
-def check_output(output: str | None) -> None:
-    """Raises ValueError for a file that could not be written in the end."""
-    if output is not None and (Path(output).is_dir() or not Path(output).resolve().parent.is_dir()):
-        raise ValueError(f"output={output}: give a file in a folder that exists")
-
-
 class DrafterBuilder:
     """Drafters of one configuration, of any length; a small model is loaded once and shared."""
 
-    def __init__(self, config: DictConfig, target: RecordedTarget):
+    def __init__(self, config: Mapping[str, Any], target: RecordedTarget):
         self.config, self.target = config, target
         self.made: dict[tuple[int | None, bool], Drafter] = {}
 
@@ -65,12 +41,12 @@ class DrafterBuilder:
         return self.made[length, ruled]
 
     def _make(self, length: int | None, ruled: bool) -> Drafter:
-        config = self.config.copy()
+        part = dict(self.config["drafter"])
         if length is not None:
-            config.drafter.num_tokens = length
-        if not ruled and config.drafter.get("stopping") is not None:
-            config.drafter.stopping = None
-        drafter = make(config, "drafter")
+            part["num_tokens"] = length
+        if not ruled and "stopping" in part:
+            part["stopping"] = None
+        drafter = make({**self.config, "drafter": part}, "drafter")
         for other in self.made.values():
             if isinstance(drafter, AssistedDrafter) and isinstance(other, AssistedDrafter):
                 drafter.assistant = other.assistant
@@ -84,22 +60,22 @@ class DrafterBuilder:
             drafter.attach(self.target)
         except (OSError, ImportError) as error:
             reason = str(error).strip().splitlines()[0]
-            raise ValueError(f"drafter {self.config.drafter.get('name')!r} could not be loaded: {reason}") from error
+            raise ValueError(f"drafter {self.config['drafter'].get('name')!r} could not be loaded: {reason}") from error
         except ValueError as error:
             raise ValueError(f"{name} cannot be replayed: {error}") from error
         return drafter
 
 
-def target_of(config: DictConfig, recording: Recording, tokenizer: Any) -> RecordedTarget:
+def target_of(asked: Settings, recording: Recording, tokenizer: Any) -> RecordedTarget:
     """What stands in the target's place: the run's target without its weights, or, for plain texts, a vocabulary without limits."""
     if recording.config is not None:
-        settings = recording.config["target"]
-        known = {name: settings[name] for name in ("dtype", "context") if name in settings}
-        return recorded_target(settings["name"], device=config.device, **known)
+        target = recording.config["target"]
+        known = {name: target[name] for name in ("dtype", "context") if name in target}
+        return recorded_target(target["name"], device=asked.device, **known)
     try:
-        return recorded_target(config.tokenizer, device=config.device, context=ANY_CONTEXT)
+        return recorded_target(asked.tokenizer, device=asked.device, context=ANY_CONTEXT)
     except ValueError:  # a folder with a tokenizer and no model
-        return RecordedTarget(len(tokenizer), device=resolve_device(config.device))
+        return RecordedTarget(len(tokenizer), device=resolve_device(asked.device))
 
 
 def load_tokenizer(name: str) -> Any:
@@ -122,7 +98,8 @@ def fitting(recording: Recording, drafter: Drafter, target: RecordedTarget, skip
     return fits
 
 
-def open_laws(config: DictConfig, texts: list[RecordedText], sampling: dict[str, Any]) -> dict[str, laws.TextLaws] | None:
-    own = Path(config.recorded) / "laws.npz"
-    path = Path(config.laws) if config.laws is not None else own if own.exists() else None
+def open_laws(asked: Settings, texts: list[RecordedText], sampling: dict[str, Any]) -> dict[str, laws.TextLaws] | None:
+    """The target's laws along the texts, from the file that was named or lies in the run's folder; None where there is none."""
+    own = asked.source.recorded / "laws.npz"
+    path = asked.laws if asked.laws is not None else own if own.exists() else None
     return None if path is None else laws.load(path, texts, sampling)

@@ -5,8 +5,8 @@ or MT-Bench (`choices`, whose prompts stand in the file of questions), or hold a
 `answer`) and HumanEval (`prompt`, `canonical_solution`) do. Every answer of a conversation is a text of its own, behind all that was said before it.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,24 @@ class Reading:
     questions: str | None = None
     chat_template: bool = False  # the tokenizer's template around every message
     with_prompt: bool = True  # False: the answer alone, its first token given
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which answers are replayed: the folder of a run, or a file of texts that is read in the given way. Raises ValueError for a wrong number."""
+
+    recorded: Path
+    num_texts: int | None = None  # at most so many, evenly spaced
+    reading: Reading = Reading()
+
+    def __post_init__(self) -> None:
+        if self.num_texts is not None and (not isinstance(self.num_texts, int) or self.num_texts < 1):
+            raise ValueError(f"num_texts={self.num_texts}: give a whole number of at least 1, or null for all")
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "Source":
+        """The source in a resolved configuration of a replay."""
+        return cls(Path(config["recorded"]), config["num_texts"], Reading(**{part.name: config[part.name] for part in fields(Reading)}))
 
 
 def read_run(folder: Path) -> Recording:
@@ -150,16 +168,10 @@ def _tokens(messages: list[dict[str, str]], tokenizer: Any, reading: Reading) ->
     return (prompt, tokens) if prompt and tokens else None
 
 
-def open_recording(config: Any, tokenizer: Any = None) -> Recording:
-    """What `recorded` of a replay configuration names, at most `num_texts` of its texts, evenly spaced. Plain texts need the tokenizer."""
-    path, most = Path(config.recorded), config.num_texts
-    if most is not None and (not isinstance(most, int) or most < 1):
-        raise ValueError(f"num_texts={most}: give a whole number of at least 1, or null for all")
-    if path.is_dir():
-        recording = read_run(path)
-    else:
-        named = {name: config[name] for name in ("prompt_field", "response_field", "questions", "chat_template", "with_prompt")}
-        recording = read_texts(path, tokenizer, Reading(**named))
+def open_recording(source: Source, tokenizer: Any = None) -> Recording:
+    """The texts of a source. Plain texts need the tokenizer."""
+    path, most = source.recorded, source.num_texts
+    recording = read_run(path) if path.is_dir() else read_texts(path, tokenizer, source.reading)
     texts = recording.texts
     if most is not None and most < len(texts):
         texts = [texts[index * len(texts) // most] for index in range(most)]

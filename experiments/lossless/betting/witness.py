@@ -85,9 +85,7 @@ class Witness(Wrapped):
     use_drafts: bool = True
     judge_drafts: bool = True
     most: int = 4_000_000  # numbers of laws that wait to be judged
-    in_steps: bool = (
-        True  # judge within a step when as many wait; False: bet on no further steps until `judge` is called
-    )
+    in_steps: bool = True  # judge within a step when as many wait; False: bet on no further steps until `judge` is called
     num_passed: int = 0  # steps that were not bet on, since as many waited
     log_probs: dict[int, dict[int, tuple[int, float]]] | None = None  # row hash -> position -> (token, log p)
     texts: Bets = field(default_factory=lambda: Bets(NAMES, EMITTED))

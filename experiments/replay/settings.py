@@ -1,0 +1,71 @@
+"""What a replay was asked for: checked once, before anything is read."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.replay.best_lengths import Price
+from experiments.replay.texts import Recording, Source
+
+PLAIN_SAMPLING = {"_target_": "spec.sampling.Sampler", "temperature": 0.0}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a replay; what each is for stands in `conf/replay.yaml`."""
+
+    config: Mapping[str, Any]  # all of it, resolved: the parts are made from it, and the file of results holds it
+    source: Source
+    lengths: Sequence[int | None]  # in rising order; [None] where the drafter has none
+    cost: Price
+    oracle: bool
+    laws: Path | None
+    skip_too_long: bool
+    categories: bool
+    output: Path | None
+    tokenizer: str
+    device: str
+    threads: int
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "Settings":
+        """The settings in a resolved configuration. Raises ValueError for lengths, costs and files that cannot be."""
+        held = {name: config[name] for name in ("oracle", "skip_too_long", "categories", "tokenizer", "device", "threads")}
+        cost, lengths = Price(**config["cost"]), lengths_of(config)
+        files = {name: None if config[name] is None else Path(config[name]) for name in ("laws", "output")}
+        check_output(files["output"])
+        return cls(config, Source.of(config), lengths, cost, **files, **held)
+
+    def with_sampling_of(self, recording: Recording) -> dict[str, Any]:
+        """The configuration with how the texts were sampled: as the run did, greedily for plain texts, unless something else was asked for."""
+        recorded = None if recording.config is None else recording.config["sampling"]
+        return {**self.config, "sampling": self.config.get("sampling") or recorded or PLAIN_SAMPLING}
+
+    @property
+    def drafter_name(self) -> str:
+        return drafter_name(self.config)
+
+
+def drafter_name(config: Mapping[str, Any]) -> str:
+    """The file of the drafter."""
+    return config["drafter"]["_target_"].split(".")[-2]
+
+
+def lengths_of(config: Mapping[str, Any]) -> list[int | None]:
+    """The lengths to replay, in rising order; [None] where the drafter has none. Raises ValueError for lengths that cannot be set."""
+    own, lengths = config["drafter"].get("num_tokens"), config["lengths"]
+    if lengths is None:
+        return [own]
+    wanted = lengths if isinstance(lengths, list) else [lengths]
+    if not wanted or not all(isinstance(length, int) and not isinstance(length, bool) and length >= 1 for length in wanted):
+        raise ValueError(f"lengths={wanted}: give whole numbers of at least 1, such as lengths=[1,2,4,8]")
+    if own is None:
+        raise ValueError(f"lengths sets num_tokens, which drafter={drafter_name(config)} does not have; leave lengths out and set what it has")
+    return sorted(set(wanted))
+
+
+def check_output(output: Path | None) -> None:
+    """Raises ValueError for a file that could not be written in the end."""
+    if output is not None and (output.is_dir() or not output.resolve().parent.is_dir()):
+        raise ValueError(f"output={output}: give a file in a folder that exists")
