@@ -2,8 +2,9 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,15 @@ def execute(config: DictConfig | Mapping[str, Any], folder: Path, group: str | N
     settings = Settings.of(plain)
     prover = Prover(plain, settings, folder, group)
     prompts = prompts_of(plain, settings)
-    identity = Identity(plain, origin(plain, prompts), settings.allow_code_change)
-    summary = finished(folder, identity)
+    identify = cache(lambda: Identity(plain, origin(plain, prompts), settings.allow_code_change))
+    summary = finished(folder, identify)
     if summary is not None and not prover.lacks(proof := prover.of_summary(summary)):
         log.info("%s is finished; nothing to do", folder)
         return concluded(summary, proof, folder)
     torch.set_num_threads(settings.threads)
     parts = build(plain, settings, prompts)
-    plan = Plan.of(identity, settings, parts)
-    with closing(Recorder(folder, identity)) as recorder:
+    plan = Plan.of(identify(), settings, parts)
+    with closing(Recorder(folder, identify())) as recorder:
         proof = prover.certified(parts)
         if summary is not None:
             return concluded(summary, proof, folder)
@@ -65,12 +66,15 @@ def origin(config: Mapping[str, Any], prompts: Sequence[Prompt]) -> dict[str, An
     return {"code": code, "models": models(config), "data": fingerprint(prompts)[:12]}
 
 
-def finished(folder: Path, identity: Identity) -> dict[str, Any] | None:
-    """The summary of a folder in which this very run is complete, without loading a model; None if it is not. Raises ForeignFolderError."""
+def finished(folder: Path, identify: Callable[[], Identity]) -> dict[str, Any] | None:
+    """The summary of a folder in which this very run is complete, without loading a model; None if it is not. Raises ForeignFolderError.
+
+    `identify` may have to ask a hub for versions, so it is called only where there is something to compare with.
+    """
     if not (folder / "manifest.json").exists() or not (folder / "summary.json").exists():
         return None
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    identity.check(folder)
+    identify().check(folder)
     return None if summary["interrupted"] else summary
 
 

@@ -242,7 +242,7 @@ def test_reports_show_the_mark_with_a_link_to_what_was_judged(
 
 @pytest.mark.slow
 def test_the_real_battery_certifies_a_run_and_convicts_a_wrong_drafter(command: Callable[..., int], tmp_path: Path, assistant: str) -> None:
-    effort = ("+battery.effort.samples=640", "+battery.effort.batch=640", "+battery.effort.mutants=false", "+battery.num_prompts=1")
+    effort = ("+battery.effort.samples=640", "+battery.effort.long_texts=2000", "+battery.effort.mutants=false", "+battery.num_prompts=1")
     common = (*SMALL, "certify=true", "+battery.max_new_tokens=8", "drafter=draft_model", f"drafter.name={assistant}", "drafter.num_tokens=2")
     assert command(f"hydra.run.dir={tmp_path / 'right'}", *common, *effort, "sampling=sample") == 0
     right = summary_of(tmp_path / "right")
