@@ -77,7 +77,7 @@ class Forwarded:
 
     @property
     def setup(self) -> str:
-        """The same for runs that differ in gamma only."""
+        """A key that is equal for runs that differ in gamma only."""
         drafter = {key: value for key, value in self.config["drafter"].items() if key != "num_tokens"}
         return config_hash(self.config | {"drafter": drafter})
 

@@ -29,7 +29,7 @@ class Check:
     tv: float | None = None  # distance found between the laws; exact where they were enumerated
     detectable_tv: float | None = None  # a bias at least this large between what the check compares is found with probability `power`
     power: float | None = None
-    alpha: float | None = None  # false alarms that the p-value was held against; None: those of `Effort.alpha`
+    alpha: float | None = None  # false-alarm rate that the p-value was compared with; None: `Effort.alpha`
 
     @property
     def failed(self) -> bool:

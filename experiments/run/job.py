@@ -75,7 +75,7 @@ def finished(folder: Path, identity: Identity) -> dict[str, Any] | None:
 
 
 def concluded(summary: dict[str, Any], proof: Proof, folder: Path) -> dict[str, Any]:
-    """A finished run with the proof that is known now, written if that is news; one that was known keeps its place if none is found any more."""
+    """The summary of a finished run with the proof that is known now, written if it is new; an earlier proof stays if none is found any more."""
     known = (summary.get("proof") or {}).get("record") is not None
     told = summary if known and proof.found is None else with_proof(summary, proof)
     if told != summary:

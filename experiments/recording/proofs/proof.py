@@ -50,7 +50,7 @@ class Proof:
 
 
 def without_verdict(reason: str, claims_exact: bool = True) -> Proof:
-    """Of a run that nobody has judged."""
+    """The proof of a run without a verdict."""
     word = NOT_JUDGED if claims_exact else LOSSY
     return Proof(word, word, reason, claims_exact, settled=not claims_exact)
 
