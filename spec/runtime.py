@@ -218,7 +218,7 @@ class Runtime:
                 return buffers.graphs[key](inputs)
             except torch.OutOfMemoryError as error:
                 raise torch.OutOfMemoryError(f"{error} {OUT_OF_MEMORY}") from error
-            except Exception as error:  # whatever a compiler dies of, the forward can be run without it
+            except Exception as error:  # whatever a compiler raises, the forward can be run without it
                 self.fall_back(f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no reason given'}")
         return plain(*inputs.tensors(), *slots)
 
@@ -254,7 +254,7 @@ def compiled(function: Callable[..., tuple], name: str, device: torch.device) ->
 
 
 def row_bucket(num_rows: int) -> int:
-    """The power of two that holds so many rows."""
+    """The smallest power of two that is at least `num_rows`."""
     return 1 << (num_rows - 1).bit_length()
 
 

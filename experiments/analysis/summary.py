@@ -132,7 +132,7 @@ def per_token(records: Sequence[Record]) -> float:
 
 
 def process_speedup(reference: Sequence[Record], measured: Sequence[Record]) -> float | None:
-    """As the speedup with prefill, in seconds of the processor instead of the wall clock; None where they were not recorded."""
+    """The speedup with prefill, in processor time instead of wall clock; None where that was not recorded."""
     spent = [[record.process_seconds for record in records if record.process_seconds is not None] for records in (reference, measured)]
     if len(spent[0]) < len(reference) or len(spent[1]) < len(measured) or not sum(spent[1]):
         return None

@@ -72,7 +72,7 @@ class Forwarded:
 
     @property
     def tokens(self) -> NDArray:
-        """Of the method, per unit."""
+        """Tokens of the method, per unit."""
         return np.array([lengths.sum() for lengths in self.lengths])
 
     @property

@@ -44,7 +44,7 @@ class Effort:
     looks: int = 4
     alpha: float = 1e-6
     power: float = 0.999
-    tokens: int | None = None  # of each text that are compared; None: the drafts' depth and one, at most 6
+    tokens: int | None = None  # tokens of each text that are compared; None: the drafts' depth plus one, at most 6
     batch: int = 500  # texts decoded together
     long_tokens: int = 32  # of answers that are compared token by token
     long_texts: int = 100_000  # emitted tokens of long answers that are bet on

@@ -104,7 +104,7 @@ class Spent:
     forwards: list[tuple[str, float]]  # (role, seconds) of every forward in it
 
     def forward_seconds(self, role: str | None = None) -> float:
-        """Of one role's forwards, or of all."""
+        """Seconds of one role's forwards, or of all."""
         return sum(seconds for whose, seconds in self.forwards if role in (None, whose))
 
     def num_forwards(self, role: str) -> int:

@@ -152,7 +152,7 @@ def decode_all(plan: Plan, bench: SideBySide, recorder: Recorder, tracker: Track
 
 
 def check_state(plan: Plan, bench: SideBySide, recorder: Recorder) -> bool | None:
-    """Whether the first batch, decoded once more now, is drafted as it was; None where that was not or cannot be asked. Asked once for a folder."""
+    """Decodes the first batch again: whether it is drafted as before; None where this is not or cannot be checked. Checked once for a folder."""
     path = recorder.folder / "checks.json"
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8"))["drafts_repeat"]

@@ -56,7 +56,7 @@ def own_padding(bpe: Tokenizer) -> Tokenizer:
 
 def build_model(part: DictConfig, tokenizer: PreTrainedTokenizerFast) -> Any:
     shape = {str(name): value for name, value in part.items() if name not in NOT_SHAPE}
-    end = tokenizer.eos_token_id  # also the padding during training, because the padding gets no gradient through the embedding
+    end = tokenizer.eos_token_id  # also the padding while the model learns; the padding token gets no gradient through the embedding
     ids = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
     return LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=CONTEXT, tie_word_embeddings=True, **ids, **shape))
 

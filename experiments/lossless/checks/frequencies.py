@@ -134,7 +134,7 @@ class SequentialTest:
 
     @property
     def p_value(self) -> float:
-        """Of the whole design, valid whenever one stops: the smallest of the looks' p-values over their shares; 1 before the first look."""
+        """P-value of the whole design, valid whenever one stops: the smallest of the looks' p-values over their shares; 1 before the first look."""
         return min([1.0, *(p / share for p, share in zip(self.p_values, self.shares, strict=False))])
 
     @property

@@ -21,7 +21,7 @@ IDENTICAL, REFUSED, NOT_BUILT, WRONG, CRASH = "identical", "refused", "not built
 PROMPTS = [[5, 9, 13, 5, 9, 13, 5, 9], [3, 7], [17, 2, 30, 30, 30, 8, 17, 2, 30, 1, 33, 4]]  # rows of one batch
 TREE = [-1, 0, 0, 1, 2, 4, 4]  # parents of the slots of one draft
 LEAVES = ([0, 1, 3], [0, 2, 4, 5], [0, 2, 4, 6])
-LARGEST_GAP = 1e-4  # of a logit; many models compute in float32 inside whatever their weights are, and that is 1e-6 here
+LARGEST_GAP = 1e-4  # of a logit; many models compute parts in float32 whatever the dtype of their weights, which makes 1e-6 here
 SMALLEST_REACH = 1e-3
 
 

@@ -98,7 +98,7 @@ def _place(file: Path, folder: Path) -> str:
 
 
 def mark_of(summary: Mapping[str, Any]) -> str:
-    """What a table shows of a run; summaries made before there were proofs were judged by nobody."""
+    """What a table shows of a run; summaries made before there were proofs have no verdict."""
     return (summary.get("proof") or {}).get("mark") or NOT_JUDGED
 
 
