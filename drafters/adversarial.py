@@ -1,4 +1,4 @@
-"""Drafts that are of no use, or hard to judge, and yet legal: whatever it drafts, the output must stay the target's. For tests."""
+"""Legal drafts that are useless or hard to judge: the output must follow the target's law all the same. For tests."""
 
 import torch
 from torch import Tensor

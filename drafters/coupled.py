@@ -21,7 +21,7 @@ class CoupledDraft(AssistedDrafter):
     """A chain of num_tokens tokens, each with num_children - 1 childless siblings beside it: the next best by the same sum.
 
     Given the noise the tokens are certain, so q is left out; with verifiers other than `coupled` they are judged as one-hot, which is exact because
-    those judge with other numbers. At temperature 0 they are the assistant's most probable tokens. Raises ValueError for numbers below 1.
+    those judge with other random numbers. At temperature 0 they are the assistant's most probable tokens. Raises ValueError for numbers below 1.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class CoupledDraft(AssistedDrafter):
         self.assistant = Assistant(name, model, dtype=dtype, device_map=device_map, attn_implementation=attn_implementation, runtime=runtime)
 
     def propose(self, state: DecodeState, sampler: Sampler) -> Draft:
-        """Slot 1 + (d - 1) K is the chain's token at depth d; its siblings stand behind it."""
+        """Slot 1 + (d - 1) K is the chain's token at depth d; its siblings follow it."""
         self.growth = growth = Growth(self.assistant, state, sampler, width=self.num_children)
         for depth in range(1, min(self.num_tokens, growth.deepest) + 1):
             law = growth.next_laws()[:, :1]  # after the chain's own slot, the first of its level
@@ -52,7 +52,7 @@ class CoupledDraft(AssistedDrafter):
         return growth.draft()
 
     def _score(self, law: Tensor, growth: Growth, depth: int) -> Tensor:
-        """What the next token is the maximum of; law [B, 1, V] -> [B, V]."""
+        """Scores whose argmax is the next token; law [B, 1, V] -> [B, V]."""
         scores = law[:, 0].double().log()
         if growth.sampler.greedy:
             return scores

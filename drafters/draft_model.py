@@ -20,8 +20,8 @@ Contexts = Callable[[int, int], list[int]]
 
 
 class DraftModel(AssistedDrafter):
-    """A causal LM with the target's vocabulary: `DraftModel("a hub id or folder")` loads it when first attached, `DraftModel(model)` takes one of
-    transformers or a `CausalLM` (so does `model=`).
+    """A causal LM with the target's vocabulary: `DraftModel("a hub id or folder")` loads it when first attached, `DraftModel(model)` or `model=` is
+    given one of transformers or a `CausalLM`.
 
     Sampled tokens come from the same float32 row that is handed over as q, made by the target's own sampler. At temperature 0 the tokens are
     the assistant's argmax and q is left out: deterministic drafts are one-hot. `dtype` "auto" is the target's. A `stopping` rule says how long each
@@ -92,7 +92,7 @@ class DraftModel(AssistedDrafter):
             self.stopping.observe([len(tokens) for tokens in verdict.drafted], accepted, verdict.cut or [False] * state.num_rows)
 
     def _next_law(self, state: DecodeState, tokens: list[Tensor], sampler: Sampler) -> Tensor:
-        """The assistant's law after `tokens`, the root's and the drafted ones, [B, 1] each; [B, V]. At temperature 0 a softmax, for the rules."""
+        """The assistant's law after `tokens`, the root's and the drafted ones, [B, 1] each; [B, V]. At temperature 0 a softmax, for `stopping`."""
         logits, contexts = self._next_logits(state, tokens, sampler)
         return sampler.processed(logits, contexts).softmax(-1)[:, 0] if sampler.greedy else sampler.law(logits, contexts)[:, 0]
 

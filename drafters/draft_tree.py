@@ -1,8 +1,8 @@
 """A tree of a small assistant's tokens: of a fixed shape, or grown where the assistant is surest, one assistant forward per level or round.
 
 Source: static trees as in SpecInfer (Miao et al., arXiv 2305.09781) and Sequoia (Chen et al., 2402.12374), siblings without replacement as in Jeon
-et al., 2402.14160; growth as in OPT-Tree (Wang et al., 2406.17276) and EAGLE-2 (Li et al., 2406.16858), turned from ranking tokens that were drawn,
-which would bias the output, into deciding where the next one is drawn.
+et al., 2402.14160; growth as in OPT-Tree (Wang et al., 2406.17276) and EAGLE-2 (Li et al., 2406.16858), but those rank tokens that were drawn, which
+would bias sampled output: here the place of a token is chosen before it is drawn.
 """
 
 from collections.abc import Sequence
@@ -23,9 +23,9 @@ from spec.types import Draft
 class DraftTree(AssistedDrafter):
     """A tree whose nodes of depth d have widths[d] children each, or, with widths None, one of num_nodes tokens grown in num_rounds forwards.
 
-    Growth gives every round its share of the tokens and draws them one after another, each as a further child, without replacement, of the slot
-    where the probability of the path times what its earlier children left of the law is largest. Thus a place is chosen before its token, and no
-    token is dropped. At temperature 0 tokens are not drawn: the most probable ones are taken, in growth those with the most probable paths.
+    Growth divides the tokens over the rounds and draws them one after another, siblings without replacement. Each becomes a child of the slot with
+    the largest product: probability of the path, times the mass of the law that the slot's earlier children have left. So a place is chosen before
+    its token, and no token is dropped. At temperature 0 the most probable tokens are taken instead, in growth those with the most probable paths.
     `siblings` as in `multi_draft`, for fixed shapes. Raises ValueError for values outside their ranges.
     """
 
@@ -106,7 +106,7 @@ def take(growth: Growth, law: Tensor, reach: Tensor, count: int) -> Tensor:
 
 
 def untried(growth: Growth, law: Tensor) -> Tensor:
-    """The laws [B, N, V] without the tokens that the slots' children have; a copy."""
+    """The laws [B, N, V] without the tokens of the slots' children; a copy."""
     place = growth.parents[:, 1:] * law.shape[2] + growth.tokens[:, 1:]
     drawn = torch.where(growth.exists[:, 1:], place, -1)
     tried = torch.zeros(len(law), law[0].numel() + 1, dtype=torch.bool, device=law.device).scatter_(1, drawn + 1, True)[:, 1:]

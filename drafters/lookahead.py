@@ -79,11 +79,11 @@ def window_visibility(window: int, ngram: int) -> Tensor:
 
 
 class Lookahead(Drafter):
-    """A merged tree of the pool's n-grams that begin with the root; the window that feeds the pool rides along as scratch slots.
+    """A merged tree of the pool's n-grams that begin with the root; the window that fills the pool is scored beside it as scratch slots.
 
     window, ngram, guesses: W, N, G of the paper. A step scores 1 + (W - 1) + (N - 2) W slots for root and window and at most G (N - 1) for the
-    candidates: 28 + 28 by default, and fewer where candidates share a prefix. The defaults are small because on a CPU every slot costs time; a GPU
-    that waits for its memory takes several times as many for almost nothing. A longer n-gram gains more than a wider window of as many slots.
+    candidates: 28 + 28 by default, and fewer where candidates share a prefix. The defaults are small because on a CPU every slot costs time; a
+    memory-bound GPU scores several times as many at almost no cost. A longer n-gram gains more than a wider window of as many slots.
     seed_pool: the prompt's own n-grams are in the pool from the start. learn_output: those of the output follow as they are emitted.
     The drafts are a function of history alone. Raises ValueError unless window >= 2, ngram >= 2 and guesses >= 1.
     """

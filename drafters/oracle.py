@@ -1,7 +1,7 @@
 """Drafts tokens that are accepted at a chosen rate: for measuring systems and for tests, not for speed.
 
-Without recordings it runs the target itself: its draft law is q = (1 - w) p + w e, with e all on the token m that p likes least. The overlap of p and
-q, which is the chance of acceptance, is (1 - w)(1 - p(m)) + p(m), so w = (1 - a) / (1 - p(m)) makes it the wanted a.
+Without recordings it runs the target itself: its draft law is q = (1 - w) p + w e, with e one-hot at the token m of least probability under p. The
+overlap of p and q, which is the chance of acceptance, is (1 - w)(1 - p(m)) + p(m), so w = (1 - a) / (1 - p(m)) gives the wanted rate a.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,13 +23,13 @@ from spec.types import Draft, Scores, Verdict
 class Oracle(Drafter):
     """A chain of num_tokens tokens, each accepted with probability `acceptance` by `rejection`, `recursive` and, at temperature 0, `greedy`.
 
-    No law overlaps p by less than p(m): there the rate is p(m), at most one over the vocabulary. The forwards of the target are counted as draft
-    seconds and its second cache as memory; leave both out of a comparison.
+    No law overlaps p by less than p(m), so the rate is at least p(m), which is at most 1 / V. The forwards of the target are counted as
+    draft seconds and its second cache as memory; leave both out of a comparison.
 
-    continuations: recorded new tokens by sequence id. Then nothing is run: the next recorded token is proposed with probability `acceptance` and
+    continuations: recorded new tokens by sequence id. Then no model is run: the next recorded token is proposed with probability `acceptance` and
     another one otherwise, declared one-hot. That is the cheap way where the output is known beforehand: at temperature 0, or with `coupled` and
-    the same seed, record a run of drafter=none. It is exact in any case, but a row that leaves its recording, as 16-bit rounding can make it,
-    is accepted less from there on. Behind the end of a recording nothing is drafted. Raises ValueError for rates outside [0, 1].
+    the same seed, record a run of drafter=none. It is exact in any case, but once a row differs from its recording, as 16-bit rounding can
+    make it, less is accepted. After the end of a recording nothing is drafted. Raises ValueError for rates outside [0, 1].
     """
 
     def __init__(self, acceptance: float = 0.8, num_tokens: int = 5, continuations: Mapping[int, Sequence[int]] | None = None):

@@ -1,4 +1,4 @@
-"""Everything around the core: commands that run, check, time and report. One folder per trade, in the order that `tests/test_architecture.py` holds.
+"""Everything around the core: commands that run, check, time and report. One folder per task, in the order that `tests/test_architecture.py` holds.
 
 Imports `spec`, `drafters` and `verifiers`; may be imported by nobody but itself, the tests and the notebooks.
 """

@@ -1,4 +1,4 @@
-"""What a caller may give. Each check answers a wrong value with one line: what was given, and what is allowed."""
+"""Checks of what a caller gives. A wrong value raises ValueError with one line: what was given, and what is allowed."""
 
 import operator
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ def as_whole(value: Any) -> int | None:
 
 
 def whole(name: str, value: Any, allowed: str, least: int = -LARGEST) -> int:
-    """`value` as an int of at most 64 bits. Raises ValueError where it is none or below `least`; `allowed` says what to give."""
+    """`value` as an int of at most 64 bits. Raises ValueError if it is no whole number or below `least`; `allowed` says what to give."""
     number = as_whole(value)
     if number is None or not least <= number < LARGEST:
         raise ValueError(f"{name}={shown(value)}: give {allowed}")
@@ -37,7 +37,7 @@ def one_or_more(name: str, given: Any, allowed: str) -> list[int]:
 
 
 def real(name: str, value: Any, allowed: str, fits: Callable[[float], bool]) -> float:
-    """`value` as a float. Raises ValueError where it is no number, or one that does not fit."""
+    """`value` as a float. Raises ValueError if it is no number, or if `fits` rejects it."""
     try:
         number = None if isinstance(value, (bool, str)) else float(value)
     except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor of several elements

@@ -15,15 +15,15 @@ from spec.state import DecodeState
 from spec.tree import on_device
 from spec.types import Draft
 
-MOST_RESERVED = 4096  # tokens for which room is made at once; a cache grows where more come
+MOST_RESERVED = 4096  # most tokens that a new cache reserves room for; it grows if more come
 
 
 class Assistant:
-    """A causal LM with the target's vocabulary: loaded by `name` when first attached, or given, as `model` or in the place of the name.
+    """A causal LM with the target's vocabulary: loaded by `name` when first attached, or passed in as `model` (or in place of `name`).
 
-    Per step: `follow` feeds what was committed and gives the logits after the root, then `step` goes on along a chain; or `score` gives those after
-    further slots of a growing tree, and `keep` leaves of them in the cache what the verifier kept. `dtype` and `runtime` "auto" are the target's.
-    Raises ValueError for what is neither a name (a hub id, a folder) nor a model (of transformers, or a `CausalLM`).
+    Per step, `follow` feeds the committed tokens and gives the logits after the root. Then a chain calls `step` for each token. A growing tree calls
+    `score` for its new slots, and after the verdict `keep`, so that the cache holds only the kept slots. `dtype` or `runtime` "auto" is the target's.
+    Raises ValueError for anything that is neither a name (a hub id, a folder) nor a model (of transformers, or a `CausalLM`).
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Assistant:
         self.runtime = runtime
         self._given, self._model = (None, given) if isinstance(given, CausalLM) else (given, None)
         self._cache: KVCache | None = None
-        self._bases: list[int] | None = None  # cached tokens per row, root included, while slots of a draft lie behind them
+        self._bases: list[int] | None = None  # committed tokens in the cache per row, root included, while draft slots follow them
         self.num_scored = 0  # slots of the current draft that were scored, root not counted
 
     @property
@@ -56,12 +56,12 @@ class Assistant:
         return self._cache
 
     def attach(self, target: CausalLM) -> None:
-        """Loads the model where that has not happened. Raises ValueError where vocabularies or devices differ."""
+        """Loads the model if it is not loaded yet. Raises ValueError if vocabularies or devices differ."""
         if self._model is None:
             kind = target.runtime_kind if self.runtime == "auto" else self.runtime
             model = self._load(target) if self._given is None else self._given
             most = getattr(model.config.get_text_config(), "max_position_embeddings", None) or target.context
-            self._model = CausalLM(model, min(target.context, most), runtime=kind, capacity=target.capacity)  # no further than the target goes
+            self._model = CausalLM(model, min(target.context, most), runtime=kind, capacity=target.capacity)  # at most the target's context
         if self.model.vocab_size != target.vocab_size:
             raise ValueError(
                 f"vocabulary sizes differ: target {target.vocab_size}, drafter {self.model.vocab_size}; "
@@ -82,7 +82,7 @@ class Assistant:
         self.model.extend(self._cache, [row[:-1] for row in state.rows])
 
     def rows_changed(self, state: DecodeState, origin: Sequence[int | None]) -> None:
-        """As `Drafter.rows_changed`: of newcomers all but the last token is cached, the other rows are carried along."""
+        """As `Drafter.rows_changed`: caches all but the last token of newcomers and carries the other rows along."""
         if self._bases is not None:
             self.cache.crop(self._bases)
         self._bases, self.num_scored = None, 0
@@ -95,7 +95,7 @@ class Assistant:
     def follow(self, state: DecodeState) -> Tensor:
         """Feeds the committed tokens that the cache lacks, the root among them; raw logits after the root, [B, 1, V]."""
         if self._bases is not None:
-            self.cache.crop(self._bases)  # a draft that nobody judged
+            self.cache.crop(self._bases)  # removes a draft that was never judged
         self.cache.crop([len(row) - 1 for row in state.rows])
         rows = [row[length:] for row, length in zip(state.rows, self.cache.lengths, strict=True)]
         longest, shortest = max(map(len, rows)), min(map(len, rows))
@@ -109,14 +109,14 @@ class Assistant:
         return logits.gather(1, last[:, None, None].expand(-1, 1, logits.shape[2]))
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Feeds the next token of a chain in every row, [B, 1]; raw logits after it, [B, 1, V]. What is accepted is in place already."""
+        """Feeds the next token of a chain in every row, [B, 1]; raw logits after it, [B, 1, V]. It needs no `keep`: accepted tokens are in place."""
         logits = self.model.score(Draft.chain(tokens), self.cache).logits
         self.cache.keep([1] * len(tokens))
         self._bases = None
         return logits
 
     def score(self, draft: Draft) -> Tensor:
-        """Raw logits after those slots of a growing draft (root first) that were not scored yet, [B, new, V]: one forward over them alone."""
+        """Raw logits after the slots of a growing draft (root first) that are not scored yet, [B, new, V]; one forward over these slots alone."""
         behind_root = Draft(draft.tokens[:, 1:], draft.parents[:, 1:] - 1, draft.sizes - 1, width=draft.width)
         logits = self.model.score(behind_root, self.cache, num_scored=self.num_scored).logits
         self.cache.keep([logits.shape[1]] * len(logits))
@@ -124,7 +124,7 @@ class Assistant:
         return logits
 
     def keep(self, path: Tensor) -> None:
-        """Of the scored slots only those on `path` stay in the cache; [B, D] slots of the draft, root first, -1 after the end."""
+        """Keeps only those scored slots in the cache that are on `path` [B, D]: slots of the draft, root first, -1 after the end."""
         assert self._bases is not None, "follow comes first"
         self.cache.crop(self._bases)
         behind_root = path[:, 1:] - 1

@@ -12,7 +12,7 @@ from spec.types import Draft, Scores, Verdict
 
 
 class AssistedDrafter(Drafter):
-    """`__init__` sets `assistant`; a `propose` that grows its draft sets `growth`, and the assistant then keeps what the verdict keeps of it."""
+    """A subclass sets `assistant` in `__init__`. If `propose` sets `growth`, the assistant's cache keeps the slots of it that the verdict keeps."""
 
     assistant: Assistant
     growth: Growth | None = None

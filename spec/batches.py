@@ -1,8 +1,8 @@
 """Which prompts are decoded together: a finished row leaves the batch, and a waiting prompt takes its place.
 
-Nothing of that shows in a row's tokens: its noise is keyed by its sequence id and its own positions, and its slots in the cache are its own. Rows are
-replaced, and the batch made smaller, as soon as they are finished: the few rows that move are copied once, while a finished row that stayed would
-be read, multiplied and written again in every further forward.
+This changes no row's tokens: its noise is keyed by its sequence id and its own positions, and its slots in the cache are its own. A finished row is
+replaced at once, or the batch is made smaller: moving a few rows costs one copy, while a finished row that stayed would cost work in every further
+forward.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from spec.state import DecodeState, Limits
 
 @dataclass
 class Queue:
-    """The prompts of one decode, which enter the batch in their order, and what became of them."""
+    """The prompts of one decode, which enter the batch in their order, and the tokens of each."""
 
     target: CausalLM
     limits: Limits
@@ -26,10 +26,10 @@ class Queue:
 
     def __post_init__(self) -> None:
         self.num_admitted = 0
-        self.rows = [list(prompt) for prompt in self.prompts]  # of every prompt: its tokens, and once it has left the batch all that came after them
+        self.rows = [list(prompt) for prompt in self.prompts]  # per prompt: its tokens; once its row has left the batch, the new ones too
 
     def admit(self, count: int) -> DecodeState:
-        """Prefills the next `count` prompts: the first ones in a cache that has room for all that comes, newcomers in one that they soon leave."""
+        """Prefills the next `count` prompts. The first call makes a cache with room for all that follows, later ones a small and short-lived one."""
         chosen = range(self.num_admitted, self.num_admitted + count)
         prompts = [self.prompts[number] for number in chosen]
         room = 0 if self.num_admitted else max(map(len, self.prompts)) - max(map(len, prompts)) + self.limits.max_new_tokens
@@ -41,7 +41,7 @@ class Queue:
         return state
 
     def turn_over(self, state: DecodeState, drafter: Drafter) -> bool:
-        """Takes finished rows out of the batch and waiting prompts in; whether any prompt came in."""
+        """Takes finished rows out of the batch and waiting prompts in; returns whether any prompt came in."""
         self.collect(state)
         origin = succession(state.done, len(self.prompts) - self.num_admitted)
         num_newcomers = origin.count(None)
@@ -58,7 +58,7 @@ class Queue:
 
 
 def succession(done: Sequence[bool], num_waiting: int) -> list[int | None]:
-    """Which row every place of the batch holds next; None: the next waiting prompt. Where too few wait, the last rows fill the gaps, and few move."""
+    """The old row that each place of the batch holds next; None: the next waiting prompt. If too few wait, the last rows move into the gaps."""
     num_rows = min(len(done), done.count(False) + num_waiting)
     movers = [row for row in range(num_rows, len(done)) if not done[row]]
     return [row if not done[row] else movers.pop() if movers else None for row in range(num_rows)]

@@ -1,7 +1,7 @@
 """A key/value cache of preallocated slots with a length per row: ragged batches and trees without forks, rollback for free.
 
-A forward writes row b's N new slots at `lengths[b] + arange(N)` and attention gets the view up to the longest row; what a row must not see is
-the mask's business (`spec.model`). Nothing is forgotten by a rejection: lengths simply do not advance, and the next forward writes over it.
+A forward writes row b's N new slots at `lengths[b] + arange(N)` and attention gets the view up to the longest row; the mask (`spec.masks`) hides what
+a row must not see. A rejection erases nothing: `lengths` do not advance, and the next forward overwrites the rejected slots.
 """
 
 import weakref
@@ -23,7 +23,7 @@ class SlotLayer(CacheLayerMixin):
 
     def __init__(self, cache: "KVCache"):
         super().__init__()
-        self._cache = weakref.ref(cache)  # no ring of references: a cache's memory is free as soon as nobody uses it
+        self._cache = weakref.ref(cache)  # no reference cycle: the memory is freed as soon as nobody uses the cache
 
     @property
     def cache(self) -> "KVCache":
@@ -106,7 +106,7 @@ class KVCache(Cache):
         super().__init__(layers=[*self.slot_layers])
         self.capacity, self.device = capacity, device
         self.num_buffer_rows = num_rows  # rows that are allocated
-        self.room: Callable[[int], int] | None = None  # the capacity to grow to for a number of slots; None: by half
+        self.room: Callable[[int], int] | None = None  # number of slots needed -> capacity to grow to; None: grow by half
         self.lengths = [0] * num_rows
         self.columns: Tensor | None = None  # [B, N] where the current forward writes; None when all rows stand at the same length
 
@@ -135,9 +135,9 @@ class KVCache(Cache):
                 layer.resize(self.capacity)
 
     def rearrange(self, origin: Sequence[int | None], newcomers: "KVCache | None" = None) -> None:
-        """Row i becomes what row origin[i] was, and the next row of `newcomers` where that is None; what no row continues is gone.
+        """Row i takes over row origin[i], or the next row of `newcomers` where that is None; all other old rows are dropped.
 
-        There may be fewer rows than before, never more: they stand in the first rows of the same buffers.
+        There may be fewer rows than before, never more: they use the first rows of the same buffers.
         """
         if newcomers is not None:
             self.grow(newcomers.longest)
@@ -162,5 +162,5 @@ class KVCache(Cache):
 
 
 def first_rows(slots: Tensor, num_rows: int) -> Tensor:
-    """The first rows of the buffers that `slots` [B, heads, capacity, head_dim] are the first rows of: more of them, or fewer."""
+    """`slots` [B, heads, capacity, head_dim] is a view of the first B rows of a buffer; this is the view of its first `num_rows` rows."""
     return slots.as_strided((num_rows, *slots.shape[1:]), slots.stride())

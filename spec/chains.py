@@ -31,8 +31,8 @@ def token_by_token(
 ) -> Verdict:
     """Judges a chain, or a draft of the root alone: each token is accepted on its own, and the first rejection is corrected from (scale p - q)+.
 
-    Leviathan et al., arXiv 2211.17192, algorithm 1. Verifiers of trees hand their chains to it, too: with one child a node their rules are this one.
-    `odds` makes of p(x) / q(x) [B, N - 1] the chance that a token is accepted; what is above 1 is certain.
+    Leviathan et al., arXiv 2211.17192, algorithm 1. Verifiers of trees use it for chains, too: with one child per node their rules equal this one.
+    `odds` turns p(x) / q(x) [B, N - 1] into the probability of acceptance; values above 1 mean certain.
     """
     if draft.num_slots == 1:
         return root_only(p, draft, noise)
@@ -56,7 +56,7 @@ def until_rejected(odds: Tensor, draft: Draft, noise: StepNoise) -> Tensor:
 def keep_chain(node: Tensor, p: Tensor, draft: Draft, noise: StepNoise, scale: Tensor | None = None) -> Verdict:
     """Keeps a chain down to slot `node` [B] and draws what follows it.
 
-    That is p where the whole chain is kept, and otherwise the normalised (scale p - q)+ with the q of the slot that failed; scale [B], default 1.
+    The token follows p if the whole chain is kept, otherwise the normalised (scale p - q)+ with q of the rejected slot; scale [B], default 1.
     """
     rows, child = numbers(len(node), p.device), node + 1
     failed, slot = child < draft.sizes, child.clamp(max=draft.num_slots - 1)

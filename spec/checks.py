@@ -1,4 +1,4 @@
-"""Refusals that cost no look at the device: on the CPU an error with its reason, elsewhere an assertion that runs with the step's other kernels."""
+"""Checks that need no transfer from the device: on the CPU they raise ValueError, elsewhere an assertion runs with the step's other kernels."""
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ def refuse_where(bad: Tensor, reason: str) -> None:
 
 
 def refuse_nan_rows(draft: Draft) -> None:
-    """Raises ValueError if a drafted token's own probability is NaN, as it is in every row that a softmax spoiled; such rows are never judged by."""
+    """Raises ValueError if the probability of a drafted token is NaN, as in every row that a softmax spoiled; no token is judged by such a row."""
     if draft.q is None:
         return
     offered = draft.q.gather(2, draft.tokens[..., None]).squeeze(2)

@@ -48,9 +48,9 @@ def decode(
     """Continues every prompt; with an exact verifier the output's law is the target's own.
 
     `prompts` are token ids of any lengths. `sequence_ids` key the noise (default 0, 1, ...): a row with the same id, prompt and seed comes out
-    the same in any batch, so an id that stands twice gets a UserWarning where tokens are drawn. At most `batch_size` prompts are decoded at once
-    (default: all); further ones wait and take the places of rows that finish, and where none waits finished rows leave. `streamer` is a transformers
-    streamer, for one prompt, which it gets first. Raises ValueError for input that cannot be served.
+    the same in any batch, so an id that is given twice gets a UserWarning under sampling. At most `batch_size` prompts are decoded at once (default:
+    all); the others wait and take the places of finished rows, and if none waits the batch shrinks. `streamer`: a transformers streamer, for a single
+    prompt; it gets the prompt first. Raises ValueError for input that cannot be served.
     """
     _check_method(drafter, verifier, allow_lossy)
     rows = target.check(prompts)
@@ -113,7 +113,7 @@ class _Loop:
 
 @dataclass(frozen=True)
 class _Stream:
-    """The streamer of the one prompt, or nothing at all."""
+    """A streamer for a single prompt, or None: then nothing happens."""
 
     streamer: Any
     num_rows: int

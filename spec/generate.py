@@ -42,9 +42,9 @@ def speculative(
     """A callable for `custom_generate`. GenerationConfig, logits processors, stopping criteria and left-padded batches work as in `generate`.
 
     seed: default drawn from torch's generator, so `torch.manual_seed` and `set_seed` govern it.
-    batch_size: at most so many rows are decoded at once; the others wait for their places. Default: all of them.
-    runtime: "compile" or "graphs", as in `CausalLM`; what was compiled for a model serves all calls of this one callable, so keep it.
-    streamer: give it HERE. One given to `generate` itself is dropped by transformers without a word and would print the prompt alone.
+    batch_size: the most rows that are decoded at once; the others wait. Default: all of them.
+    runtime: "compile" or "graphs", as in `CausalLM`; what is compiled for a model is reused by all calls of this callable, so keep it.
+    streamer: give it HERE. transformers silently drops one that is given to `generate` itself, which would print the prompt alone.
     """
 
     check_kind(runtime)
@@ -63,7 +63,7 @@ def speculative(
         model: Any, input_ids: Tensor, *, logits_processor: Any, stopping_criteria: Any, generation_config: Any, **model_kwargs: Any
     ) -> Tensor | SpeculativeOutput:
         _refuse_modes(generation_config)
-        _refuse_inputs(input_ids, model_kwargs)  # none is named as a parameter: that would take it away from `generate`
+        _refuse_inputs(input_ids, model_kwargs)  # they are not named parameters: transformers would then take them away from `generate`
         prompts = _unpad(input_ids, model_kwargs.get("attention_mask"))
         sampler = Sampler(
             temperature=1.0 if generation_config.do_sample else 0.0,
@@ -116,7 +116,7 @@ def _refuse_inputs(input_ids: Tensor, model_kwargs: dict[str, Any]) -> None:
 
 
 def _is_limit(rule: Any, config: GenerationConfig) -> bool:
-    """Whether a criterion is one of the two that `generate` makes from the config; `Limits` does these itself."""
+    """Whether a criterion is one of the two that `generate` makes from the config; `Limits` applies these itself."""
     if isinstance(rule, MaxLengthCriteria):
         return rule.max_length == config.max_length
     if isinstance(rule, EosTokenCriteria):
@@ -126,7 +126,7 @@ def _is_limit(rule: Any, config: GenerationConfig) -> bool:
 
 
 def _context(model: Any, prompts: list[list[int]], budget: int) -> int | None:
-    """`generate` only warns where the length passes the model's positions; windows and longrope are judged by what this call needs."""
+    """The positions this call needs, for models that are exact only up to a length (windows, longrope) if it suffices; else None: all positions."""
     config = model.config.get_text_config()
     limit = getattr(config, "max_position_embeddings", None)
     longest = longest_exact(config)

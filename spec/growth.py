@@ -1,8 +1,8 @@
-"""A tree that an assistant grows level by level under the q contract: every token is kept, its law is the row that it was drawn from.
+"""A tree that an assistant grows level by level under the q contract: every drawn token is kept, and its law is the row that it was drawn from.
 
 Siblings are drawn with replacement ("independent"), without ("distinct": earlier siblings are taken out of the row, which is normalised again; Jeon
 et al., arXiv 2402.14160), or all but the last are the most probable tokens, one-hot, and the last is drawn from the rest ("greedy": Hu et al.,
-2502.18779). At temperature 0 they are the most probable tokens, whichever is chosen, and q is left out.
+2502.18779). At temperature 0 all three ways take the most probable tokens, and q is left out.
 """
 
 import torch
@@ -22,7 +22,7 @@ SIBLINGS = ("distinct", "independent", "greedy")
 class Growth:
     """A draft under construction. Columns are slots. `exists` says which rows have a slot there, and `draft` takes out the slots that are missing.
 
-    `assistant` None: the caller knows the laws. `width` as in `Draft`. Letters: W slots of the last level, K slots added at once.
+    `assistant` None: the caller supplies the laws. `width` as in `Draft`. Letters: W slots of the last level, K slots added at once.
     """
 
     def __init__(self, assistant: Assistant | None, state: DecodeState, sampler: Sampler, width: int | None = None):
@@ -31,16 +31,16 @@ class Growth:
         room = [max(left - 1, 0) for left in state.room]
         live = [left for done, left in zip(state.done, room, strict=True) if not done]
         self.deepest = max(live, default=0)  # levels of use to any row
-        self.uneven = min(live, default=0) < self.deepest  # whether rows differ in that
-        self.limits = on_device(room, state.device)[:, None]  # [B, 1] the same for each row
+        self.uneven = min(live, default=0) < self.deepest  # whether live rows differ in their deepest level
+        self.limits = on_device(room, state.device)[:, None]  # [B, 1] deepest level of each row
         self.tokens = on_device(state.roots, state.device)[:, None]  # [B, N]
         self.parents = torch.full_like(self.tokens, -1)  # [B, N]
         self.depths = torch.zeros_like(self.tokens)  # [B, N]
         self.exists = torch.ones_like(self.tokens, dtype=torch.bool)  # [B, N]
-        self.rows: list[Tensor] = []  # q of the slots behind the root, [B, K, V] each
+        self.rows: list[Tensor] = []  # q of the slots after the root, [B, K, V] each
         self.num_levels = 0  # made by `branch`
         self.num_followed = 0  # slots whose laws have been asked for
-        self.order: Tensor | None = None  # [B, N] the column of each slot of the finished draft, where they differ
+        self.order: Tensor | None = None  # [B, N] the column of each slot of the finished draft; None: unchanged
 
     @property
     def num_slots(self) -> int:
@@ -61,7 +61,7 @@ class Growth:
         return self.sampler.law(logits, lambda row, slot: contexts(row, slot + start))
 
     def branch(self, num_children: int, siblings: str = "distinct") -> None:
-        """Gives every slot of the last level so many children; nothing happens where no row has room for a further level."""
+        """Gives every slot of the last level `num_children` children; does nothing if no row has room for another level."""
         if self.num_levels >= self.deepest:
             return
         self.num_levels += 1
@@ -82,9 +82,9 @@ class Growth:
                 left = left.scatter(2, token[..., None], 0.0)
 
     def draw(self, parents: Tensor, left: Tensor, otherwise: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """One token for each law [B, K, V], for the next free slots: tokens [B, K], the rows drawn from, and which of them have any mass.
+        """Draws one token from each law [B, K, V], for the next free slots. Returns tokens [B, K], the rows drawn from, and which rows have mass.
 
-        `otherwise` stands in for rows without mass; None: the laws are whole, and are drawn from as they are.
+        `otherwise` replaces rows without mass. None: no token was taken out of the laws, so they are used as they are.
         """
         slots = (numbers(left.shape[1], left.device) + self.num_slots).expand(left.shape[:2])
         row, has_mass = left, None
@@ -97,7 +97,7 @@ class Growth:
         return self.noise.categorical(row, Purpose.DRAFT, slots), row, has_mass
 
     def add(self, parents: Tensor, tokens: Tensor, rows: Tensor | None, exists: Tensor | None = None) -> None:
-        """New slots [B, K] with the laws [B, K, V] that they were drawn from; they exist if their parents do, the row has room, and `exists`."""
+        """Adds slots [B, K], drawn from the laws [B, K, V]. A slot exists if its parent does, its row has room, and `exists` is true."""
         depths = self.depths.gather(1, parents) + 1
         alive = self.exists.gather(1, parents) & (depths <= self.limits)
         self.tokens, self.parents = torch.cat([self.tokens, tokens], 1), torch.cat([self.parents, parents], 1)
@@ -123,7 +123,7 @@ class Growth:
         return Draft(self.tokens.gather(1, order), parents, sizes, q, width=self.width)
 
     def settle(self, path: Tensor) -> None:
-        """After the verdict: the assistant keeps what stands on `path` [B, D], slots of the finished draft, -1 after the end."""
+        """After the verdict: the assistant's cache keeps the slots on `path` [B, D] of the finished draft, -1 after the end."""
         if self.assistant is None or self.num_followed == 0:
             return
         if self.order is not None:

@@ -1,4 +1,4 @@
-"""What a drafter and a verifier are. Everything else in the house serves these two."""
+"""What a drafter and a verifier are. Everything else in the project serves these two."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -28,10 +28,10 @@ class Traits:
 
 
 class Drafter(ABC):
-    """Proposes drafts. `propose` is the only method one must write; the others are called if a drafter wants to learn.
+    """Proposes drafts. `propose` is the only method that a drafter must have; the others let it prepare and learn.
 
-    Others read of a drafter what stands here and nothing else: `traits`, `members`, `length`, `checkpoints` and `models`. A drafter that is what
-    `Traits()` says, runs no model and is made of no others leaves them alone.
+    Other code reads only these attributes of a drafter: `traits`, `members`, `length`, `checkpoints` and `models`. Their defaults fit a drafter
+    without special traits, models or members.
     """
 
     traits: Traits = Traits()
@@ -48,7 +48,7 @@ class Drafter(ABC):
 
     @property
     def checkpoints(self) -> Mapping[str, str]:
-        """Names or folders of the models that it loads, by role; known before they are loaded. What a run is made with includes their versions."""
+        """Names or folders of the models that it loads, by role; known before they are loaded. Their versions belong to a run's identity."""
         return {f"{place}.{role}": name for place, member in enumerate(self.members) for role, name in member.checkpoints.items()}
 
     @property
@@ -57,7 +57,7 @@ class Drafter(ABC):
         return {f"{place}.{role}": model for place, member in enumerate(self.members) for role, model in member.models.items()}
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Raises ValueError for a class that declares by itself what belongs in its traits, where nobody would read it."""
+        """Raises ValueError for a class attribute that belongs in `traits`: nobody would read it."""
         super().__init_subclass__(**options)
         for name in vars(cls).keys() & Traits.__dataclass_fields__.keys():
             raise ValueError(f"{cls.__name__}.{name} is read by nobody; declare it by traits = Traits({name}=...)")
@@ -89,7 +89,7 @@ class Verifier(Protocol):
 
     A verifier that cannot take trees says so by a class attribute `chains_only = True`, and raises ValueError when it gets one. A verifier that looks
     at a node's children together, and so needs their number settled before any of them is drawn, says `planned_siblings = True`. One that stays exact
-    if the drafter has looked at the numbers it draws with says `shares_noise = True`.
+    even if the drafter has seen the random numbers that the verifier draws with says `shares_noise = True`.
     """
 
     exact: ClassVar[bool]  # whether the output's law is the target's own; False is lossy by design and needs `allow_lossy=True`
@@ -101,13 +101,13 @@ class Verifier(Protocol):
 
 @dataclass
 class Wrapped:
-    """A verifier that stands in for another one: a subclass looks on in `__call__`, and what it says of itself is what `inner` says."""
+    """A verifier that wraps another one: a subclass observes in `__call__`, and all other attributes are those of `inner`."""
 
     inner: Verifier
-    exact: ClassVar[bool]  # no value here: `inner` has it, and `chains_only` and the like
+    exact: ClassVar[bool]  # no value here: it is read from `inner`, as `chains_only` is
 
     def __getattr__(self, name: str) -> Any:
-        if name == "inner":  # not there yet, as in a copy that is being made
+        if name == "inner":  # not set yet, as while a copy is made
             raise AttributeError(name)
         return getattr(self.inner, name)
 

@@ -1,4 +1,4 @@
-"""Which slots see which: additive masks and positions of a forward over a draft behind what a cache holds.
+"""Which slots see which: additive masks and positions of a forward over a draft that follows the cached tokens.
 
 A mask holds 0 where a slot is seen and the dtype's minimum elsewhere; that is right for `sdpa` and `eager` attention, and `flex_attention` takes
 the same as blocks.
@@ -14,7 +14,7 @@ from spec.types import Draft
 
 
 def draft_bias(draft: Draft, dtype: torch.dtype) -> Tensor:
-    """Which new slots see which, scratch behind the draft's own; [B or 1, 1, N + M, N + M]."""
+    """Which new slots see which: the draft's slots, then its scratch slots; [B or 1, 1, N + M, N + M]."""
     if draft.is_chain and draft.scratch is None:
         return chain_bias(draft.num_slots, dtype, draft.tokens.device)
     visible = draft.ancestors
@@ -41,7 +41,7 @@ def behind_prefix(bias: Tensor, first: Tensor, width: int) -> Tensor:
 
 
 def uniform_mask(bias: Tensor, width: int) -> Tensor:
-    """The same where all rows end at the same column, the last of the view: zeros, then `bias`."""
+    """As `behind_prefix`, for rows that all end at the last column of the view: zeros, then `bias`."""
     mask = bias.new_zeros(bias.shape[0], 1, bias.shape[2], width)
     mask[..., width - bias.shape[3] :] = bias
     return mask
@@ -54,7 +54,7 @@ def up_to(columns: Tensor, width: int, dtype: torch.dtype) -> Tensor:
 
 
 def positions(draft: Draft, cache: KVCache, num_scored: int, context: int) -> Tensor:
-    """Absolute positions [B or 1, slots to run]; what stands beyond the context can never be emitted and is moved inside."""
+    """Absolute positions [B or 1, slots to run]; slots beyond the context can never be emitted, so their positions are clamped."""
     start, stop = cache.longest, cache.longest + draft.num_slots - num_scored
     if draft.is_chain and draft.scratch is None and cache.columns is None and stop <= context:
         return numbers(cache.capacity, cache.device)[None, start:stop]

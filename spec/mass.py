@@ -1,4 +1,4 @@
-"""The mass of a law, and what brings it to 1: over a real vocabulary neither a float32 softmax nor a float32 sum is exact enough to be judged by.
+"""The mass (sum) of a law, and its correction to 1: over a real vocabulary a float32 softmax or sum is not exact enough for a verifier.
 
 A softmax of 262,144 float32 logits sums to 1 within 2e-5 where they are spread out, and misses it by up to 8e-4 where one token stands out.
 """
@@ -12,11 +12,11 @@ FEW = 1 << 18  # numbers; below that a float64 sum of all is as fast
 
 
 def mass(rows: Tensor) -> Tensor:
-    """Sums of rows [..., V] of numbers that are not negative, as float64 [...]; within about 1e-7 of themselves, usually 2e-8.
+    """Sums of rows [..., V] of numbers that are not negative, as float64 [...]; the relative error is below about 1e-7, usually 2e-8.
 
-    Many numbers on the CPU: blocks are added in float32 and the blocks in float64, which is several times as fast as a float64 sum of all. Two errors
-    are taken out: that of the largest block, where one likely token makes all others be rounded, and the one that blocks have in common where numbers
-    repeat, as in a flat tail: the median over some of the blocks.
+    Many numbers on the CPU are added in float32 within blocks and in float64 over the blocks: several times as fast as a float64 sum of all. Two
+    errors are corrected. The largest block, where one likely token makes all others be rounded, is added in float64. The error that the other blocks
+    have in common where numbers repeat, as in a flat tail, is estimated as the median over some of them.
     """
     if rows.dtype == torch.float64 or rows.device.type != "cpu" or rows.numel() < FEW or rows.shape[-1] < 2 * PROBES * BLOCK:
         return rows.sum(-1, dtype=torch.float64)
@@ -34,8 +34,8 @@ def mass(rows: Tensor) -> Tensor:
 
 
 def excess(masses: Tensor, dtype: torch.dtype) -> Tensor:
-    """The share of themselves that rows of the given masses [...] must lose to sum to 1, [..., 1].
+    """The share that rows of the given masses [...] must lose to sum to 1, [..., 1].
 
-    Near 1 it is a small number, so rounding it to float32 costs nothing; a factor near 1 is rounded by up to 6e-8, and with it the whole row.
+    The share is small, so rounding it to float32 costs nothing. A factor near 1 would be rounded by up to 6e-8, and with it the whole row.
     """
     return (1 - 1 / masses).to(dtype)[..., None]

@@ -68,8 +68,8 @@ class CausalLM:
     """Wraps any decoder-only transformers model whose attention can be masked and rolled back; nothing is patched.
 
     Raises ValueError, in one line, for every model whose logits after a token may depend on more than that token's own prefix: `spec.servable` has
-    the reasons. Some depend on it beyond a length only (windows, longrope): `context` limits the positions used (default: all that the model has).
-    Attention is sdpa, eager, flex or flash, of which the last serves chains alone.
+    the reasons. Some do so only beyond a length (windows, longrope): `context` limits the positions used (default: all that the model has).
+    Attention is sdpa, eager, flex or flash; flash serves chains only.
 
     `runtime`: how drafts are scored. "eager"; "compile": by torch.compile, once for every set of shapes; "graphs": compiled, and captured as CUDA
     graphs. It changes the time and nothing else. `capacity`: slots of a cache under the last two, whose shapes are fixed (default: a power of two).
@@ -88,7 +88,7 @@ class CausalLM:
         if check_kind(runtime) != "eager" and self.attention not in ("sdpa", "eager"):
             raise ValueError(f"runtime={runtime} attends by an additive mask, which {self.attention} does not take; use sdpa or eager attention")
         self.vocab_size: int = self.config.vocab_size
-        self.device: torch.device = model.device  # kept: on the model each is a walk over its parameters
+        self.device: torch.device = model.device  # stored: the model finds each by a walk over its parameters
         self.dtype: torch.dtype = model.dtype
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._chain_masks: dict[int, Tensor] = {}
@@ -109,16 +109,16 @@ class CausalLM:
     def prefill(
         self, prompts: Sequence[Sequence[int] | Tensor], *, sequence_ids: Sequence[int] | None = None, hidden: bool = False, room: int = 48
     ) -> DecodeState:
-        """Caches all but the last token of every prompt; that token is the root of the first draft. `room`: tokens that are going to follow."""
+        """Caches all but the last token of every prompt; that token is the root of the first draft. `room`: number of tokens that will follow."""
         rows = self.check(prompts)
         ids = torch.tensor(sequence_keys(sequence_ids, len(rows)), device=self.device)
-        cache = self.new_cache(len(rows), max(map(len, rows)) + room + 16)  # a draft stands behind the last token
+        cache = self.new_cache(len(rows), max(map(len, rows)) + room + 16)  # 16: a draft follows the last token
         state = DecodeState(rows, cache, ids, self.context)
         self.extend(cache, [row[:-1] for row in rows], state if hidden else None)
         return state
 
     def extend(self, cache: KVCache, rows: Sequence[Sequence[int]], state: DecodeState | None = None) -> None:
-        """Runs rows of any lengths into an empty cache under the model's own causal mask; no logits are made beyond the last."""
+        """Runs rows of any lengths into an empty cache under the model's own causal mask; logits are made for the last column only."""
         longest = max(map(len, rows))
         if longest == 0:
             if state is not None:
@@ -139,10 +139,10 @@ class CausalLM:
             state.hidden = last * (lengths > 0)[:, None]  # a prompt of one token has nothing before its root: zeros
 
     def score(self, draft: Draft, cache: KVCache, *, hidden: bool = False, num_scored: int = 0, last: bool = False) -> Scores:
-        """One forward over the draft's slots (and its scratch) behind what `cache` holds; raw logits of what follows each slot.
+        """One forward over the draft's slots (and its scratch) after what `cache` holds; raw logits of what follows each slot.
 
-        `num_scored`: so many of the draft's first slots were scored before and kept, all of them, at the end of the cache; only the others are
-        run, and the scores are theirs alone. That is how a tree is scored while it grows. `last`: only the logits after the last slot are wanted.
+        `num_scored`: how many of the draft's first slots were scored before; all of them are kept at the end of the cache. Only the others are run,
+        and the scores are theirs. This is how a growing tree is scored. `last`: only the logits after the last slot are wanted.
         """
         tokens = draft.tokens if draft.scratch is None else torch.cat([draft.tokens, draft.scratch.tokens], 1)
         tokens = tokens[:, num_scored:]
@@ -173,7 +173,7 @@ class CausalLM:
         return output.logits, output.hidden_states[-1] if hidden else None
 
     def _fixed(self, draft: Draft, cache: KVCache, num_scored: int, tokens: Tensor) -> Inputs:
-        """What a forward of fixed shape reads: the whole cache is its view, and a chain comes padded to its bucket."""
+        """What a forward of fixed shape reads: it attends to the whole cache, and a chain is padded to its bucket."""
         assert self.runtime is not None
         num_slots, width = self.runtime.bucket(tokens.shape[1]), cache.capacity
         is_chain = draft.is_chain and draft.scratch is None
@@ -195,13 +195,13 @@ class CausalLM:
         """Additive mask [B or 1, 1, slots to run, longest + slots to run], in whatever form the attention implementation wants it."""
         if self.attention.startswith("flash"):
             if draft.is_chain and draft.scratch is None and cache.columns is None:
-                return None  # causal from the last slot back, which is a chain behind rows of one length
+                return None  # causal from the last slot back: right for a chain after rows of one length
             raise ValueError(NO_FLASH.format(name=self.attention))
         mask = self._additive_mask(draft, cache, num_scored)
         return masks.block_mask(mask) if self.attention == "flex_attention" else mask
 
     def _additive_mask(self, draft: Draft, cache: KVCache, num_scored: int) -> Tensor:
-        """The cached prefix of the row, then ancestors-or-self."""
+        """Each slot sees the cached prefix of its row, its ancestors and itself."""
         num_new = draft.num_slots - num_scored
         if draft.is_chain and draft.scratch is None and cache.columns is None:
             return self._chain_mask(num_new, cache, cache.longest + num_new)
@@ -210,7 +210,7 @@ class CausalLM:
         return masks.uniform_mask(bias, width) if cache.columns is None else masks.behind_prefix(bias, cache.starts() - num_scored, width)
 
     def _chain_mask(self, num_slots: int, cache: KVCache, width: int) -> Tensor:
-        """The mask of a chain behind rows of one length: a part of a wider one that is made once, [1, 1, N, width]."""
+        """The mask of a chain after rows of one length, [1, 1, N, width]: a slice of a wider mask that is made once."""
         wide = self._chain_masks.get(num_slots)
         half = 0 if wide is None else wide.shape[3] // 2
         if wide is None or half < max(cache.longest, width - cache.longest):

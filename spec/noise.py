@@ -1,9 +1,9 @@
 """Randomness as a function: a number is a hash of its key, so it is the same on any device, in any batch and in any order.
 
 Keys are (seed, sequence id, root position of the step, slot, purpose); a root position belongs to one step only, so no number is used twice.
-Keying by the absolute position of a token instead would let a later step reuse a number that a rejected block has been judged by.
+Keying by the absolute position of a token instead would let a later step reuse a number that has already judged a rejected draft.
 The hash is the finaliser of SplitMix64 (Steele, Lea, Flood 2014) in 64-bit integer arithmetic, which CPU and CUDA compute alike. On the CPU
-few numbers are hashed with Python's integers, which costs a tenth of as many small tensor operations; the numbers are the same.
+up to `FEW` numbers are hashed with Python's integers, at a tenth of the cost of small tensor operations; the numbers are the same.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _GOLDEN = -0x61C8864680B583EB  # 0x9E3779B97F4A7C15 as a signed 64-bit number
 _MIX1 = -0x40A7B892E31B1A47  # 0xBF58476D1CE4E5B9
 _MIX2 = -0x6B2FB644ECCEEE15  # 0x94D049BB133111EB
 _MASK = 2**64 - 1
-FEW = 48  # numbers; from there on tensor operations are faster on the CPU, too
+FEW = 48  # above this many numbers tensor operations are faster on the CPU, too
 
 
 class Purpose(IntEnum):
@@ -141,7 +141,7 @@ def token_keys(vocabulary: int, device: torch.device) -> Tensor:
 
 
 def mix_(x: Tensor) -> Tensor:
-    """`mix` in place, for as many numbers as a vocabulary has."""
+    """`mix` in place, to save memory on a number per token of the vocabulary."""
     for shift, mask, factor in ((30, 0x3FFFFFFFF, _MIX1), (27, 0x1FFFFFFFFF, _MIX2), (31, 0x1FFFFFFFF, None)):
         x.bitwise_xor_((x >> shift).bitwise_and_(mask))
         if factor is not None:

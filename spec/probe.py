@@ -1,4 +1,4 @@
-"""Is a logits processor a function of what it is shown? It is asked twice, and again after a token that is taken back, as a rejected draft is."""
+"""Is a logits processor a function of its input? It is called twice, then with one token more, then again without it, as after a rejection."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 def refuse_stateful(processor: Callable, ids: Tensor, vocab_size: int) -> None:
-    """Raises ValueError for a processor that answers differently when it is shown the same again; ids [B, T] are what it will be shown first.
+    """Raises ValueError for a processor that answers the same input differently; ids [B, T] are the first input that the decode will give it.
 
-    A processor that remembers the first length that it sees learns the right one. State that these four calls do not show is not found: one that
-    changes on certain tokens only, or after more calls, or is made anew whenever a text is no continuation of the last one.
+    So a processor that remembers the first length it sees remembers the right one. State that these four calls do not show is not found: state that
+    changes only on certain tokens or after more calls, or that is reset whenever a text does not continue the last one.
     """
     scores = (torch.arange(vocab_size, device=ids.device) - vocab_size // 2).abs().float().div(-vocab_size).repeat(len(ids), 1)
 
@@ -21,7 +21,7 @@ def refuse_stateful(processor: Callable, ids: Tensor, vocab_size: int) -> None:
     first, reason = answer(ids), "answers differently"
     try:
         second = answer(ids)
-    except Exception as error:  # whatever it is, the first time it did not come
+    except Exception as error:  # of any kind: the first call did not raise it
         reason, second = f"fails ({type(error).__name__})", None
     if second is not None and _alike(first, second):
         with suppress(Exception):  # a processor may refuse a text that is made up here

@@ -9,7 +9,7 @@ from spec.types import Draft
 
 
 def over(wanted: Tensor, offered: Tensor) -> Tensor:
-    """p(x) / q(x) in float64. q(x) = 0 happens only by underflow: then what the target can emit is accepted (inf), and nothing else (0 / 0)."""
+    """p(x) / q(x) in float64. q(x) = 0 happens only by underflow: then x is accepted if p(x) > 0, and rejected if p(x) = 0."""
     return (wanted.double() / offered).nan_to_num(0.0, posinf=1.0)
 
 

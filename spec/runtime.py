@@ -1,8 +1,8 @@
 """Forwards of fixed shapes: how one is run, eagerly, compiled or captured as a CUDA graph, changes its time and nothing else.
 
 Rows, slots and capacity are padded to buckets and the cache is attended as a whole, so the shapes of a forward are few, and its buffers stay
-where they are from one generation to the next. Padding slots write behind everything that counts, nobody sees them, and their logits are thrown
-away. What cannot be compiled or captured is run eagerly from then on, with one warning that says why.
+where they are from one generation to the next. Padding slots are written after all real ones, no real slot sees them, and their logits are
+dropped. What cannot be compiled or captured is run eagerly from then on, with one warning that says why.
 """
 
 import types
@@ -26,7 +26,7 @@ SMALLEST_CAPACITY = 256
 POOL = 4  # sets of buffers that are kept for the next generation
 BACKEND = "inductor"
 OUT_OF_MEMORY = "Lower batch_size, max_new_tokens or the capacity, draft fewer tokens, or load the weights in a smaller dtype."
-CPU_OPTIONS = {"freezing": True, "cpp_wrapper": True}  # weights packed for the products they go into; the calls between kernels in C++
+CPU_OPTIONS = {"freezing": True, "cpp_wrapper": True}  # weights packed for their matrix products; the calls between kernels in C++
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Inputs:
     columns: Tensor  # [B, N] where in the cache the slots are written
 
     def padded(self, num_rows: int, num_slots: int) -> "Inputs":
-        """The same with more rows and slots: they write behind the others, see everything, and nobody sees them."""
+        """The same with more rows and slots: they are written after the others, see everything, and no real slot sees them."""
         rows, slots = num_rows - len(self.tokens), num_slots - self.tokens.shape[1]
         if not rows and not slots:
             return self
@@ -92,7 +92,7 @@ class FixedLayer(CacheLayerMixin):
 class Buffers:
     """The slots of one cache, kept for the next one of the same shape, and the graphs that were captured over them."""
 
-    keys: list[Tensor]  # of every layer the first rows, as many as the cache had then
+    keys: list[Tensor]  # per layer: the first rows, as many as the cache had at that time
     values: list[Tensor]
     num_rows: int  # that are allocated
     user: Callable[[], KVCache | None]  # a weak reference
@@ -108,7 +108,7 @@ class Buffers:
 
 
 class Graph:
-    """A forward captured on CUDA: inputs are copied in, kernels are replayed, outputs are where they were the time before."""
+    """A forward captured on CUDA: inputs are copied in, kernels are replayed, outputs are at the same place every time."""
 
     def __init__(self, run: Callable[..., tuple], inputs: Inputs, buffers: tuple[list[Tensor], list[Tensor]]):
         self.inputs = Inputs(*(tensor.clone() for tensor in inputs.tensors()))
@@ -116,7 +116,7 @@ class Graph:
 
     @staticmethod
     def capture(run: Callable[[], tuple]) -> tuple[Callable[[], None], tuple]:
-        """Warms up beside the current stream, then records; the forwards write where the one that is wanted will write."""
+        """Warms up on a side stream, then records. The warm-up writes only where the wanted forward will write."""
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -158,7 +158,7 @@ class Runtime:
         return next(size for size in BUCKETS if size >= num_slots)
 
     def room(self, needed: int) -> int:
-        """The capacity of a cache in which `needed` slots are wanted. Raises ValueError where it was fixed and does not suffice."""
+        """The capacity of a cache that needs `needed` slots. Raises ValueError if the capacity is fixed and too small."""
         if self.capacity is None:
             return max(SMALLEST_CAPACITY, 1 << (needed - 1).bit_length())
         if needed > self.capacity:
@@ -169,20 +169,20 @@ class Runtime:
         return self.capacity
 
     def cache(self, num_layers: int, num_rows: int, needed: int) -> KVCache:
-        """An empty cache, in buffers that an earlier one left where there are some."""
+        """An empty cache; it reuses the buffers of an earlier one if there are any."""
         made = KVCache(num_layers, num_rows, self.room(needed), self.model.device)
         made.num_buffer_rows, made.room = row_bucket(num_rows), self.room
         for buffers in self.pool:
             if buffers.user() is None and (buffers.num_rows, buffers.keys[0].shape[2]) == (made.num_buffer_rows, made.capacity):
                 buffers.user = weakref.ref(made)
-                kept = buffers.first(made.num_buffer_rows)  # of fewer layers where the last ones share the keys of others
+                kept = buffers.first(made.num_buffer_rows)  # fewer layers if the last ones share the keys of others
                 for layer, keys, values in zip(made.slot_layers, *kept, strict=False):
                     layer.keys, layer.values, layer.is_initialized = keys.zero_()[:num_rows], values.zero_()[:num_rows], True
                 break
         return made
 
     def buffers_of(self, cache: KVCache) -> Buffers:
-        """The buffers that a cache is in; known to the pool from then on."""
+        """The buffers of a cache; the pool holds them from now on."""
         first = cache.slot_layers[0].keys
         assert first is not None
         for buffers in self.pool:
@@ -218,7 +218,7 @@ class Runtime:
                 return buffers.graphs[key](inputs)
             except torch.OutOfMemoryError as error:
                 raise torch.OutOfMemoryError(f"{error} {OUT_OF_MEMORY}") from error
-            except Exception as error:  # whatever a compiler dies of, the forward can be run without it
+            except Exception as error:  # whatever a compiler raises, the forward can be run without it
                 self.fall_back(f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no reason given'}")
         return plain(*inputs.tensors(), *slots)
 
@@ -246,7 +246,7 @@ class Runtime:
 
 
 def compiled(function: Callable[..., tuple], name: str, device: torch.device) -> Callable[..., tuple]:
-    """`function` compiled for one set of shapes, as code of its own: torch counts what it compiles, and searches it, by code object."""
+    """`function` compiled for one set of shapes, with a code object of its own: torch counts and looks up what it compiled by code object."""
     assert isinstance(function, types.FunctionType)
     own = types.FunctionType(function.__code__.replace(co_name=name), function.__globals__, name, function.__defaults__, function.__closure__)
     options = CPU_OPTIONS if device.type == "cpu" and BACKEND == "inductor" else None
@@ -254,7 +254,7 @@ def compiled(function: Callable[..., tuple], name: str, device: torch.device) ->
 
 
 def row_bucket(num_rows: int) -> int:
-    """The power of two that holds so many rows."""
+    """The smallest power of two that is at least `num_rows`."""
     return 1 << (num_rows - 1).bit_length()
 
 

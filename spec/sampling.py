@@ -41,8 +41,8 @@ class Sampler:
     `processors` are further transformers logits processors; they come first, as in `generate`, then repetition penalty, temperature,
     top-k, top-p, min-p. Raises ValueError for values outside their ranges.
 
-    A processor must be a function of its two arguments: drafts that are rejected have been shown to it, too. `decode` asks each of them a few times
-    before it starts and refuses one whose answers differ; state that this does not show (see `spec.probe`) is not found and makes the law wrong.
+    A processor must be a function of its two arguments, because it also sees drafts that are rejected. `decode` calls each of them a few times
+    before it starts and refuses one whose answers differ; state that these calls do not show (see `spec.probe`) makes the law wrong.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Sampler:
                 chosen.append(rules.MinPLogitsWarper(min_p))
         self.processors = LogitsProcessorList(chosen)
         self._only_scales = all(type(processor) is rules.TemperatureLogitsWarper for processor in chosen)  # any shape of logits will do
-        self._places: Callable[[int], tuple[int, int]] | None = None  # of a row: the place of its prompt, and the number of prompts
+        self._places: Callable[[int], tuple[int, int]] | None = None  # row -> (place of its prompt, number of prompts)
         self._no_ids = torch.empty(0, 0, dtype=torch.int64)
 
     @property
@@ -99,7 +99,7 @@ class Sampler:
                 refuse_stateful(processor, torch.tensor([list(prompt)], device=device).repeat(num_prompts, 1), vocab_size)
 
     def among(self, state: "DecodeState") -> "Sampler":
-        """The same sampler for one decode: a processor that looks at the place of a row is shown that of its prompt, wherever the row stands now."""
+        """The same sampler for one decode: a processor that depends on a row's place in the batch gets the place of the row's prompt instead."""
         twin = copy.copy(self)
         twin._places = lambda row: (state.prompt_of[row], state.num_prompts)
         return twin
@@ -113,8 +113,8 @@ class Sampler:
     def law(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None = None) -> Tensor:
         """logits [B, N, V] -> probabilities [B, N, V], float32 (float64 stays). contexts(b, i) gives the tokens before what slot i predicts.
 
-        A row sums to 1 within about 1e-7, at any size of vocabulary. A float32 softmax does not, and what verifiers accept and what they leave would
-        not add up to it.
+        A row sums to 1 within about 1e-7, at any size of vocabulary. A float32 softmax does not: what verifiers accept and the residual
+        would not add up to the law.
         Raises ValueError for NaN or +inf logits and for rows in which nothing is left: they are never sampled from.
         """
         if self.greedy:
@@ -137,11 +137,11 @@ class Sampler:
             refuse_where(
                 ~evidence.isfinite(), "the model gave logits that are not finite, or processors left no token; run it on the CPU to see where"
             )
-        elif not math.isfinite(evidence.sum().item()):  # one look for every kind of bad row; who is to blame is found out afterwards
+        elif not math.isfinite(evidence.sum().item()):  # one check for every kind of bad row; `processed` then raises with the cause
             self.processed(logits, contexts)
 
     def processed(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None = None) -> Tensor:
-        """The logits behind `law`: in float32 or float64, after every processor; [B, N, V]. Raises ValueError as `law` does."""
+        """The logits that `law` is the softmax of: in float32 or float64, after every processor; [B, N, V]. Raises ValueError as `law` does."""
         logits = logits.to(_law_dtype(logits))
         _refuse_non_finite(logits, "the model gave", "check the weights and the dtype (float16 overflows: try bfloat16 or float32)")
         logits = self._processed(logits, contexts)
@@ -175,7 +175,7 @@ def _law_dtype(logits: Tensor) -> torch.dtype:
 
 
 def _slot_by_slot(processor: Callable, logits: Tensor, num_slots: int, contexts: Callable, places: Callable | None) -> Tensor:
-    """Every slot behind its own tokens. A processor that is not ours may know which row it looks at, so it gets the shape of the whole batch."""
+    """Calls the processor for each slot with that slot's own prefix. Others' processors may depend on the row: they get the whole batch's shape."""
     found = []
     for index in range(len(logits)):
         row, slot = divmod(index, num_slots)

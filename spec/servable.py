@@ -1,4 +1,4 @@
-"""Which models can be served exactly, and one line for each reason why one cannot: it is found before any work is done.
+"""Which models can be served exactly, and one line for each reason why a model cannot. This is checked before any work is done.
 
 Exact means that the logits after a token depend on that token's own prefix alone: not on other rows, on other slots of a draft, on padding, or on
 what was rejected. A few models break that beyond a certain length only; they are served up to there, see `longest_exact`.
@@ -43,7 +43,7 @@ def read(config: Any, name: str, default: Any = None) -> Any:
 
 
 def in_layers(config: Any, name: str) -> list[Any]:
-    """The values that an attribute has, one where all layers share it."""
+    """The values of an attribute over the layers; a single one if all layers share it."""
     try:
         return [getattr(config, name, None)]
     except RuntimeError:
@@ -70,7 +70,7 @@ def rotary_laws(config: Any) -> Iterator[dict]:
 
 
 def rotary_switch(config: Any) -> int | None:
-    """longrope turns by other angles as soon as any position of a forward passes this; None where angles depend on their own position alone."""
+    """The length beyond which longrope changes the angles of all positions of a forward; None if an angle depends on its own position alone."""
     switches = [
         law.get("original_max_position_embeddings") or read(config, "original_max_position_embeddings") or read(config, "max_position_embeddings")
         for law in rotary_laws(config)
@@ -80,7 +80,7 @@ def rotary_switch(config: Any) -> int | None:
 
 
 def query_scale(config: Any) -> int | None:
-    """Llama 4 scales queries by where they stand in the cache, from `floor_scale` slots on; half of it leaves room for a draft's slots."""
+    """Llama 4 scales queries by their slot in the cache, from `floor_scale` slots on. Half of that: the rest is room for a draft's slots."""
     has_plain_layers = not all(read(config, "no_rope_layers", ()) or (1,))  # a 0 is a layer without rotary positions
     return read(config, "floor_scale", 0) // 2 or None if read(config, "attn_temperature_tuning") and has_plain_layers else None
 
@@ -99,7 +99,7 @@ def encoder_decoder(model: Any, config: Any, context: int) -> str | None:
 
 
 def recurrent_state(model: Any, config: Any, context: int) -> str | None:
-    """Families with recurrent layers have members without any: those say so layer by layer."""
+    """Refuses recurrent layers. Some models of recurrent families have none; their config names the kind of every layer."""
     kinds = set(read(config, "layer_types", ()))
     stateful = getattr(model, "_is_stateful", False) and not (kinds and kinds <= set(PLAIN_LAYERS))
     if stateful or any(word in kind for kind in kinds for word in RECURRENT):
@@ -128,7 +128,7 @@ def no_layers(model: Any, config: Any, context: int) -> str | None:
 
 
 def sees_the_future(model: Any, config: Any, context: int) -> str | None:
-    """A flag in the config, and layers that follow it: GPT-NeoX comes with is_decoder=False and is causal all the same."""
+    """Refuses models whose config is not causal, if their layers obey it: GPT-NeoX comes with is_decoder=False and is causal all the same."""
     both_ways = read(config, "use_bidirectional_attention", False) in (True, "all")
     if not both_ways and read(config, "is_decoder", True) and read(config, "is_causal", True):
         return None

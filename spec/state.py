@@ -80,9 +80,9 @@ class DecodeState:
             self.hidden = scores.hidden.gather(1, last[..., None].expand(-1, -1, scores.hidden.shape[2])).squeeze(1)
 
     def rearrange(self, origin: Sequence[int | None], newcomers: "DecodeState | None" = None) -> None:
-        """Row i becomes what row origin[i] was, and the next row of `newcomers` where that is None; what no row continues is gone."""
+        """Row i takes over row origin[i], or the next row of `newcomers` where that is None; all other old rows are dropped."""
         joining = iter(range(self.num_rows, self.num_rows + len(origin)))
-        source = [next(joining) if old is None else old for old in origin]  # newcomers are counted on behind the rows
+        source = [next(joining) if old is None else old for old in origin]  # newcomers are numbered after the old rows
         parts = [self] if newcomers is None else [self, newcomers]
         for name in ("rows", "done", "max_lengths", "prompt_lengths", "prompt_of"):
             both = [entry for part in parts for entry in getattr(part, name)]
@@ -104,10 +104,10 @@ def carried(entries: Sequence[Entry], origin: Sequence[int | None], newcomer: Ca
 class Limits:
     """When a row stops: at an EOS token (which is emitted), after `max_new_tokens`, or when a transformers stopping criterion says so.
 
-    `criteria` are called as criterion(input_ids [prompts, T], None) after each emitted token of a row. Every row that they see holds that row's own
-    tokens, and their answer [prompts] counts at the place of its prompt; a single truth value counts for all. So a criterion may know which row it
-    judges, but not what the others say. `padding` is for the door of `generate` alone: the left padding of each row, shown to criteria and
-    prefix-reading processors as `generate` would. Raises ValueError for numbers that are no whole ones.
+    `criteria` are called as criterion(input_ids [prompts, T], None) after each emitted token of a row. All rows of input_ids repeat that row's own
+    tokens. Of the answer [prompts] only the place of the row's prompt counts; a single truth value counts as it is. So a criterion may depend on the
+    row it judges, but does not see the others. `padding` is used by `spec.generate` only: the left padding of each row, shown to criteria and
+    prefix-reading processors as `generate` would. Raises ValueError for numbers that are not whole.
     """
 
     max_new_tokens: int = 128
@@ -161,7 +161,7 @@ class Limits:
         return replace(verdict, tokens=emitted, cut=shortened, ended=ended, in_place=in_place, drafted=host.drafted, depths=host.depths)
 
     def _stop(self, row: int, tokens: list[int], room: int, state: DecodeState) -> int | None:
-        """How many of the tokens may be emitted before the row ends with them; None where it goes on."""
+        """How many of the tokens are emitted, the last one ending the row; None if the row goes on."""
         eos = self.eos_ids
         for count, token in enumerate(tokens, 1):
             if count >= room or token in eos or (self.criteria and self._criterion_met(row, [*state.seen(row), *tokens[:count]], state)):

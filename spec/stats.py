@@ -1,6 +1,6 @@
-"""What happened, counted once and defined once.
+"""Counts of what happened in a decode; every term is defined here.
 
-A step is one target forward over one draft; of its draft tokens some are *accepted*, and one more token, the *bonus*, always follows (also when
+A step is one target forward over one draft. Some of the draft tokens are *accepted*, and one more token, the *bonus*, always follows (also when
 it replaces a rejected token). acceptance rate = accepted / drafted; accepted per step leaves the bonus out; tokens per step counts it: 1 for
 plain decoding. The token at which a row is cut (EOS, budget) counts as that step's bonus, so emitted = accepted + 1 in every live row.
 """
@@ -32,7 +32,7 @@ class Step:
 
     @cached_property
     def places(self) -> dict[int, int]:
-        """Where the entry of each prompt stands that was live in this step."""
+        """Prompt -> index of its entry, for the prompts that were live in this step."""
         prompts = range(len(self.emitted)) if self.prompt_of is None else self.prompt_of
         return {prompt: place for place, prompt in enumerate(prompts) if self.emitted[place]}
 

@@ -1,7 +1,7 @@
 """How long a draft becomes, row by row: the interface of stopping rules, and what a drafter needs to obey one.
 
-Every rule leaves the output's law as it is, because it decides from the past, from laws before their token is drawn, and after a token only about
-the next one: a token that was drawn stays in the draft. To drop the token that gave the reason to stop would change the output's law.
+No rule may change the output's law. So it decides from the past and from a law before its token is drawn; what it sees in a drawn token decides
+about the next token only. A drawn token stays in the draft: to drop the token that was the reason to stop would change the output's law.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from spec.tree import on_device
 
 
 class StoppingRule:
-    """By default a draft becomes as long as it may. What a rule remembers it remembers for each row: no row depends on its neighbours.
+    """By default a draft becomes as long as it may. A rule keeps its memory per row, so that no row depends on its neighbours.
 
-    `before` and `after` may answer None for "go on everywhere", which spares a look at the device.
+    `before` and `after` may return None for "all rows go on", which saves a transfer from the device.
     """
 
     per_row: ClassVar[tuple[str, ...]] = ()  # names of the attributes that hold an entry per row, as a list or a tensor, made by `reset`
 
-    keeps_state: bool = False  # as a drafter's
+    keeps_state: bool = False  # as `Traits.keeps_state`
 
     def reset(self, num_rows: int, device: torch.device) -> None:
         """A new batch."""
@@ -44,7 +44,7 @@ class StoppingRule:
         return None
 
     def after(self, prob: Tensor, depth: int) -> Tensor | None:
-        """Which rows should go on behind the token at `depth`, whose probability under that law was prob [B]; bool [B]."""
+        """Which rows should go on after the token at `depth`, whose probability under that law was prob [B]; bool [B]."""
         return None
 
     def observe(self, drafted: Sequence[int], accepted: Sequence[int], cut: Sequence[bool]) -> None:
@@ -52,7 +52,7 @@ class StoppingRule:
 
 
 class Lengths:
-    """Which rows of the draft at hand still grow, by the word of a rule."""
+    """Which rows of the current draft still grow, as a rule decides."""
 
     def __init__(self, rule: StoppingRule, longest: Sequence[int], device: torch.device):
         self.rule = rule
@@ -68,7 +68,7 @@ class Lengths:
         return more
 
     def after(self, prob: Tensor, depth: int) -> bool:
-        """Whether any row goes on behind the token at `depth`, drawn with probability prob [B]."""
+        """Whether any row goes on after the token at `depth`, drawn with probability prob [B]."""
         return self._restrict(self.rule.after(prob, depth))
 
     def _restrict(self, wanted: Tensor | None) -> bool:

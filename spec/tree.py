@@ -49,7 +49,7 @@ def older_siblings(parents: Tensor, sizes: Tensor) -> Tensor:
 
 
 def children(parents: Tensor, sizes: Tensor, width: int | None = None) -> Tensor:
-    """children[b, r, u]: the r-th child of slot u in drawn order, or -1; [B, R, N]. Giving R as `width` saves a look at the device."""
+    """children[b, r, u]: the r-th child of slot u in drawn order, or -1; [B, R, N]. Giving R as `width` saves a transfer from the device."""
     num_rows, num_slots = parents.shape
     slots = numbers(num_slots, parents.device)
     used = (slots > 0) & (slots < sizes[:, None])

@@ -91,11 +91,11 @@ class Draft:
         return ancestor_mask(self.parents)
 
     def check_laws(self) -> "Draft":
-        """The draft with rows of q that sum to 1: a row that counts and is off by rounding is brought there, and 16-bit rows become float32.
+        """The draft with rows of q that sum to 1: used rows that are off by rounding are normalised, and 16-bit rows become float32.
 
-        A token is drawn from its row as if it summed to 1, so that is the law which was meant. Raises ValueError where q holds NaN, infinity or a
-        negative entry, or is off by more than rounding explains: such a row is not what the token was drawn from. On CUDA an assertion says so, and
-        nothing waits for it.
+        A token is drawn from its row as if the row summed to 1, so the normalised row is its law. Raises ValueError where q holds NaN, infinity or a
+        negative entry, or is off by more than rounding explains: the token was not drawn from such a row. On CUDA this is an assertion that nothing
+        waits for.
         """
         if self.q is None:
             return self
@@ -170,7 +170,7 @@ class Verdict:
     ended: list[bool] | None = None  # the row is finished after this step
     in_place: bool = False  # every row keeps its first slots in their order, so nothing moves in the cache
     drafted: list[list[int]] | None = None  # the draft's tokens in slot order, root and padding left out
-    depths: list[int] | None = None  # of the deepest drafted token
+    depths: list[int] | None = None  # depth of the deepest drafted token
 
     def emitted(self, draft: Draft) -> Tensor:
         """The emitted tokens, [B, D], -1 after the end."""
@@ -200,4 +200,4 @@ class OnHost:
     emitted: list[list[int]]  # the kept tokens, then the bonus
     paths: list[list[int]]  # the kept slots, root first
     drafted: list[list[int]]  # the draft's tokens in slot order, root and padding left out
-    depths: list[int]  # of the deepest drafted token
+    depths: list[int]  # depth of the deepest drafted token

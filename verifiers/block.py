@@ -41,7 +41,7 @@ class Block:
 
 
 def log_joint_ratio(p: Tensor, draft: Draft) -> Tensor:
-    """log r_i of slots 1 to N - 1; float64 [B, N - 1]. A sum that may not rise above 0 is the plain sum less its highest point so far."""
+    """log r_i of slots 1 to N - 1; float64 [B, N - 1]. A running sum clipped at 0 is the plain sum minus its running maximum."""
     tokens = draft.tokens[:, 1:, None]
     wanted = p[:, :-1].gather(2, tokens).squeeze(2).double().log()
     if draft.q is None:
@@ -58,6 +58,6 @@ def stopping_odds(p: Tensor, draft: Draft, log_r: Tensor) -> Tensor:
         left = r[:, :-1] * (1 - p[:, 1:-1].gather(2, draft.tokens[:, 2:, None]).squeeze(2).double()).clamp(min=0)
     else:
         left = mass((p[:, 1:-1] * r[:, :-1, None].to(p.dtype)).sub_(draft.q[:, 2:]).clamp_(min=0))
-    h = (left / (left - torch.expm1(log_r[:, :-1]))).nan_to_num(0.0)  # 0 / 0: a prefix that needs no saving and has nothing to offer
+    h = (left / (left - torch.expm1(log_r[:, :-1]))).nan_to_num(0.0)  # 0 / 0: r = 1 and no residual mass
     h = torch.cat([torch.where(draft.slots[:, 2:] < sizes, h, r[:, :-1]), r[:, -1:]], 1)
     return torch.where(draft.slots[:, 1:] < sizes, h, 0.0)

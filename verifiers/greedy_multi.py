@@ -1,7 +1,7 @@
-"""Greedy multi-draft: of a node's children all but the last are certain, the likeliest tokens, and only the last one is drawn, from what they leave.
+"""Greedy multi-draft: all children of a node but the last are its most probable tokens; only the last is drawn, from the rest of the law.
 
-Source: Hu et al., arXiv 2502.18779, section 4. The last child Y, drawn from its row q', is tested first, with min(1, p(Y) / q'(Y)); if it fails, y is
-drawn from the normalised (p - q')+, and where another child holds y the walk goes on there. That is optimal for this way of drafting.
+Source: Hu et al., arXiv 2502.18779, section 4. The last child Y, drawn from its row q', is tested first, with min(1, p(Y) / q'(Y)); if it is
+rejected, y is drawn from the normalised (p - q')+, and if another child holds y the walk goes on there. This is optimal for this way of drafting.
 """
 
 from dataclasses import dataclass
@@ -20,14 +20,13 @@ from spec.types import Draft, Verdict
 
 @dataclass(frozen=True)
 class GreedyMulti:
-    """Exact however a node's other children were found, if the last one's row is honest and it was settled beforehand that it is the last.
+    """Exact for any choice of the other children, if the last child Y was drawn from its declared row and was planned to be the last.
 
-    The token that leaves a node follows p whatever the others are, as in token-level verification with Y alone; they only decide whether the draft
-    goes on behind it. That asks for more than the q contract: a token that is last because of what it is does not follow its row any more, so
-    drafters whose trees grow by what was drawn are refused (`planned_siblings`). And where Y may repeat a sibling's token, the row of Y must not hang
-    on what was drawn BELOW its siblings, because y leads there only if Y did not. Drawing all siblings before their children, or Y without its
-    siblings' tokens, is enough. A last child that is certain (q' one-hot, or no q at all) makes the rule that of sample_match. Raises ValueError
-    where q is NaN.
+    As in token-level verification with Y alone, the token after a node follows p; the other children only decide whether the walk goes on after it.
+    This needs more than the q contract. If a token is the last child because of its value, it does not follow its row, so drafters whose trees grow
+    by what was drawn are refused (`planned_siblings`). And if Y may repeat a sibling's token, Y's row must not depend on what was drawn BELOW its
+    siblings, because the walk goes there only if Y is rejected. It is enough to draw all siblings before their children, or to draw Y without its
+    siblings' tokens. If Y is certain (q' one-hot, or no q at all), the rule is that of sample_match. Raises ValueError where q is NaN.
     """
 
     exact: ClassVar[bool] = True

@@ -2,7 +2,7 @@
 
 Source: SpecTr, Sun et al., arXiv 2310.15141, algorithm 3. With beta = sum min(q, p / rho), rho in [1, K] solves 1 - (1 - beta)^K = rho beta, and if
 all K fail the token comes from p - min(q, p / rho) (1 - (1 - beta)^K) / beta. Letter that differs: t = 1 / rho. Every rho that is not too small is
-exact, and the smallest accepts most. The one node's rule is applied from the root down, at each kept slot to its children.
+exact, and the smallest accepts most. The rule for one node is applied from the root down, to the children of each kept slot.
 """
 
 from dataclasses import dataclass
@@ -30,9 +30,9 @@ DIFFERENT = (
 class KSeq:
     """Exact for siblings that are independent draws from one row and whose number was settled before the first was drawn.
 
-    The rows are compared where the walk comes by, so at the root always: ValueError where they differ, or where q is NaN. Whether the
-    number of siblings depended on their tokens cannot be seen from a draft. In a draft without q every token is certain. There the rule becomes
-    the one that is optimal for certain siblings: the target draws, and the draft is followed if it holds that token.
+    Siblings' rows are compared at every visited node, so always at the root. Raises ValueError where they differ or q is NaN. A draft does not show
+    whether the number of siblings depended on their tokens. Without q every token is certain; then the rule becomes the one that is optimal for
+    certain siblings: the target draws, and the draft is followed if it holds that token.
     """
 
     exact: ClassVar[bool] = True
@@ -45,7 +45,7 @@ class KSeq:
             return token_by_token(p, draft, noise)
         rows, table = numbers(len(p), p.device), children(draft.parents, draft.sizes, draft.width)
         node, walking = torch.zeros_like(draft.sizes), torch.ones_like(draft.sizes, dtype=torch.bool)
-        t = torch.ones_like(p[:, 0, 0], dtype=torch.float64)  # of the last slot that was asked for its children
+        t = torch.ones_like(p[:, 0, 0], dtype=torch.float64)  # 1 / rho at the last slot whose children were tested
         for depth in range(int(draft.depths().max())):
             kids = table[rows, :, node].masked_fill(~walking[:, None], -1)
             here = judged(p, draft, node, kids)

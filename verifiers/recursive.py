@@ -21,7 +21,7 @@ from spec.types import Draft, Verdict
 
 @dataclass(frozen=True)
 class Recursive:
-    """Exact for every draft that keeps the q contract (`spec.types.Draft`); vectorised over rows and slots, no look at the device per node."""
+    """Exact for every draft that keeps the q contract (`spec.types.Draft`); vectorised over rows and slots, no transfer from the device per node."""
 
     exact: ClassVar[bool] = True
 

@@ -1,7 +1,7 @@
 """Sample and match: the target draws its own next token, and the draft is followed as long as it holds what was drawn.
 
-Exact for any draft whatever, because the emitted tokens are the target's own samples; it needs no q, and pays with a low acceptance where the
-draft was sampled. The rule of exact-match verification (SpecInfer's naive sampling, arXiv 2305.09781; SpecExec, 2406.02532).
+Exact for any draft, because the emitted tokens are the target's own samples. It needs no q; the price is a low acceptance of sampled drafts.
+The rule of exact-match verification (SpecInfer's naive sampling, arXiv 2305.09781; SpecExec, 2406.02532).
 """
 
 from dataclasses import dataclass, replace
@@ -42,7 +42,7 @@ class SampleMatch:
 
 
 def drawn_child(p: Tensor, draft: Draft, reached: Tensor, last: Tensor, noise: StepNoise, depth: int) -> Tensor:
-    """The children of `reached` [B, N] that hold the drawn token, bool [B, N]; none where it is another one. `last` names the law to draw from."""
+    """The children of `reached` [B, N] that hold the drawn token, bool [B, N]; none if it is another one. `last` marks whose law is drawn from."""
     candidates = draft.children_of(reached)
     equal = draft.tokens[:, :, None] == draft.tokens[:, None, :]
     repeated = (equal & candidates[:, None, :]).tril(-1).any(-1)

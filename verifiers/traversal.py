@@ -27,7 +27,7 @@ class Traversal:
     """Exact for every draft that keeps the q contract (`spec.types.Draft`).
 
     No weight depends on what was accepted, only on the draft: so all of them are computed first, level by level, and one draw picks the node. Trees
-    need one look at the device per step, for their shape. Raises ValueError where q is NaN.
+    need one transfer from the device per step, for their shape. Raises ValueError where q is NaN.
     """
 
     exact: ClassVar[bool] = True

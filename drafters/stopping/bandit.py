@@ -15,7 +15,7 @@ from spec.stopping import StoppingRule
 
 
 class Bandit(StoppingRule):
-    """Arms: a constant length for each of `lengths`, and the given `rules`; every row plays for itself, without randomness.
+    """Arms: a constant length for each of `lengths`, and the given `rules`; every row chooses for itself, without randomness.
 
     relative_cost: a drafter's forward over a target's. exploration: weight of the confidence bound. Raises ValueError where there is no arm.
     """

@@ -1,4 +1,4 @@
-"""Stops behind a token that the drafter itself thought unlikely: transformers' confidence criterion, and SpecDec++'s idea (arXiv 2405.19715)."""
+"""Stops after a token that the drafter itself found unlikely: transformers' confidence criterion, and SpecDec++'s idea (arXiv 2405.19715)."""
 
 from torch import Tensor
 
@@ -6,7 +6,7 @@ from spec.stopping import StoppingRule
 
 
 class Confidence(StoppingRule):
-    """Goes on while the last token's own probability is at least `threshold`; the token below it is kept. Raises ValueError outside [0, 1]."""
+    """Goes on while the last token's own probability is at least `threshold`; a token below it is kept. Raises ValueError outside [0, 1]."""
 
     def __init__(self, threshold: float = 0.4):
         if not 0 <= threshold <= 1:

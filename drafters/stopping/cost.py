@@ -1,7 +1,8 @@
 """Goes on while one more token is worth its forward: its chance of being emitted times the time that an emitted token takes now, against its cost.
 
-That is where tokens per second stop growing: expected tokens over cost is largest where the last token's share equals the average. The chance that a
-token is accepted is learned from the drafter's certainty, in bins, as SpecDec++ (arXiv 2405.19715) and DISCO (2405.04304) learn it with a network.
+Tokens per second are highest there: expected tokens over cost is largest where the gain of the last token over its cost equals the average. The
+chance that a token is accepted is learned from the drafter's certainty, in bins; SpecDec++ (arXiv 2405.19715) and DISCO (2405.04304) learn it with
+a network.
 """
 
 import time
@@ -40,11 +41,11 @@ class Cost(StoppingRule):
     def rows_changed(self, origin: Sequence[int | None], device: torch.device) -> None:
         measured = self.measured
         super().rows_changed(origin, device)
-        self.measured = measured  # of forwards, not of rows
+        self.measured = measured  # times of forwards, which do not depend on rows
 
     @property
     def cost(self) -> float:
-        """Of a drafter's forward, in target forwards."""
+        """The cost of a drafter's forward, in target forwards."""
         if self.relative_cost is not None:
             return self.relative_cost
         seen = self.measured
@@ -76,7 +77,7 @@ class Cost(StoppingRule):
         self.emitted = self.emitted + taken + 1
 
     def _lap(self, phase: str | None) -> None:
-        """Adds the time since the last mark to `phase`; a device that works on unasked is waited for at the next look at it."""
+        """Adds the time since the last mark to `phase`; work that runs on asynchronously counts in the phase that waits for it."""
         if self.relative_cost is not None:
             return
         now = time.perf_counter()

@@ -1,7 +1,7 @@
 """Stops before a token is drawn from a law of high entropy: AdaEDL (Agrawal et al., arXiv 2410.18351).
 
-1 - sqrt(scale * H(q)) bounds the acceptance from below, H in nats; the draft ends where that falls under the threshold. The threshold may follow the
-acceptance that is seen; how it does is our own reading of the paper's idea, not its formula.
+1 - sqrt(scale * H(q)) bounds the acceptance from below, H in nats; the draft ends where this bound is below the threshold. The threshold may adapt to
+the observed acceptance; how it does so is our own reading of the paper's idea, not its formula.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,10 @@ from spec.stopping import StoppingRule
 
 
 class Entropy(StoppingRule):
-    """scale, threshold: as above. target_acceptance: null leaves the threshold alone; otherwise it moves by `step` after every step of the row,
+    """scale, threshold: as above. target_acceptance: null leaves the threshold alone; otherwise it moves by `step` after every step of the row.
 
-    up while the smoothed share of accepted tokens is below the target, down while it is above. Raises ValueError for values outside their ranges.
+    It rises while the smoothed share of accepted tokens is below the target, and falls while it is above. Raises ValueError for values outside their
+    ranges.
     """
 
     SMOOTHING = 0.9  # of the acceptance
@@ -44,5 +45,5 @@ class Entropy(StoppingRule):
         judged = (offered > 0) & ~torch.tensor(cut, device=self.rates.device)
         self.rates = torch.where(judged, self.SMOOTHING * self.rates + (1 - self.SMOOTHING) * share, self.rates)
         moved = self.thresholds + self.step * torch.sign(self.target_acceptance - self.rates)
-        # a row that drafts nothing learns nothing: it is let in again
+        # a row that drafts nothing would learn nothing, so its threshold falls until it drafts again
         self.thresholds = torch.where(judged, moved, torch.where(offered > 0, self.thresholds, self.thresholds - self.step)).clamp(-1, 1)

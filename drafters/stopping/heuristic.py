@@ -1,4 +1,4 @@
-"""Two tokens more after a draft that was accepted as a whole, one less after any other: transformers' "heuristic" schedule."""
+"""Two tokens more after a draft that was fully accepted, one less after any other: transformers' "heuristic" schedule."""
 
 from collections.abc import Sequence
 

@@ -14,7 +14,7 @@ STYLE = (
     ".coloured del{color:#b3261e;background:#fbe6e4}"
 )
 LEGEND = '<p class="coloured"><mark>accepted draft token</mark> token of the target itself <del>rejected draft token</del></p>'
-MAX_STRUCK = 8  # rejected tokens shown of one step: a tree has too many to read past
+MAX_STRUCK = 8  # most rejected tokens shown per step: a tree has too many to read
 CONTROLS = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"}  # not allowed in HTML
 BREAKS = {ord("\n"): "\u23ce", ord("\t"): "\u21e5"}  # a struck line break must not break the line
 
@@ -44,7 +44,7 @@ def coloured(tokens: Sequence[int], steps: Sequence[Mapping[str, Any]], tokenize
 
 
 def rejected(proposed: Sequence[int], kept: Sequence[int]) -> list[int]:
-    """The proposed tokens without the kept ones, which stand among them in order: a kept path's slots rise, in chains and in trees."""
+    """The proposed tokens without the kept ones, which occur among them in the same order: slots rise along a path."""
     waiting, left = list(kept), []
     for token in proposed:
         if waiting and token == waiting[0]:
@@ -86,7 +86,7 @@ class _Reader:
         return self._unread(tokens).removeprefix(self.rest()) if tokens else ""
 
     def rest(self) -> str:
-        """What is there of a character that is not complete."""
+        """The text of an incomplete character at the end."""
         return self._unread([]) if self.read < len(self.ids) else ""
 
     def _unread(self, more: Sequence[int]) -> str:

@@ -25,7 +25,7 @@ def acceptance_by_position(records: pd.DataFrame) -> pd.DataFrame:
     The rate is conditional: of the steps that accepted everything before, those that accepted this one. Intervals are Wilson's, 95 %.
     """
     rows = []
-    judging = _own(records).dropna(subset=["tested"]) if "tested" in records else pd.DataFrame({"method": []})  # imported results do not say
+    judging = _own(records).dropna(subset=["tested"]) if "tested" in records else pd.DataFrame({"method": []})  # imported results do not record it
     for name, held in judging.groupby("method", sort=False):
         depth = max(map(len, held["tested"]), default=0)
         for place in range(depth):
@@ -79,7 +79,7 @@ def gamma_curves(runs: Runs) -> pd.DataFrame:
 
 
 def theory(group: pd.DataFrame, runs: Runs) -> dict[str, list[float]]:
-    """Tokens per step if every drafted token were accepted alike, and the speedup at the measured price of a step.
+    """Tokens per step if every drafted token were accepted with the same probability, and the speedup at the measured price of a step.
 
     Acceptance and the share of steps that draft at all are pooled over the curve. 2211.17192, equation (1); 2402.02057, section 4.
     """

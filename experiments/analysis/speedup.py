@@ -30,7 +30,7 @@ class Comparison:
     The intervals are None where there are fewer than two units; `sign_p` is None where every unit is a tie.
     """
 
-    ratio: float  # of totals: every token counts the same
+    ratio: float  # ratio of the totals: every token counts the same
     macro: float  # geometric mean of the units' own ratios: every unit counts the same
     interval: tuple[float, float] | None  # 95 %, of `ratio`
     wins: int  # units in which the measured role was the faster one

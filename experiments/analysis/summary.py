@@ -21,7 +21,7 @@ WARM = (
     "decoded again at the end, the first prompts are drafted otherwise: the drafter carries something from prompt to prompt, so every prompt's "
     "figures depend on those before it; empty it in `reset`, or declare it with `traits = Traits(keeps_state=True)`"
 )
-CLOCKS_WOBBLE = 1.05  # how far beyond its bound a speedup's interval may lie by chance, as that of plain decoding against itself may
+CLOCKS_WOBBLE = 1.05  # factor by which a speedup's interval may exceed its bound by chance, as that of plain decoding against itself may
 BUSY = 0.75  # load per core above which clocks are not to be trusted
 LOUD = math.log(1e6)  # an exact verifier's bets win this much once in a million runs
 
@@ -132,7 +132,7 @@ def per_token(records: Sequence[Record]) -> float:
 
 
 def process_speedup(reference: Sequence[Record], measured: Sequence[Record]) -> float | None:
-    """As the speedup with prefill, in seconds of the processor instead of the wall clock; None where they were not recorded."""
+    """The speedup with prefill, in processor time instead of wall clock; None where that was not recorded."""
     spent = [[record.process_seconds for record in records if record.process_seconds is not None] for records in (reference, measured)]
     if len(spent[0]) < len(reference) or len(spent[1]) < len(measured) or not sum(spent[1]):
         return None
@@ -167,7 +167,7 @@ def greedy_identity(pairs: Sequence[Pair]) -> dict[str, Any]:
 
 
 def impossible(pairs: Sequence[Pair], result: dict[str, Any]) -> list[str]:
-    """Numbers that cannot be, whatever was measured: each is a fault of ours."""
+    """Numbers that are impossible, whatever was measured: each means a bug of ours."""
     found = []
     for record in (record for pair in pairs for record in pair.records):
         where = f"prompt {record.prompt} ({record.role})"
@@ -226,7 +226,7 @@ def to_json(summary: dict[str, Any]) -> str:
 
 
 def grouping(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Category to group, for the categories that the data settings of a run put into one: Spec-Bench's eight categories of MT-Bench are one task."""
+    """Category -> group, for the categories that the data settings of a run group: Spec-Bench's eight categories of MT-Bench are one task."""
     return {category: group for group, members in (settings.get("groups") or {}).items() for category in members}
 
 

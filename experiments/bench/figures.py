@@ -1,4 +1,4 @@
-"""From runs to figures: milliseconds per token, ratios to every peer, where the time went, and how close to the limit of the memory it came."""
+"""From runs to figures: milliseconds per token, ratios to every peer, where the time went, and how close it came to the memory bandwidth."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -50,7 +50,7 @@ def figures(way: Way, rounds: Rounds, prompt_lengths: Sequence[int], prints: dic
 
 
 def rate(runs: Sequence[Run]) -> float:
-    """Tokens per forward of the target behind the prompt's own; 1 for plain decoding. Others' assisted ways check a draft in that one: it counts."""
+    """Tokens per forward of the target after the prompt's; 1 for plain decoding. Others' assisted ways check a draft in the prompt's: it counts."""
     ours = runs[0].answer.stats is not None
     forwards = sum(run.answer.forwards for run in runs)
     if ours or forwards == sum(run.decode_tokens for run in runs):
@@ -64,7 +64,7 @@ def outside(runs: Sequence[Run]) -> float:
 
 
 def outside_of_steps(runs: Sequence[Run]) -> float:
-    """The same behind the prompt's own forwards, of which target and drafter have one each: their length would hide what a step costs besides."""
+    """The same without the prompt's forwards, one of the target and one of the drafter: they are so long that they would hide the other costs."""
     shares = []
     for run in runs:
         target, drafter = ([seconds for role, seconds in run.spent.forwards if role == wanted] for wanted in ("target", "drafter"))
@@ -74,9 +74,9 @@ def outside_of_steps(runs: Sequence[Run]) -> float:
 
 
 def decoding(way: Way, runs: Sequence[Run], lengths: Sequence[int], prints: dict[str, Footprint], bandwidth: float) -> dict[str, Any]:
-    """Figures behind the prompt's own forward: milliseconds and bytes per token, and which share of that time moving the bytes must take.
+    """Figures after the prompt's own forward: milliseconds and bytes per token, and the least share of that time that moving the bytes takes.
 
-    None where they cannot be told: others' assisted ways check a draft in their first forward, and unwatched forwards are not counted.
+    None where they are unknown: others' assisted ways check a draft in their first forward, and unwatched forwards are not counted.
     """
     found: dict[str, Any] = {"decode_ms_per_token": None, "bytes_per_token": None, "of_bandwidth": None}
     if any(run.decode_seconds is None for run in runs) or not (way.is_ours or way.is_plain):
@@ -130,7 +130,7 @@ def describe(ratio: dict[str, Any] | Comparison) -> str:
 
 
 def identity(check: GreedyCheck, runs: Sequence[Run], dtype: str) -> dict[str, Any]:
-    """How many prompts of a greedy way came out as `generate`'s, and how many that did not cannot be explained by rounding."""
+    """How many prompts of a greedy way got the tokens of `generate`, and how many of the others cannot be explained by rounding."""
     answers = {run.prompt: run.answer.tokens for run in runs}
     parted = []
     for prompt, answer in answers.items():

@@ -54,7 +54,7 @@ def growth(readings: Sequence[int], warmup: int) -> Growing:
 
 
 def must_hold(model: Any, *, rows: int, positions: int, slots: int) -> int:
-    """Bytes of the weights, of a cache of so many positions per row, and of one block of logits [B, N, V] as the model gives them."""
+    """Bytes of the weights, of a cache with `positions` per row, and of one block of logits [B, N, V] as the model gives them."""
     config = model.config.get_text_config()
     weights = sum(tensor.nbytes for tensor in {tensor.data_ptr(): tensor for tensor in (*model.parameters(), *model.buffers())}.values())
     return weights + rows * positions * footprint(model).kv_per_position + rows * slots * config.vocab_size * model.dtype.itemsize

@@ -1,4 +1,4 @@
-"""The mode `verify`: what a forward over N new slots costs beside one over a single slot, by N; interleaved, medians."""
+"""The mode `verify`: what a forward over N new slots costs relative to one over a single slot, by N; interleaved, medians."""
 
 import random
 import statistics

@@ -26,7 +26,7 @@ class Footprint:
 
 
 def footprint(model: Any) -> Footprint:
-    """Of a transformers causal LM."""
+    """The footprint of a transformers causal LM."""
     config = model.config.get_text_config()
     embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings()
     weights = {tensor.data_ptr(): tensor.nbytes for tensor in (*model.parameters(), *model.buffers())}
@@ -38,7 +38,7 @@ def footprint(model: Any) -> Footprint:
 
 
 def bytes_per_token(print_: Footprint, forwards: int, prompt_tokens: int, new_tokens: int) -> float:
-    """Of one answer: every forward reads the weights, and on average the prompt and half of the answer."""
+    """Bytes per new token of one answer: every forward reads the weights, and on average the prompt and half of the answer."""
     return forwards * print_.forward(1, prompt_tokens + new_tokens / 2) / new_tokens
 
 

@@ -1,7 +1,7 @@
-"""The mode `verifiers`: what every exact verifier costs beside one softmax over the same rows, and what making a law of logits does.
+"""The mode `verifiers`: what every exact verifier costs relative to one softmax over the same rows, and what making laws from logits costs.
 
 Every verifier gets the same laws and the same draft: chains of N slots, and binary trees of N slots whose siblings are drawn independently.
-Softmax and verifiers are timed in turn, so that what else the machine does hits all of them; a ratio is one verification over the softmax beside it.
+Softmax and verifiers are timed in turn, so that other load hits all of them; a ratio is one verification over the softmax of the same round.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ from experiments.recording.clock import seconds_of
 from spec import Draft, Noise, Sampler, Verifier
 from spec.tree import chain_parents
 
-CLOSENESS = 0.7  # the drafter's logits are this much the target's: about three of four tokens are accepted
+CLOSENESS = 0.7  # share of the target's logits in the drafter's: about three of four tokens are accepted
 
 
 def logits_and_draft(shape: str, num_slots: int, num_rows: int, vocabulary: int, device: torch.device) -> tuple[Tensor, Draft]:

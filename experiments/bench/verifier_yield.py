@@ -1,7 +1,7 @@
 """Tokens per step of every exact verifier on one pair of models. `python -m experiments.bench.verifier_yield`; the grid is in `conf/acceptance.yaml`.
 
-Every method continues the same prompts at the same temperature, from its own step starts, all prompts in one batch, without a stop at EOS; no time is
-measured. Intervals are 95 %, by bootstrap over prompts; differences to `rejection` are paired by prompt.
+Every method continues the same prompts at the same temperature, all prompts in one batch, without a stop at EOS; each step starts where the method's
+own last step ended. No time is measured. Intervals are 95 %, by bootstrap over prompts; differences to `rejection` are paired by prompt.
 """
 
 import json

@@ -25,7 +25,7 @@ NONE = 0  # stands for plain decoding among the lengths
 class StepTimes:
     """Measured steps, [S]; seconds."""
 
-    drafted: NDArray  # tokens, in the row that had most
+    drafted: NDArray  # draft tokens, in the row that had most
     draft: NDArray
     target: NDArray
     rest: NDArray

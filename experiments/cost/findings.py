@@ -59,9 +59,9 @@ def run_rows(model: Model, runs: Sequence[Forwarded]) -> list[Row]:
 def phase_rows(costs: Costs, run: Forwarded) -> list[Row]:
     """Mean seconds per step, predicted and recorded, by role and phase.
 
-    `at_pace`: predicted, times by how much plain decoding's forwards were slower in the run than when they were timed; a machine that is slower
-    altogether changes no speedup. `moves`: by which factor, less one, what is left of the difference moves the predicted speedup. `typical`: the
-    median of recorded / at pace over steps, which a few interrupted ones do not change; None where nothing is predicted to be spent.
+    `at_pace`: the prediction, scaled by how much slower plain decoding's forwards were in the run than when they were timed: a machine that is
+    slower altogether changes no speedup. `moves`: the factor, minus one, by which the remaining difference changes the predicted speedup. `typical`:
+    the median over steps of recorded / at pace, which a few interrupted steps do not change; None where no time is predicted.
     """
     found = []
     plain = costs.plain(run, run.baseline)

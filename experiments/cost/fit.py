@@ -26,9 +26,9 @@ def resampled_median(rng: np.random.Generator) -> Centre:
 
 @dataclass(frozen=True)
 class ForwardModel:
-    """Seconds of a forward over N slots behind C cached positions: base(N) + (per_cached + per_slot_cached N) C / 1000.
+    """Seconds of a forward over N slots after C cached positions: base(N) + (per_cached + per_slot_cached N) C / 1000.
 
-    `base` is linear between the knots, and goes on beyond the last one as its last piece does.
+    `base` is linear between the knots; its last piece goes on beyond the last knot.
     """
 
     knots: NDArray  # [K] slots

@@ -72,12 +72,12 @@ class Forwarded:
 
     @property
     def tokens(self) -> NDArray:
-        """Of the method, per unit."""
+        """Tokens of the method, per unit."""
         return np.array([lengths.sum() for lengths in self.lengths])
 
     @property
     def setup(self) -> str:
-        """The same for runs that differ in gamma only."""
+        """A key that is equal for runs that differ in gamma only."""
         drafter = {key: value for key, value in self.config["drafter"].items() if key != "num_tokens"}
         return config_hash(self.config | {"drafter": drafter})
 

@@ -1,4 +1,4 @@
-"""What the cost job is asked for, checked, and what it therefore has to time."""
+"""The settings of the cost job, checked, and the forwards that it therefore has to time."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -11,7 +11,7 @@ from experiments.cost.forwards import Forwarded
 from experiments.cost.timing import CHAIN, TARGET, Cell, Shape
 from spec.model import CausalLM
 
-EVERY_SLOT, GROWTH = 6, 1.35  # up to 6 slots each number is a knot, beyond that each is so many times the last
+EVERY_SLOT, GROWTH = 6, 1.35  # up to 6 slots each number is a knot, beyond that each knot is GROWTH times the last
 LEAST = {"repeats": 1, "rounds": 1, "tokens": 2, "resamples": 0}
 
 
@@ -98,7 +98,7 @@ def plan_cells(measure: Measure, runs: Sequence[Forwarded], models: dict[str, Ca
 
 
 def _inside(context: int, slots: int, model: CausalLM, measure: Measure) -> int:
-    """A context that was seen, moved to where so many slots still fit behind it; one that was asked for stays, and is refused if it does not fit."""
+    """A context from a run, lowered until `slots` fit after it; one that was asked for in the settings stays, and is refused if it does not fit."""
     return context if measure.contexts else max(1, min(context, model.context - slots))
 
 

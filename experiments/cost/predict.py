@@ -69,7 +69,7 @@ def by_unit(values: NDArray, unit: NDArray, num_units: int) -> NDArray:
 
 
 def speedup_of_run(run: Forwarded, costs: Costs, units: NDArray) -> float:
-    """Predicted speedup of the run as it went, over the chosen units."""
+    """Predicted speedup of the run with its recorded steps, over the chosen units."""
     num_units = len(run.lengths)
     spent = by_unit(costs.method(run, run.method.drafted, run.method.context).sum(-1), run.method.unit, num_units)
     plain = by_unit(costs.plain(run, run.baseline).sum(-1), run.baseline.unit, num_units)
@@ -131,7 +131,7 @@ def steps_needed(law: NDArray, forward_depths: NDArray, seconds: NDArray, longes
     """Expected forwards and their seconds for texts of 0 ... L tokens, [G, L + 1, 4]: steps, draft, target, rest.
 
     `law` [G, K + 1] of accepted tokens, `forward_depths` [G, K + 1], `seconds` [K + 1, 3] by drafted tokens. The last draft of a text is shortened to
-    what is left of it, and a text never gets longer than it is, so short answers take more steps than length / tokens per step.
+    what is left of the text, so short answers take more steps than length / tokens per step.
     """
     column, found = np.arange(law.shape[1]), np.zeros((len(law), longest + 1, 4))
     step = np.concatenate([np.ones((len(seconds), 1)), seconds], 1)

@@ -1,4 +1,4 @@
-"""How long one forward takes: the real `CausalLM.score` behind a warm cache, at chosen numbers of slots, contexts and batch sizes.
+"""How long one forward takes: the real `CausalLM.score` after a warm cache, at chosen numbers of slots, contexts and batch sizes.
 
 All cells are timed in rounds, each round in another shuffled order, so that whatever else the machine does hits all of them alike.
 """
@@ -23,7 +23,7 @@ Timer = Callable[[Callable[[], Any], torch.device], float]  # runs the work, giv
 
 @dataclass(frozen=True, order=True)
 class Shape:
-    """What decides, besides their number, what slots cost: whether drafts branch, and how many of the slots are scratch."""
+    """What decides the cost of slots, besides their number: whether drafts branch, and how many of the slots are scratch."""
 
     tree: bool = False
     scratch: int = 0
@@ -37,7 +37,7 @@ CHAIN = Shape()
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One thing to time: a forward of `model` over `slots` slots (root and scratch among them) in each of `batch` rows behind `context` positions."""
+    """One thing to time: a forward of `model` over `slots` slots (root and scratch among them) in each of `batch` rows after `context` positions."""
 
     model: str
     shape: Shape

@@ -1,4 +1,4 @@
-"""Everything that is checked of a drafter, a verifier and a target, and the wrong ones that must not get through."""
+"""All checks of a drafter, a verifier and a target, and the mutants (wrong ones) that must not pass them."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -75,7 +75,7 @@ class Outcome:
 
 
 def run_checks(subject: Subject, effort: Effort, listener: Listener = lambda name: None) -> list[Check]:
-    """All checks of one subject, cheap ones first; `listener` hears what begins."""
+    """All checks of one subject, cheap ones first; `listener` gets the name of each check as it begins."""
     found: list[Check] = []
     for name, check in (
         (tree_logits.NAME, tree_logits.check_tree_logits),
@@ -116,7 +116,7 @@ def run_mutants(listener: Listener = lambda name: None) -> list[dict[str, Any]]:
 def rejecting(mutant: Mutant | SlowMutant | LoopMutant | DrafterMutant | RealMutant) -> list[str]:
     """Names of the checks that reject a mutant: of one step, its law and its expected tokens; of a loop, all that decode, and the logits.
 
-    Wrong drafters go through the long texts, which ask for no table small enough to be enumerated.
+    Wrong drafters go through the long texts, which do not need a table that is small enough to be enumerated.
     """
     if isinstance(mutant, DrafterMutant):
         return [check.name for check in long_texts.check_long_texts(mutant.subject(), EFFORT) if check.failed]
@@ -140,7 +140,7 @@ def rejecting(mutant: Mutant | SlowMutant | LoopMutant | DrafterMutant | RealMut
 
 
 def judge(subject: Subject, effort: Effort, listener: Listener = lambda name: None) -> Outcome:
-    """The battery: checks, then mutants, which examine the battery itself and are left out where it has just convicted somebody."""
+    """The battery: checks, then mutants, which test the battery itself and are left out if a check has failed."""
     checks = run_checks(subject, effort, listener)
     return Outcome(checks, run_mutants(listener) if effort.mutants and not any(check.failed for check in checks) else [])
 

@@ -43,7 +43,7 @@ def drawn_otherwise(p: Tensor, q: Tensor, drawn: Tensor) -> Tensor:
 
 
 def dropped(bad: Callable[[Tensor], Tensor]) -> Law:
-    """Drafts that end before a bad token: then the target speaks for itself."""
+    """Drafts that end before a bad token: the token there comes from the target's own law."""
 
     def law(p: Tensor, q: Tensor, drawn: Tensor) -> Tensor:
         good = q * ~bad(q)
@@ -141,7 +141,7 @@ class Power:
         return reading, measured
 
     def mean_tv(self, share: float, tokens: int = 3000) -> float:
-        """Per emitted token."""
+        """Mean TV per emitted token."""
         reading, measured = self.reading(share, 10**6)
         for _ in reading.waves():
             if measured.tokens >= tokens:

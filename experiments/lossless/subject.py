@@ -29,7 +29,7 @@ class Check:
     tv: float | None = None  # distance found between the laws; exact where they were enumerated
     detectable_tv: float | None = None  # a bias at least this large between what the check compares is found with probability `power`
     power: float | None = None
-    alpha: float | None = None  # false alarms that the p-value was held against; None: those of `Effort.alpha`
+    alpha: float | None = None  # false-alarm rate that the p-value was compared with; None: `Effort.alpha`
 
     @property
     def failed(self) -> bool:
@@ -44,7 +44,7 @@ class Effort:
     looks: int = 4
     alpha: float = 1e-6
     power: float = 0.999
-    tokens: int | None = None  # of each text that are compared; None: the drafts' depth and one, at most 6
+    tokens: int | None = None  # tokens of each text that are compared; None: the drafts' depth plus one, at most 6
     batch: int = 500  # texts decoded together
     long_tokens: int = 32  # of answers that are compared token by token
     long_texts: int = 100_000  # emitted tokens of long answers that are bet on

@@ -99,7 +99,7 @@ def make(config: Mapping[str, Any], group: str) -> Any:
 
 
 def compose_other(name: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """Another resolved configuration than that of the job that is running, if one is. Raises ValueError for overrides that it does not take."""
+    """Resolves a configuration other than the running job's. Raises ValueError for overrides that it does not take."""
     try:
         if GlobalHydra.instance().is_initialized():
             return resolved(hydra.compose(name, list(overrides)))
@@ -110,14 +110,14 @@ def compose_other(name: str, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def _check_tokenizers(config: Mapping[str, Any], tokenizer: Any) -> None:
-    """A drafter that is a model of its own must split text as the target does: equal vocabularies are not yet equal meanings."""
+    """A drafter that is a model of its own must split text as the target does: equal sizes of vocabulary do not mean equal tokens."""
     name = config["drafter"].get("name")
     if not name:
         return
     try:
         other = AutoTokenizer.from_pretrained(resolve_name(name))
     except (OSError, ValueError):
-        return  # a drafter may come without a tokenizer; its size is checked when it is attached
+        return  # a drafter may come without a tokenizer; its vocabulary size is checked when it is attached
     if other.get_vocab() != tokenizer.get_vocab():
         raise ValueError(
             f"drafter {name!r} has another tokenizer than target {config['target']['name']!r} ({len(other)} and {len(tokenizer)} entries, "

@@ -46,7 +46,7 @@ def _homeless(group: str, overrides: Sequence[Override], folders: Sequence[Path]
     homes = {path.stem for folder in folders for path in (folder / outer).glob("*.yaml") if inner in _parts_of(path)}
     named = {override.key_or_group: _chosen(override) for override in overrides}
     if "experiment" in named and outer not in named:
-        return None  # the experiment decides
+        return None  # the experiment's YAML decides
     default = OmegaConf.load(Path(str(files("conf"))) / "config.yaml")
     assert isinstance(default, DictConfig)
     options = named.get(outer) or [item[outer] for item in default["defaults"] if isinstance(item, DictConfig) and outer in item]

@@ -1,4 +1,4 @@
-"""What every command does around its job: mistakes end in one line, failures leave word in the folder, sweeps are remembered.
+"""What every command does around its job: mistakes end in one line, failures are written into the folder, sweeps are remembered.
 
 Hydra calls `RememberSweep` by its name, so what it remembers must lie in a module that is never run as `__main__`.
 """
@@ -59,8 +59,8 @@ def entry(
     """The `main` of a command: options are checked, Hydra makes the configuration, and whatever happens ends in an exit code.
 
     0: done. 1: failed, or what `finish` returns, which is called with the folders of the sweeps that this process has started, however they ended.
-    2: the input or configuration is wrong, said in one line; with `keeps_folder` the job's folder holds word of every failure, too. 130: Ctrl-C.
-    What `job` returns is what a sweeper looks at. With `resumes`, `resume=true` goes on in the folder that the same options were started in.
+    2: the input or configuration is wrong, said in one line. 130: Ctrl-C. With `keeps_folder` every failure is also written into the job's folder.
+    A sweeper gets what `job` returns. With `resumes`, `resume=true` goes on in the folder that the same options were started in.
     """
 
     def task(config: DictConfig) -> Any:
@@ -128,7 +128,7 @@ def leaving_word(folder: Path, swept: bool) -> Iterator[None]:
 
 
 def write_error(folder: Path, error: Exception) -> None:
-    """Leaves word of why a job failed; a folder that holds another run's results, or a finished run, is not touched."""
+    """Writes `error.json`: why a job failed. A folder that holds another run's results, or a finished run, is not touched."""
     if not isinstance(error, ForeignFolderError) and not (folder / "summary.json").exists():
         found = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
         with suppress(OSError):  # on a full disk there is no room for this either

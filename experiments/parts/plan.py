@@ -12,7 +12,7 @@ from spec.state import Limits
 
 @dataclass(frozen=True)
 class Plan:
-    """The prompts of a run as tasks, in the batches that are decoded together, and whose run it is."""
+    """The prompts of a run as tasks, in the batches that are decoded together, and the run's identity."""
 
     identity: Identity
     settings: Settings

@@ -1,7 +1,7 @@
-"""Models of real shapes and random weights: what a forward costs, without a download. What they say means nothing.
+"""Models of real shapes and random weights: what a forward costs, without a download. Their output has no meaning.
 
-Their greedy output does not depend on rounding. That of plain random weights does: near-ties at every tenth token would send each precision
-and each number of slots its own way, and a recorded continuation would be worth nothing. So the residual stream is kept close to the token's own
+Their greedy output does not depend on rounding. That of plain random weights does: with near-ties at every tenth token each precision and
+each number of slots would give another text, and a recorded continuation would be useless. So the residual stream is kept close to the token's own
 embedding, and the head's row for a token's successor, by a random cycle, points along that embedding. Shapes, and so costs, are untouched.
 """
 
@@ -34,7 +34,7 @@ SIZES = {
     "5m": _shape(256, 4, (4, 2), 704, 4096),
     "20m": _shape(384, 8, (6, 3), 1024, 8192),
     "100m": _shape(768, 12, (12, 4), 1152, 32000),
-    "1b": _shape(2048, 16, (32, 8), 8192, 128256),  # Llama 3.2 1B, but for a head of its own
+    "1b": _shape(2048, 16, (32, 8), 8192, 128256),  # Llama 3.2 1B, except that its head is not tied to the embedding
     "8b": _shape(4096, 32, (32, 8), 14336, 128256),  # Llama 3.1 8B
 }
 

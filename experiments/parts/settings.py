@@ -1,4 +1,4 @@
-"""The door of a job: a configuration becomes plain data, and what is no part's own becomes one frozen value that is checked once."""
+"""The entrance of a job: a configuration becomes plain data, and settings that belong to no part become one frozen value, checked once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields

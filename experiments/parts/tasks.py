@@ -1,4 +1,4 @@
-"""From prompts to token ids, each of them checked before any work: what cannot be served is named while nothing has been spent."""
+"""From prompts to token ids, each of them checked before any work: what cannot be served is refused before any time is spent on it."""
 
 import logging
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Task:
-    """One turn of a prompt, ready to decode. `index` is its place in the run and keys its noise; `answers` are the baseline's to the turns before."""
+    """One turn of a prompt, ready to decode. `index` is its place in the run and keys its noise; `answers`: the baseline's to earlier turns."""
 
     index: int
     prompt: Prompt
@@ -83,7 +83,7 @@ class Encoder:
             messages += [{"role": "assistant", "content": answer} for answer in answers[index : index + 1]]
         try:
             return list(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"])
-        except Exception as error:  # a template is a program of the model's authors and raises what it likes
+        except Exception as error:  # a template is code of the model's authors and may raise anything
             roles = ", ".join(message["role"] for message in messages)
             raise ValueError(f"the tokenizer's chat template does not take the messages ({roles}): {' '.join(str(error).split())}") from error
 
@@ -144,7 +144,7 @@ def make_batches(tasks: Sequence[Task], batch_size: int, batching: str = "order"
 
 
 def _possible(prompt: Prompt, encoder: Encoder) -> Prompt:
-    """The prompt with those of its turns that can fit, were the answers as short as can be. Raises ValueError for others, unless skip_too_long."""
+    """The prompt with the turns that fit if all answers are as short as possible. Raises ValueError if a turn does not fit, unless skip_too_long."""
     for turn in range(2, len(prompt.turns) + 1):
         tokens = encoder.encode(prompt.turns[:turn], [SHORTEST_ANSWER] * (turn - 1))
         if encoder.fits(tokens):

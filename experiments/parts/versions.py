@@ -48,7 +48,7 @@ def model_version(name: str) -> str | None:
     try:
         folder = Path(resolve_name(name))
     except ValueError:
-        return None  # an unknown embedded name, which loading will answer
+        return None  # an unknown embedded name: loading will say so
     if folder.is_dir():
         return folder_version(folder)
     from transformers import AutoConfig

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-BUSY_SHARE = 0.75  # of the cores wanted by others: such a run is marked
+BUSY_SHARE = 0.75  # share of the cores that other processes want: above it a run is marked
 WAITED = 0.9  # process time below this share of wall time on one thread: the process had to wait
 
 
 @dataclass(frozen=True)
 class Site:
-    """A method that runs one forward per call, and whose: "target" or "drafter"."""
+    """A method that runs one forward per call, and the role whose forward it is: "target" or "drafter"."""
 
     owner: Any
     method: str
@@ -104,7 +104,7 @@ class Spent:
     forwards: list[tuple[str, float]]  # (role, seconds) of every forward in it
 
     def forward_seconds(self, role: str | None = None) -> float:
-        """Of one role's forwards, or of all."""
+        """Seconds of one role's forwards, or of all."""
         return sum(seconds for whose, seconds in self.forwards if role in (None, whose))
 
     def num_forwards(self, role: str) -> int:

@@ -1,4 +1,4 @@
-"""Whose run a folder holds: `manifest.json`, which a second configuration, another code version or a second process does not get past."""
+"""Which run a folder belongs to: `manifest.json` keeps out another configuration, another version of the code, and a second process."""
 
 import hashlib
 import json
@@ -45,7 +45,7 @@ class Identity:
     allow_code_change: bool = False
 
     def claim(self, folder: Path) -> None:
-        """Writes whose run the folder holds, or checks that it is this one's. Raises ForeignFolderError if it is another's."""
+        """Writes which run the folder belongs to, or checks that it is this one. Raises ForeignFolderError if it is another run."""
         manifest, identity = folder / "manifest.json", self._held()
         if manifest.exists():
             self.check(folder)

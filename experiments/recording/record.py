@@ -31,7 +31,7 @@ class Record:
     tested: list[int]  # tested[k]: steps in which the draft token at depth k + 1 was judged
     kept: list[int]  # kept[k]: steps in which it was accepted
     seconds: dict[str, float]  # draft, target, verify, commit, other; their sum is the decode time
-    prefill_seconds: float  # of a peer 0: its clock runs from the prompt on, and `seconds` has one entry, "generate"
+    prefill_seconds: float  # 0 for a peer: its clock starts at the prompt, and its `seconds` has one entry, "generate"
     ended: str  # "eos" or "length"
     repetition: float | None  # share of 8-grams that stood in the answer before; None below 8 tokens
     loops: bool

@@ -1,4 +1,4 @@
-"""What a drafter could reach at best on a recorded text: the length known afterwards, and a drafter that is always right.
+"""The best that could be reached on a recorded text: by this drafter with the best length of every draft, and by a drafter that is always right.
 
 Costs are in forwards of the target over one token: a step costs 1 + verify per further slot + draft per drafted token. Everything here is exact
 arithmetic over one text, by dynamic programming from its end.
@@ -95,8 +95,8 @@ def perfect(num_tokens: int, length: int, cost: Price) -> Counts:
 def expected(ratios: Sequence[float], length: int, cost: Price) -> Counts:
     """Expected counts of token-level speculative sampling, given that this text came out; drafts of `length` tokens, or as long as it goes on.
 
-    ratios[t] = min(1, q / p) of token t under the laws behind the tokens before it: where a draft was judged and token t came out, it is the draft's
-    own with that probability, since both happen with probability min(p, q) and the token comes out with probability p.
+    ratios[t] = min(1, q / p) of token t, given the tokens before it: the probability that token t was the accepted draft token if a draft was judged
+    there, because it is drafted and accepted with probability min(p, q) and emitted with probability p.
     """
     num_tokens = len(ratios)
     ahead = [Counts()] * (num_tokens + 1)

@@ -25,7 +25,7 @@ class Outcome:
     counts: Counts
     ceiling: Counts | None = None
     overlap: tuple[float, float] | None = None  # sums of the bounds on sum of min(p, q)
-    judged: int = 0  # at so many tokens
+    judged: int = 0  # number of tokens in these sums
 
 
 @dataclass

@@ -35,7 +35,7 @@ class TextLaws:
     probs: NDArray[np.float32]  # [T, k]
 
     def overlap(self, index: int, drafted: int, q: Tensor | None) -> tuple[float, float]:
-        """Bounds on the sum of min(p, q) at one token, where the draft's law is q [V], or certain of `drafted` (None).
+        """Bounds on the sum of min(p, q) at one token, where the draft's law is q [V]; None: one-hot at `drafted`.
 
         The recorded k tokens count as they are; elsewhere min(p, q) is at least 0, and in sum at most what either law has left.
         """

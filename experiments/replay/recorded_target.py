@@ -28,7 +28,7 @@ NEEDS_TARGET = (
 class RecordedTarget(CausalLM):
     """What a drafter may know of a target that is not there: vocabulary, context, device, dtype, configuration; all else raises ValueError.
 
-    Its scores have the right shape and no numbers (torch's meta device), so that a drafter that reads them is found out.
+    Its scores have the right shape and no numbers (torch's meta device), so that a drafter that reads them fails.
     """
 
     def __init__(self, vocab_size: int, context: int = ANY_CONTEXT, device: str = "cpu", dtype: torch.dtype = torch.float32, config: Any = None):
@@ -42,7 +42,7 @@ class RecordedTarget(CausalLM):
         raise ValueError(NEEDS_TARGET)
 
     def new_cache(self, num_rows: int, needed: int) -> KVCache:
-        raise ValueError(NEEDS_TARGET)  # a second cache is wanted by whoever runs the target itself
+        raise ValueError(NEEDS_TARGET)  # only a drafter that runs the target itself asks for a second cache
 
     def prefill(
         self, prompts: Sequence[Sequence[int] | Tensor], *, sequence_ids: Sequence[int] | None = None, hidden: bool = False, room: int = 0
@@ -90,10 +90,10 @@ class DraftSampler(Sampler):
 
 @dataclass(frozen=True)
 class Follow:
-    """Keeps the longest path of a draft that agrees with a recorded text, `text` with its prompt, and emits what stands behind it.
+    """Keeps the longest path of a draft that agrees with a recorded text, `text` with its prompt, and emits the token after it.
 
     `every`: nothing is kept, so that the drafter is asked at every position. `watch` is called with each step's root position and draft.
-    For one row. What stands behind the end of the text is cut off by the limits, so any token may stand there.
+    For one row. The limits cut off what follows the end of the text, so any token may be there.
     """
 
     exact: ClassVar[bool] = True

@@ -2,7 +2,7 @@
 
 A JSONL line may be an arena-hard answer (`messages`, with the answer's text in `content` or `content.answer`), a line of an answer file of Spec-Bench
 or MT-Bench (`choices`, whose prompts stand in the file of questions), or hold a prompt and a response under plain names, as GSM8K (`question`,
-`answer`) and HumanEval (`prompt`, `canonical_solution`) do. Every answer of a conversation is a text of its own, behind all that was said before it.
+`answer`) and HumanEval (`prompt`, `canonical_solution`) do. Every answer of a conversation is a text of its own, after all that was said before it.
 """
 
 from collections.abc import Iterator, Mapping

@@ -16,7 +16,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph. `mood`: plain, good, warn or bad, of which the last must not be missed."""
+    """A paragraph. `mood`: plain, good, warn or bad; bad is for what must not be missed."""
 
     text: str
     mood: str = "plain"

@@ -47,8 +47,8 @@ class Beside:
     """What else is to be shown: runs that ended in an error, ceilings from replay, predictions of the cost model."""
 
     failed: Sequence[str] = ()
-    ceilings: pd.DataFrame = field(default_factory=pd.DataFrame)  # see side_results.load_ceilings
-    predictions: pd.DataFrame = field(default_factory=pd.DataFrame)  # see side_results.load_predictions
+    ceilings: pd.DataFrame = field(default_factory=pd.DataFrame)  # see other_results.load_ceilings
+    predictions: pd.DataFrame = field(default_factory=pd.DataFrame)  # see other_results.load_predictions
 
 
 def compose(runs: Runs, beside: Beside | None = None) -> Report:
@@ -110,7 +110,7 @@ def results(runs: Runs) -> list[Block]:
 
 
 def own_row(row: Row) -> Row:
-    """A row of the comparison with its verdict where a narrow screen still shows it; the clocks have a figure of their own."""
+    """A row of the comparison with its verdict where a narrow screen still shows it, without the times by phase: they have a figure."""
     names = {name: value for name, value in row.items() if name in PARTS}
     return names | {"sound": row["sound"], "proof": row["proof"]} | {name: value for name, value in row.items() if not name.startswith("time in")}
 
@@ -129,7 +129,7 @@ def imported_row(row: dict[str, Any]) -> Row:
 
 
 def figures(runs: Runs, beside: Beside) -> list[Block]:
-    """Every figure for which the runs have the numbers. With very many methods, those that would be unreadable keep the whole run only."""
+    """Every figure for which the runs have the numbers. With more than MOST_METHODS methods the crowded ones show the whole run only."""
     categories, crowded = runs.categories, len(runs.summaries) > MOST_METHODS
     if crowded:
         categories = pd.DataFrame(categories[categories["category"] == "all"])

@@ -10,7 +10,7 @@ from experiments.recording.files import read_rows
 
 
 def load_ceilings(paths: Sequence[str | Path]) -> pd.DataFrame:
-    """Columns label, draft_tokens, tokens_per_step from files of `python -m experiments.replay ... output=FILE`: what cannot be passed.
+    """Columns label, draft_tokens, tokens_per_step from files of `python -m experiments.replay ... output=FILE`: upper bounds.
 
     Best lengths: this drafter, had it known how long to draft; always right: any drafter with drafts as long as these.
     Raises ValueError naming the file that is not such a result.

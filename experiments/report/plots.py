@@ -164,7 +164,7 @@ def throughput(rates: pd.DataFrame) -> Figure:
 
 
 def predicted_against_measured(predictions: pd.DataFrame) -> Figure:
-    """Speedups by the cost model against those measured, with both intervals, from `side_results.load_predictions`; on the diagonal it was right."""
+    """Speedups by the cost model against those measured, with both intervals, from `other_results.load_predictions`; on the diagonal both agree."""
     with rc_context(STYLE):
         figure, axes = _single(4.6, "Speedup: predicted against measured")
         for place, (name, held) in enumerate(predictions.groupby("run", sort=False)):

@@ -86,7 +86,7 @@ def overrides_of(options: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
 
 
 def laws_of(folder: Path) -> frozenset[str | None]:
-    """Versions of the code by which a folder was begun and went on; None stands for one that is not known."""
+    """Hashes of the code that began and continued a folder; None for a hash that is not known."""
     path = folder / "manifest.json"
     held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     codes: Sequence[dict[str, Any]] = [held.get("code") or {}, *(change["from"] for change in held.get("code_changes", []))] if held else []

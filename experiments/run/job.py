@@ -79,7 +79,7 @@ def finished(folder: Path, identify: Callable[[], Identity]) -> dict[str, Any] |
 
 
 def concluded(summary: dict[str, Any], proof: Proof, folder: Path) -> dict[str, Any]:
-    """A finished run with the proof that is known now, written if that is news; one that was known keeps its place if none is found any more."""
+    """The summary of a finished run with the proof that is known now, written if it is new; an earlier proof stays if none is found any more."""
     known = (summary.get("proof") or {}).get("record") is not None
     told = summary if known and proof.found is None else with_proof(summary, proof)
     if told != summary:
@@ -156,7 +156,7 @@ def decode_all(plan: Plan, bench: SideBySide, recorder: Recorder, tracker: Track
 
 
 def check_state(plan: Plan, bench: SideBySide, recorder: Recorder) -> bool | None:
-    """Whether the first batch, decoded once more now, is drafted as it was; None where that was not or cannot be asked. Asked once for a folder."""
+    """Decodes the first batch again: whether it is drafted as before; None where this is not or cannot be checked. Checked once for a folder."""
     path = recorder.folder / "checks.json"
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8"))["drafts_repeat"]

@@ -38,7 +38,7 @@ def save(witness: Witness, folder: Path, prompts: Sequence[str]) -> None:
 
 
 def digest(held: dict[str, Any]) -> str:
-    """Changes with every change of what is held, but for the digest itself."""
+    """A hash of everything in `held` but the digest itself."""
     lasting = {name: value for name, value in held.items() if name != "digest"}
     return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -28,7 +28,7 @@ from spec.model import load_model, resolve_name
 log = logging.getLogger(__name__)
 END, PAD = "<|endoftext|>", "<|pad|>"
 UNSAID = "ÿ"  # how a byte-level vocabulary writes the byte 255, which no text in UTF-8 holds
-LossOf = Callable[[Any, Any], Tensor]  # (model, what a batch is) -> mean loss
+LossOf = Callable[[Any, Any], Tensor]  # (model, batch) -> mean loss
 NOT_SHAPE = ("steps", "tokens_per_step", "phases", "lessons", "likeliest")  # settings of a part that are not its model's
 
 
@@ -45,7 +45,7 @@ def train_tokenizer(documents: list[str], vocabulary: int) -> PreTrainedTokenize
 
 
 def own_padding(bpe: Tokenizer) -> Tokenizer:
-    """The same tokenizer with `PAD` in the place of a byte that is never said, so that the ids of texts and the size of the vocabulary stay."""
+    """The same tokenizer with `PAD` in place of a byte that no text holds, so that the ids of texts and the size of the vocabulary stay the same."""
     made = json.loads(bpe.to_str())
     vocabulary = made["model"]["vocab"]
     vocabulary[PAD] = vocabulary.pop(UNSAID)
@@ -56,7 +56,7 @@ def own_padding(bpe: Tokenizer) -> Tokenizer:
 
 def build_model(part: DictConfig, tokenizer: PreTrainedTokenizerFast) -> Any:
     shape = {str(name): value for name, value in part.items() if name not in NOT_SHAPE}
-    end = tokenizer.eos_token_id  # the padding, too, while it learns: what is the padding has no gradient through the embedding
+    end = tokenizer.eos_token_id  # also the padding while the model learns; the padding token gets no gradient through the embedding
     ids = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
     return LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=CONTEXT, tie_word_embeddings=True, **ids, **shape))
 
@@ -91,7 +91,7 @@ def prepared_target(settings: DictConfig, trainer: Trainer, corpus: Corpus) -> t
     target = build_model(settings.target, tokenizer).to(trainer.device)
     windows = Windows(pools, dict(settings.mixture), settings.seed)
     trainer.run("target", target, lambda step: trainer.batch("target", windows, step / settings.target.steps), cross_entropy, windows.rng)
-    return target.half().float().eval(), tokenizer, pools  # what is saved is what the drafter learns from and what is evaluated
+    return target.half().float().eval(), tokenizer, pools  # the drafter learns from exactly what is saved and evaluated
 
 
 def kept(path: Path, make: Callable[[], Any]) -> Any:

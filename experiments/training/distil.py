@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def own_samples(target: LlamaForCausalLM, pools: dict[str, list[Tensor]], settings: DictConfig) -> list[Tensor]:
-    """Continuations that the target itself writes behind the openings of library modules and edit requests, at each temperature in turn."""
+    """Continuations that the target itself writes after the openings of library modules and edit requests, at each temperature in turn."""
     rng, model, found, rows = random.Random(settings.seed), CausalLM(target), [], 64
     for batch in range(settings.own_samples // rows):
         documents = [rng.choice(pools["library" if row % 2 else "edits"]) for row in range(rows)]
@@ -32,7 +32,7 @@ def own_samples(target: LlamaForCausalLM, pools: dict[str, list[Tensor]], settin
 
 
 def repeats(pool: list[Tensor], num_rows: int, seed: int) -> list[Tensor]:
-    """Spans said over and over: the plainest lesson in copying, which a drafter of two layers learns late from text alone."""
+    """Spans that are repeated: the simplest lesson in copying, which a drafter of two layers learns late from ordinary text."""
     rng, found = random.Random(seed), []
     for _ in range(num_rows):
         document, size = rng.choice(pool), rng.randint(10, 200)
@@ -52,7 +52,7 @@ class Lesson:
 
 @torch.no_grad()
 def lesson(target: LlamaForCausalLM, windows: Tensor, num_likeliest: int) -> Lesson:
-    """Asked once and learnt from several times: the target's forward costs more than the drafter's whole step."""
+    """Asks the target once; several steps learn from the answer, because the target's forward costs more than the drafter's whole step."""
     logits, likeliest = target(input_ids=windows[:, :-1], use_cache=False).logits.float().topk(num_likeliest, -1)
     return Lesson(windows.cpu(), likeliest.to(torch.int16).cpu(), logits.half().cpu())
 

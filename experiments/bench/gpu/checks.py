@@ -1,4 +1,4 @@
-"""Is what the GPU says right: runtimes against each other and the CPU, a verifier's law, the noise, and how often the host waits.
+"""Is the GPU's output right? Compares runtimes with each other and the CPU, a verifier's law and the noise, and counts how often the host waits.
 
 On a machine without a GPU the same code compares the CPU with itself.
 """

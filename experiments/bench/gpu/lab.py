@@ -1,4 +1,4 @@
-"""A random target at a time, with what is measured on it: models are made once, and given up when the next size is asked for."""
+"""One random target at a time, and what is measured on it: models are made once, and freed when the next size is asked for."""
 
 import gc
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class Lab:
         self.config, self.settings = config, config.gpu
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.size: str | None = None
-        self.curves: dict[tuple[str, str], dict[int, float]] = {}  # (size, runtime) -> slots -> seconds, one row behind the first prompt length
+        self.curves: dict[tuple[str, str], dict[int, float]] = {}  # (size, runtime) -> slots -> seconds, one row, after the first prompt length
         self.bandwidth: float | None = None
         self._recorded: dict[int, Recorded] = {}  # by prompt length
         self._served: dict[tuple[int, str], CausalLM] = {}
@@ -48,7 +48,7 @@ class Lab:
         return self._served[prompt_tokens, runtime]
 
     def learn(self, size: str, piece: dict[str, Any]) -> None:
-        """Takes in a piece of the stage `curve`, of this run or of an earlier one that this run goes on from."""
+        """Stores a result of the stage `curve`, from this run or from the earlier one that it continues."""
         if "points" in piece and piece["rows"] == self.settings.rows[0]:
             self.curves[size, piece["runtime"]] = {point["slots"]: point["ms"] / 1000 for point in piece["points"]}
 

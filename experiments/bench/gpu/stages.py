@@ -1,7 +1,7 @@
 """The mode `gpu`: everything worth knowing about a machine in one go, the most important first, in stages that each have a share of the time.
 
-Targets have the shapes of real models and random weights. Acceptance is set, by replaying what the target says, and every line says so; costs are
-real. Results are JSON lines, written as they come: a run that is cut off loses what it was at, and a stage that does not fit is a line that says so.
+Targets have the shapes of real models and random weights. Acceptance is set, by replaying the target's own output, and every line says so; costs
+are real. Results are JSON lines, written as they come: a run that is cut off loses its current piece only. A stage that does not fit gets a line.
 """
 
 import json

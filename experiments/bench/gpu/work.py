@@ -27,7 +27,7 @@ def bandwidth(lab: Lab) -> float:
 
 
 def curve(lab: Lab, size: str) -> Iterator[dict[str, Any]]:
-    """A forward over N slots by N, one row first, behind the first prompt length; under every runtime."""
+    """The time of a forward over N slots, by N, after the first prompt length, under every runtime; one row first."""
     target, settings = lab.target(size), lab.settings
     reads, context = footprint(target.model), settings.prompt_tokens[0]
     yield {"bandwidth": bandwidth(lab), "weights": reads.weights, "kv_per_position": reads.kv_per_position, "peak_bytes": lab.peak()}
@@ -73,7 +73,7 @@ def plain(lab: Lab, size: str) -> Iterator[dict[str, Any]]:
 
 
 def oracle(lab: Lab, size: str) -> Iterator[dict[str, Any]]:
-    """A chain of set acceptance at no cost of drafting, beside plain decoding; all rates behind the first prompt length alone."""
+    """A chain of set acceptance and free drafting, beside plain decoding; all rates only after the first prompt length."""
     for length in lab.settings.prompt_tokens:
         for acceptance in lab.settings.acceptances[: None if length == lab.settings.prompt_tokens[0] else 1]:
             yield from against_plain(lab, size, length, "oracle", acceptance)
@@ -101,7 +101,7 @@ def against_plain(lab: Lab, size: str, length: int, name: str, acceptance: float
             "acceptance_set": acceptance,
             "num_tokens": lab.settings.num_tokens,
             "speedup": speedup,
-            "speedup_promised": promised,  # by the cost curve at the tokens per step that came out, without any cost of drafting
+            "speedup_promised": promised,  # by the cost curve, at the measured tokens per step, if drafting were free
             "of_promised": None if promised is None else speedup / promised,
             "tokens_per_step_expected": expected_tokens(acceptance, lab.settings.num_tokens),
             "plain_ms": plain_way["decode_ms_per_token"],

@@ -55,7 +55,7 @@ class Bets:
 
     @property
     def log_e_value(self) -> float:
-        """Of the capital as it is now."""
+        """Logarithm of the capital as it is now."""
         if self.impossible:
             return math.inf
         return float((self.log_capital + self._log_shares).logsumexp((0, 1, 2)))

@@ -76,7 +76,7 @@ def sets_of(places: Places, ends: Tensor, generator: torch.Generator) -> Sets:
 
 
 def behind(found: Sets, before: Tensor) -> Sets:
-    """With the last set. `before` [S] is where the row's token before stands in the order of ids, in [0, 1]; NaN where there is none."""
+    """Adds the set that looks at the token before. `before` [S]: where that token stands in the order of ids, in [0, 1]; NaN where there is none."""
     mass = torch.where(before.isnan(), torch.nan, 0.5)[:, None]
     hit = ((found.where < 0.5) != (before < 0.5))[:, None]
     return Sets(torch.cat([found.mass, mass], 1), torch.cat([found.hit, hit], 1), found.where, found.impossible)

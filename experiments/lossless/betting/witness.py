@@ -1,8 +1,8 @@
-"""A verifier that is looked over the shoulder: what it emits is held against the target's law, and what was drafted against the law declared for it.
+"""Watches a verifier: emitted tokens are tested against the target's law, and drafted tokens against the law that was declared for them.
 
-What counts as known before a token is drawn: the row's text so far, where the steps began and ended in it, and the laws. Given all that, and given
-that a step goes on at least this far, the next token of an exact verifier follows the target's law: so a place may be chosen by its depth in the
-step, by what became of the steps before, by its number, but never by whether its own token was accepted. Letters: S tokens, C contexts.
+Known before a token is drawn are the row's text so far, where the steps began and ended in it, and the laws. Given all that, and given that a step
+goes on at least this far, the next token of an exact verifier follows the target's law. So a bet may choose places by their depth in the step, by
+the outcomes of earlier steps or by their number, but never by whether their own token was accepted. Letters: S tokens, C contexts.
 """
 
 from collections.abc import Iterable, Sequence
@@ -56,7 +56,7 @@ class Step:
     verdict: Verdict
     batch: list[int]  # which sequence each row is
     root_positions: Tensor  # [B]
-    recent: bool  # rows have changed a moment ago
+    recent: bool  # rows joined or left in one of the last steps
     wide: bool  # the draft before this one had more than 5 slots; the width of this one may depend on its tokens
 
     @property
@@ -84,14 +84,14 @@ class Witness(Wrapped):
     eos_ids: Sequence[int] = ()
     use_drafts: bool = True
     judge_drafts: bool = True
-    most: int = 4_000_000  # numbers of laws that wait to be judged
-    in_steps: bool = True  # judge within a step when as many wait; False: bet on no further steps until `judge` is called
-    num_passed: int = 0  # steps that were not bet on, since as many waited
+    most: int = 4_000_000  # numbers in the laws that may wait to be judged
+    in_steps: bool = True  # judge within a step when `most` numbers wait; False: do not bet on further steps until `judge` is called
+    num_passed: int = 0  # steps without bets, because `most` numbers waited
     log_probs: dict[int, dict[int, tuple[int, float]]] | None = None  # row hash -> position -> (token, log p)
     texts: Bets = field(default_factory=lambda: Bets(NAMES, EMITTED))
     drafts: Bets = field(default_factory=lambda: Bets(NAMES, DRAFTED))
     num_modes: int = 0  # drafted tokens that are the most probable one of their law
-    mode_mass: float = 0.0  # as many of them as chance would give
+    mode_mass: float = 0.0  # how many of them chance would give
 
     def __post_init__(self) -> None:
         self.generator = torch.Generator().manual_seed(0)
@@ -108,7 +108,7 @@ class Witness(Wrapped):
         batch = noise.rows.tolist()
         self.since_change = 0 if self.batch and batch != self.batch else self.since_change + 1
         self.batch = batch
-        if self.held > self.most and not self.in_steps:  # decided by the steps before, so what is bet on is known before its tokens are
+        if self.held > self.most and not self.in_steps:  # depends on earlier steps only: what is bet on is settled before its tokens are drawn
             self.num_passed += 1
             return verdict
         self.waiting.append(Step(p, draft, verdict, batch, noise.root_positions, self.since_change < RECENT, self.wide))
@@ -209,7 +209,7 @@ def common(step: Step, rows: Tensor, histories: Sequence[History]) -> Iterable[T
 def sees_drafts(drafter: Drafter, verifier: Verifier) -> bool:
     """Whether what stands in a draft before a place is independent of the token that will be emitted there.
 
-    It is not where a tree grows by what was drawn elsewhere in it, and not where the drafter may look at the noise that the target draws with.
+    It is not if a tree grows by what was drawn elsewhere in it, or if the drafter may see the noise that the target draws with.
     """
     return not drafter.traits.adapts_siblings and not getattr(verifier, "shares_noise", False)
 

@@ -1,8 +1,7 @@
-"""The drafter's random numbers are watched while it draws: which law each drafted token came from, and with numbers meant for what.
+"""Watches the drafter while it draws: from which law each drafted token came, and whether it used random numbers of the right purpose.
 
-Frequencies need thousands of tokens to see that a declared law is not the one that was drawn from. Here the two are laid side by side, so one token
-is enough, and the difference is known to the last digit. A drafter that draws by other means than the step's noise cannot be watched; the bets
-judge it.
+Frequencies need thousands of tokens to see that a declared law is not the one that was drawn from. Here the two laws are compared, so one token is
+enough, and the difference is known to the last digit. A drafter that does not draw by the step's noise cannot be watched; the bets judge it.
 Letters besides the usual: E draws of a step.
 """
 
@@ -44,7 +43,7 @@ class Watch:
     verifying: bool = False
     repeated: str = ""
     compared: int = 0  # drafted tokens whose draw was seen
-    unseen: int = 0  # drafted tokens with a law that leaves a choice, and no such draw
+    unseen: int = 0  # drafted tokens whose law leaves a choice, but whose draw was not seen
     differing: int = 0
     worst: float = 0.0  # total variation between declared and drawn from
     total: float = 0.0
@@ -59,7 +58,7 @@ class Watch:
         return sampler.with_noise(noise)
 
     def note(self, noise: StepNoise, purpose: Purpose, slots: Tensor) -> None:
-        """Numbers are taken; a number belongs to a row, a root position, a purpose and a slot, and serves once."""
+        """Notes which numbers are taken. A number belongs to a row, a root position, a purpose and a slot, and may be used once."""
         if not self.verifying and purpose in FOREIGN:
             self.foreign.add(purpose)
         positions, rows = noise.root_positions.tolist(), noise.rows.tolist()
@@ -116,7 +115,7 @@ def between(drawn: Tensor, declared: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class WatchedNoise(StepNoise):
-    """Noise that tells what is asked of it."""
+    """Noise that reports every draw to `watch`."""
 
     watch: Watch
 
@@ -138,7 +137,7 @@ class WatchedNoise(StepNoise):
 
 @dataclass
 class Watching(Wrapped):
-    """What has been drawn until it is called was drawn by the drafter."""
+    """Wraps the verifier: everything that is drawn before it is called was drawn by the drafter."""
 
     watch: Watch
 

@@ -11,12 +11,12 @@ from experiments.lossless.subject import FAIL, NOT_APPLICABLE, NOT_RUN, PASS, Ch
 NAME = "enumerated loop"
 EXACT = 1e-12
 AGAIN = 2000  # outcomes that are followed again, alone
-REFUSALS = (ValueError, NotImplementedError)  # what a part raises that says no; anything else is a crash
+REFUSALS = (ValueError, NotImplementedError)  # what a part raises to refuse its input; anything else is a crash
 NOT_ON_TABLES = (ValueError, TypeError, AttributeError, NotImplementedError, KeyError, IndexError, RuntimeError)
 
 
 def check_loop(subject: Subject, effort: Effort) -> Check:
-    """Golden, a smaller vocabulary that goes on for longer, an end token, and zeros in the laws."""
+    """Runs the golden table, a smaller vocabulary with longer texts, an end token, and zeros in the laws."""
     done, alone, missing, crash = 0, 0, "", ""
     for loop in map(partial(_with, subject), LOOPS):
         try:
@@ -49,11 +49,11 @@ def check_loop(subject: Subject, effort: Effort) -> Check:
 
 
 def convicted(subject: Subject, loop: TableLoop, error: float, kept: list[tuple[Tensor, Tensor]]) -> Check | None:
-    """What an error means. Following many outcomes in one batch misleads where drafts depend on other rows, so small batches are looked at too.
+    """Finds out what an error means. If drafts depend on other rows, a batch of many outcomes misleads, so small batches are looked at too.
 
-    A short loop with every outcome in a batch of its own, then with two rows in every batch: an error there is the drafter's, or one row spoiling
-    the other. Then the loop that failed: where thousands of its outcomes are the same alone, its error stands, and otherwise all are followed alone.
-    None: all of this is exact, and only the batch of all outcomes was not.
+    First a short loop with every outcome in a batch of its own, then with two rows per batch: an error there is the drafter's, or one row spoils the
+    other. Then the loop that failed: if thousands of its outcomes are the same alone, its error stands; otherwise all are followed alone.
+    None: all of this is exact, only the batch of all outcomes was not.
     """
     short = _with(subject, PAIR)
     for tried, how, look in (
@@ -69,7 +69,7 @@ def convicted(subject: Subject, loop: TableLoop, error: float, kept: list[tuple[
 
 
 def stands(subject: Subject, loop: TableLoop, error: float, kept: list[tuple[Tensor, Tensor]]) -> bool:
-    """Whether an error is too large to come from outcomes that depend on their batch: none of so many does."""
+    """Whether an error is real: it is too large to come from outcomes that depend on their batch, since none of `AGAIN` outcomes does."""
     return error > 10 / AGAIN and not loop.alone_otherwise(subject.make_drafter, kept, AGAIN)
 
 

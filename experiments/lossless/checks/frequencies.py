@@ -18,8 +18,8 @@ from scipy.stats import chi2, ncx2
 from torch import Tensor
 
 CONTINUE, REJECT, PASS = "continue", "reject", "pass"
-LEAST_EXPECTED = 10.0  # texts that a cell must expect at the first look; the chi-square law is too light in its tail below
-SURPLUS = 1000  # an early look ends the test only below alpha / SURPLUS, so that a sweep of so many tests may still be corrected for their number
+LEAST_EXPECTED = 10.0  # texts that a cell must expect at the first look; with fewer, the tail of the chi-square law is too light
+SURPLUS = 1000  # an early look ends the test only below alpha / SURPLUS, so that a sweep of SURPLUS tests can still be corrected for their number
 
 
 def integral_transform(laws: Tensor, tokens: Tensor, v: Tensor, scores: Tensor | None = None) -> Tensor:
@@ -134,7 +134,7 @@ class SequentialTest:
 
     @property
     def p_value(self) -> float:
-        """Of the whole design, valid whenever one stops: the smallest of the looks' p-values over their shares; 1 before the first look."""
+        """P-value of the whole design, valid whenever one stops: the smallest of the looks' p-values over their shares; 1 before the first look."""
         return min([1.0, *(p / share for p, share in zip(self.p_values, self.shares, strict=False))])
 
     @property
@@ -147,7 +147,7 @@ class SequentialTest:
 
     @property
     def tv(self) -> float | None:
-        """Total variation between the cells' observed and expected frequencies, less what chance alone gives; the texts' own is no less."""
+        """Total variation between the cells' observed and expected frequencies, less what chance alone gives; the texts' own is at least that."""
         if not self.taken:
             return None
         raw = float((self.counts / self.taken - self.law).abs().sum()) / 2

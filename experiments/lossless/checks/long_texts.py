@@ -21,11 +21,11 @@ from spec.noise import row_hashes
 from spec.state import Limits
 
 NAME, CONTRACT_NAME, FORWARD_NAME = "long texts", "declared laws", "laws of a plain forward"
-FIRST_ID = 2**41  # of the rows' noise, apart from the other checks'
+FIRST_ID = 2**41  # first sequence id, so that no noise is shared with the other checks
 WAVES = ((1, 48), (2, 256))  # rows of the first waves in multiples of the batch, and the longest text; later ones are as long as the context lets
 LATER = (2, 960)
 LARGEST = 50_000_000  # numbers of a block of logits
-SHARE = 1e-3  # of tokens that a filter such as top-p may cut differently by rounding
+SHARE = 1e-3  # share of tokens that a filter such as top-p may cut differently by rounding
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Reading:
     scale: float = 1.0  # of the logits
 
     def waves(self) -> Iterator[None]:
-        """Decodes until `effort.long_texts` tokens are judged, or somebody stops listening."""
+        """Decodes until `effort.long_texts` tokens are judged, or the caller stops iterating."""
         number = 0
         while self.witness.texts.taken < self.effort.long_texts:
             multiple, length = WAVES[number] if number < len(WAVES) else LATER
@@ -98,7 +98,7 @@ class Reading:
     def _compare_part(self, texts: Sequence[Sequence[int]], prompt_lengths: Sequence[int], hashes: Sequence[int]) -> None:
         target, sampler = self.subject.target, self.subject.sampler
         width = max(map(len, texts))
-        padded = [[*text, *[text[-1]] * (width - len(text))] for text in texts]  # a causal model does not see what comes behind
+        padded = [[*text, *[text[-1]] * (width - len(text))] for text in texts]  # a causal model does not see what comes after
         ids = torch.tensor(padded, device=target.device)
         logits = target.model(input_ids=ids[:, :-1], use_cache=False).logits
         for index, (text, start) in enumerate(zip(texts, prompt_lengths, strict=True)):
@@ -115,7 +115,7 @@ class Reading:
 
 
 def check_long_texts(subject: Subject, effort: Effort) -> list[Check]:
-    """The four answers; ends early where the bets have found a bias."""
+    """The four checks (the bets are two); ends early if one has found a fault."""
     names = (NAME, CONTRACT_NAME, drawn_as_declared.NAME, FORWARD_NAME)
     if subject.sampler.greedy:
         return [Check(name, NOT_APPLICABLE, "at temperature 0 nothing is drawn; greedy parity compares token by token") for name in names]

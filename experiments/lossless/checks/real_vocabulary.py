@@ -17,7 +17,7 @@ from spec.sampling import Sampler
 
 NAME = "real vocabulary"
 LIMIT = 1e-7  # TV; one rounding to float32 changes a probability by up to 6e-8 of itself
-MANY = 8  # classes; more are not searched for the scores behind a Gumbel draw
+MANY = 8  # most classes for which the scores of a Gumbel draw are searched
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def blocks(rows: list[int], numbers_per_row: int) -> Iterator[list[int]]:
 
 @torch.inference_mode()
 def own_laws(model: CausalLM, sampler: Sampler, prompt: Any, tokens: Tensor) -> Tensor:
-    """The model's law at each of `tokens` [S, L], from one plain forward without a cache; every place is judged behind its own prefix. [S, L, V]"""
+    """The model's law at each of `tokens` [S, L], from one plain forward without a cache; every place is judged after its own prefix. [S, L, V]"""
     num_rows, length = tokens.shape
     ids = torch.cat([torch.tensor(list(prompt)).expand(num_rows, -1), tokens], 1).to(model.device)
     logits = model.model(input_ids=ids[:, :-1], use_cache=False).logits[:, len(prompt) - 1 :]

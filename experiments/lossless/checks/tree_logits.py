@@ -1,4 +1,4 @@
-"""Logits of a tree behind a ragged cache against a plain forward over each path alone: masks, positions and the gathering of kept slots."""
+"""Logits of a tree after a ragged cache against a plain forward over each path alone: masks, positions and the gathering of kept slots."""
 
 import torch
 from torch import Tensor
@@ -40,7 +40,7 @@ def check_tree_logits(subject: Subject, effort: Effort) -> Check:
 
 
 def tree_of(tokens: Tensor, target: CausalLM) -> Draft:
-    """Tokens [B, N] hung up by PARENTS."""
+    """Tokens [B, N] as a tree whose parents are PARENTS."""
     parents = torch.tensor(PARENTS, device=target.device).expand(len(tokens), -1)
     sizes = torch.full((len(tokens),), len(PARENTS), device=target.device)
     return Draft(tokens.to(target.device), parents, sizes)

@@ -40,7 +40,7 @@ class Keys:
         return (self.place(positions) * self.num_slots + slots) * NUM_PURPOSES + int(purpose)
 
     def place(self, positions: Tensor) -> Tensor:
-        """positions [B] counted from the first one; finished rows stand behind the last."""
+        """positions [B] counted from the first one; finished rows get the place after the last."""
         return (positions - self.first_position).clamp(0, self.num_positions - 1)
 
 

@@ -26,11 +26,11 @@ NUM_SLOTS = 16  # of the largest draft that can be followed
 MAX_BRANCHES = 60_000
 MAX_PAIRS = 20_000
 CERTAIN = 1 - 1e-9
-AHEAD = 0  # the token that the second of two rows is ahead by
+AHEAD = 0  # the token that the second of two rows has more than the first
 
 
 class NotFollowedError(ValueError):
-    """The drafter takes its chances from elsewhere than the step's noise, so its outcomes cannot be followed."""
+    """The drafter draws random numbers that are not the step's noise, so its outcomes cannot be followed."""
 
 
 class TooManyBranchesError(ValueError):
@@ -38,7 +38,7 @@ class TooManyBranchesError(ValueError):
 
 
 def golden_model(constants: tuple[int, int, int, int], vocabulary: int = 4) -> TableLM:
-    """The golden weights as a language model behind PROMPT."""
+    """The golden weights as a language model after PROMPT."""
     return TableLM(partial(golden_weights, constants, vocabulary=vocabulary), vocabulary, len(PROMPT))
 
 
@@ -58,9 +58,9 @@ def table_models(instance: Instance) -> tuple[TableLM, TableLM]:
 
 @dataclass
 class Following(Wrapped):
-    """Looks whether drafted tokens with a choice were drawn through the noise."""
+    """Checks whether drafted tokens with a choice were drawn through the noise."""
 
-    others: int = 0  # tokens that were not, and are not simply the most probable ones of their law
+    others: int = 0  # tokens that were not, and that are not just the most probable ones of their law
 
     def __call__(self, p: Tensor, draft: Draft, noise: Any) -> Verdict:
         if draft.q is not None and draft.num_slots > 1 and isinstance(noise, BranchingNoise):
@@ -74,7 +74,7 @@ class Following(Wrapped):
 
 @dataclass(frozen=True)
 class TableLoop:
-    """Decoding on a table model. As it stands: the golden instance, three tokens, temperature 1, the recursive verifier."""
+    """Decoding on a table model. By default: the golden instance, three tokens, temperature 1, the recursive verifier."""
 
     instance: Instance = GOLDEN
     length: int = 3
@@ -135,7 +135,7 @@ class TableLoop:
         return False
 
     def target_law(self, start: Prefix = ()) -> Law:
-        """The target's own law of the first `length` tokens behind the prompt and `start`, cut after the first EOS."""
+        """The target's own law of the first `length` tokens after the prompt and `start`, cut after the first EOS."""
         sampler, weights, law = self.sampler or Sampler(), table_models(self.instance)[0].weights, {}
 
         def p(prefix: Prefix) -> Tensor:

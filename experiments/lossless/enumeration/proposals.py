@@ -144,7 +144,7 @@ class Proposals:
 
 
 def pack(instance: Instance, growths: Sequence[Partial], num_slots: int = 0, declare: bool = True, width: int | None = None) -> Proposals:
-    """Pads growths to one batch. Padding slots hang from the root and carry uniform rows; declare=False leaves q out (every law one-hot)."""
+    """Pads growths to one batch. Padding slots are children of the root and have uniform rows; declare=False leaves q out (every law one-hot)."""
     num_slots = max([num_slots, *(len(growth.tokens) for growth in growths)])
     tokens = torch.full((len(growths), num_slots), PADDING)
     parents = torch.zeros_like(tokens)

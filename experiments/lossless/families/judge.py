@@ -21,7 +21,7 @@ IDENTICAL, REFUSED, NOT_BUILT, WRONG, CRASH = "identical", "refused", "not built
 PROMPTS = [[5, 9, 13, 5, 9, 13, 5, 9], [3, 7], [17, 2, 30, 30, 30, 8, 17, 2, 30, 1, 33, 4]]  # rows of one batch
 TREE = [-1, 0, 0, 1, 2, 4, 4]  # parents of the slots of one draft
 LEAVES = ([0, 1, 3], [0, 2, 4, 5], [0, 2, 4, 6])
-LARGEST_GAP = 1e-4  # of a logit; many models compute in float32 inside whatever their weights are, and that is 1e-6 here
+LARGEST_GAP = 1e-4  # of a logit; many models compute parts in float32 whatever the dtype of their weights, which makes 1e-6 here
 SMALLEST_REACH = 1e-3
 
 
@@ -31,7 +31,7 @@ class Finding:
 
     verdict: str  # identical, refused, not built, wrong or crash
     why: str = ""  # our own line, or what went wrong
-    gap: float | None = None  # the largest difference of a logit of a tree behind a ragged batch from the model's own, without cache
+    gap: float | None = None  # the largest difference of a logit of a tree after a ragged batch from the model's own, without cache
 
 
 def find(model_type: str, settings: dict[str, Any] | None = None, context: int | None = None) -> Finding:
@@ -101,7 +101,7 @@ def generated(model: Any, prompt: list[int], context: int) -> list[int]:
 
 
 def num_tokens(context: int) -> int:
-    """So many that the longest text ends with the context."""
+    """New tokens such that the longest text ends with the context."""
     return min(context, CONTEXT) - max(map(len, PROMPTS))
 
 
@@ -114,7 +114,7 @@ def texts(target: CausalLM, drafter: Drafter, verifier: Verifier, temperature: f
 
 @torch.inference_mode()
 def forward_gap(target: CausalLM, model: Any) -> float:
-    """Logits after every slot of a tree behind rows of different lengths, against those after the same tokens alone, without cache or draft."""
+    """Logits after every slot of a tree that follows rows of different lengths, against those after the same tokens alone, without cache or draft."""
     state = target.prefill(PROMPTS)
     tokens = torch.tensor([[prompt[-1], 4, 6, 8, 10, 12, 14] for prompt in PROMPTS])
     draft = Draft(tokens, torch.tensor([TREE] * len(PROMPTS)), torch.tensor([len(TREE)] * len(PROMPTS)))
@@ -128,7 +128,7 @@ def forward_gap(target: CausalLM, model: Any) -> float:
 
 @torch.inference_mode()
 def far_reach(model: Any) -> float:
-    """By how much the last logits move when the first of twelve tokens is another one: where they do not, nothing can be learned here."""
+    """By how much the last logits change when the first of twelve tokens changes: if they do not, this comparison shows nothing."""
     first, other = PROMPTS[2], [11, *PROMPTS[2][1:]]
     return float((alone(model, first)[-1] - alone(model, other)[-1]).abs().max())
 

@@ -33,7 +33,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     },
     "gemma3n_text": {"num_kv_shared_layers": 0},
     "gemma4_assistant": {"text_config": {"model_type": "gemma4_text", "hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}},
-    "gpt_neox": {"is_decoder": False},  # as it comes; it is causal all the same
+    "gpt_neox": {"is_decoder": False},  # its own default; the model is causal all the same
     "gpt_neox_japanese": {"is_decoder": False},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
     "lfm2": {"layer_types": ["conv", "full_attention"]},

@@ -110,7 +110,7 @@ def build(model_type: str, settings: dict[str, Any] | None = None, seed: int = 0
             raise NotBuiltError(f"{size:,} parameters: its size does not shrink with the shared settings")
         torch.manual_seed(seed)
         model = kind(config)
-    except Exception as error:  # whatever a constructor dies of is the answer
+    except Exception as error:  # whatever a constructor raises is the reason
         raise error if isinstance(error, NotBuiltError) else NotBuiltError(one_line(error)) from error
     if "eager" not in str(getattr(model.config, "_experts_implementation", "eager")):
         model.set_experts_implementation("eager")  # grouped products know no float64

@@ -37,7 +37,7 @@ def shared_uniform(h: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class BlockRule:
-    """Block verification as it is written down, place after place; the fields are where it can go wrong. As it stands it is right."""
+    """Block verification as it is written down, place after place; the fields are where it can go wrong. The defaults are right."""
 
     exact: ClassVar[bool] = True
     clipped: Callable[[Tensor], Tensor] = lambda r: r.clamp(max=1)

@@ -59,7 +59,7 @@ def own_rows(draft: Draft) -> Tensor:
 
 @dataclass(frozen=True)
 class ChainRule:
-    """Token-level speculative sampling, slot after slot; the fields are the places where it can go wrong. As it stands it is right."""
+    """Token-level speculative sampling, slot after slot; the fields are the places where it can go wrong. The defaults are right."""
 
     exact: ClassVar[bool] = True
     accept: Callable[[Tensor, Tensor, Tensor], Tensor] = ratio
@@ -67,7 +67,7 @@ class ChainRule:
     offered: Callable[[Draft], Tensor] = own_rows  # the q rows [B, N, V] that it looks at
     wanted: Callable[[Tensor], Tensor] = lambda p: p  # the p rows [B, N, V] that it looks at
     bonus: Callable[[Tensor, Draft], Tensor] = lambda p, draft: p[:, -1]  # law after a fully accepted draft
-    chances: Callable[[Tensor], Tensor] = lambda prob: prob  # [B, N-1] in order: chance of each slot given that those before it passed
+    chances: Callable[[Tensor], Tensor] = lambda prob: prob  # [B, N-1] in order: chance of each slot, given that the earlier ones passed
     reuse: bool = False  # the uniform that rejected a token draws the residual, too
     emit_bonus: bool = True
 
@@ -108,7 +108,7 @@ def shared_uniform(prob: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class SiblingRule:
-    """Recursive rejection among the K children of the root (slots 1 to K), one after another. As it stands it is right.
+    """Recursive rejection among the K children of the root (slots 1 to K), one after another. The defaults are right.
 
     `tested` and `remaining` get the target's law p, what is left of it, and the first child's row, and say which law a child is tested with and
     which law the last token is drawn from once all children are rejected.

@@ -29,7 +29,7 @@ class Coin:
 
 
 class WrongChain(DraftModel):
-    """A small model that draws from `drawn_from(law)` and declares what `declared` makes of the true laws. As it stands it is right."""
+    """A small model that draws from `drawn_from(law)` and declares what `declared` makes of the true laws. The defaults are right."""
 
     def __init__(self, model: Any = None, share: float = 1.0, **settings: Any):
         super().__init__(model=model, **settings)

@@ -168,7 +168,7 @@ class Cropped(CausalLM):
 
 @dataclass(frozen=True)
 class LoopMutant:
-    """A wrong loop; as it stands it is right."""
+    """A wrong loop; the defaults are right."""
 
     name: str
     drafter: Callable[[Any], Drafter] = lambda assistant: DraftModel(model=assistant, num_tokens=2)

@@ -16,7 +16,7 @@ NARROW = 65_536
 
 
 class RawSoftmax(Sampler):
-    """V1: hands on the softmax as it comes, which over so many float32 numbers does not sum to 1."""
+    """V1: returns the plain softmax, which over a real vocabulary in float32 does not sum to 1."""
 
     def law(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None = None) -> Tensor:
         return super().law(logits, contexts) if self.greedy else self.processed(logits, contexts).softmax(-1)

@@ -36,7 +36,7 @@ def path_to(slot: int, parents: Sequence[int]) -> list[int]:
 
 @dataclass(frozen=True)
 class TraversalRule:
-    """Leaf-to-root verification as it is written down, one leaf after another, for trees of one shape in all rows. As it stands it is right."""
+    """Leaf-to-root verification as it is written down, one leaf after another, for trees of one shape in all rows. The defaults are right."""
 
     exact: ClassVar[bool] = True
     next_leaf: Callable[[Sequence[int], Sequence[int]], int] = drawn_order
@@ -120,7 +120,7 @@ def smallest_rho(p: Tensor, q: Tensor, num_siblings: int) -> Tensor:
 
 @dataclass(frozen=True)
 class KSeqRule:
-    """K-SEQ among the K children of the root, by the first child's row. It does not compare the rows; apart from that, as it stands it is right."""
+    """K-SEQ among the K children of the root, by the first child's row. It does not compare the rows; apart from that, the defaults are right."""
 
     exact: ClassVar[bool] = True
     rho: Callable[[Tensor, Tensor, int], Tensor] = smallest_rho
@@ -141,11 +141,11 @@ class KSeqRule:
 
 @dataclass(frozen=True)
 class GreedyRule:
-    """Greedy multi-draft among the K children of the root. As it stands it is right."""
+    """Greedy multi-draft among the K children of the root. The defaults are right."""
 
     exact: ClassVar[bool] = True
     residual: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda p, q, others: (p - q).clamp(min=0)  # of [B, V], [B, V], [B, K - 1] tokens
-    goes_on: bool = True  # behind a sibling that holds the residual's token
+    goes_on: bool = True  # the walk goes on after a sibling that holds the residual's token
 
     def __call__(self, p: Tensor, draft: Draft, noise: BranchingNoise) -> Verdict:
         """p [B, N, V] of trees of depth one whose rows all have K = N - 1 children."""

@@ -57,9 +57,9 @@ class WideNoise(BranchingNoise):
 
 
 def first_token_law(verifier: Verifier, drafts: Drafts) -> Tensor:
-    """Of the first token that a step emits, all randomness followed, that of the draft included; float64 [V + 1], the last for no token at all.
+    """The law of the first token that a step emits, all randomness followed, that of the draft included; float64 [V + 1], the last for no token.
 
-    Within a class the probability stands where a draft of that class stands, so it is to be summed over classes. Raises GumbelError.
+    Only its sums over classes are meaningful: within a class the probability is at the token that was drafted. Raises GumbelError.
     """
     law = torch.zeros(len(drafts.p) + 1, dtype=torch.float64)
 

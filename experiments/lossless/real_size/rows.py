@@ -56,7 +56,7 @@ class Rows:
 
 
 def pairs(share: float, v: int) -> tuple[Rows, Rows, Rows]:
-    """A strong token of the target: the drafter has a tail as well, it has none, and it alone has one."""
+    """Three pairs: a flat tail besides the strong token in both laws, in the target's only, in the drafter's only."""
     return (
         Rows(f"one of {share}, both with a tail", strong(share, v), strong(0.7, v)),
         Rows(f"one of {share}, tail in p only", strong(share, v), tailless(v)),
@@ -69,7 +69,7 @@ class Case:
     """One kind of draft from one pair of rows. rule: how siblings come about, as in `proposals`."""
 
     rows: Rows
-    parents: tuple[int, ...]  # of the slots behind the root
+    parents: tuple[int, ...]  # of the slots after the root
     rule: str = "independent"  # "independent", "distinct", "top" (the most probable, q left out), "greedy" (all but the last are)
 
     @property
@@ -118,7 +118,7 @@ class Drafts:
 
 
 def prepared(sampler: Sampler) -> Sampler:
-    """The sampler for tokens that stand behind no text: processors that would read it, or are the user's own, are left out."""
+    """The sampler for tokens without a text before them: processors that would read it, or are the user's own, are left out."""
     twin = copy.copy(sampler)
     if sampler.reads_prefix:
         twin.processors = LogitsProcessorList([one for one in sampler.processors if not Sampler(processors=[one]).reads_prefix])
@@ -186,7 +186,7 @@ def without(q: Tensor, tokens: list[int]) -> Tensor:
 
 
 def kinds(row: Tensor, classes: Tensor, seen: tuple[int, ...]) -> Iterator[tuple[int, float]]:
-    """Tokens that stand for all others, and the probability of what they stand for: those seen before for themselves, one more of every class."""
+    """Tokens that stand for others, and the probability of these: each token seen before stands for itself, one more for the rest of its class."""
     left, total = row.double(), float(row.double().sum())
     for token in dict.fromkeys(seen):
         if left[token] > 0:

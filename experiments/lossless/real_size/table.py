@@ -1,6 +1,6 @@
 """`python -m experiments.lossless.real_size.table [VOCABULARY] [VERIFIER ...]`: the law of the next token, of all exact verifiers or those named.
 
-One line for each kind of draft: TV from plain decoding's own row, float32; "-" where the verifier refuses the draft. The default are 262,144 words.
+One line for each kind of draft: TV from plain decoding's own row, float32; "-" where the verifier refuses the draft. Default: 262,144 tokens.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""How far apart two ways to read the same text are: total variation per token and of whole texts, and where the likeliest token is another one."""
+"""How far apart two ways to read the same text are: total variation per token and of whole texts, and where the likeliest token differs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -35,7 +35,7 @@ def convert(file: Path, folder: Path) -> None:
 
 
 def unquantized(model: Any) -> Any:
-    """The same weights in a model that does not remember that they came from a quantized file; such a one cannot be saved."""
+    """The same weights in a model that is not marked as quantized: a model with that mark cannot be saved."""
     config = type(model.config).from_dict({key: value for key, value in model.config.to_dict().items() if key != "quantization_config"})
     plain = type(model)(config)
     plain.load_state_dict(model.state_dict())

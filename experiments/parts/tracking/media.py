@@ -1,4 +1,4 @@
-"""What W&B shows that is not a number: histograms, coloured answers, the files of a run; and what has to be said to its process."""
+"""What W&B shows that is not a number: histograms, coloured answers, the files of a run; and the calls that end or limit its process."""
 
 import os
 from collections import Counter

@@ -8,7 +8,7 @@ from experiments.recording.record import Pair
 
 
 class NoTracking:
-    """Does nothing, completely."""
+    """Does nothing."""
 
     def start(self, config: dict[str, Any], folder: Path, *, labels: dict[str, str], group: str | None = None, tokenizer: Any = None) -> None: ...
 

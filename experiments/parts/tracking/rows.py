@@ -1,4 +1,4 @@
-"""What a tracker shows of a run, as plain rows made from its records and steps: the live run and its rebuilding call these, and nothing else."""
+"""What a tracker shows of a run, as plain rows made from its records and steps: the live run and `run.track` both use these."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence

@@ -148,7 +148,7 @@ class WandbTracking:
             run.finish(exit_code=1)
         except Exception:
             log.debug("W&B could not end its run either", exc_info=True)
-            end_service()  # a dead one would take the next run of a sweep along
+            end_service()  # a dead process would break the next run of a sweep, too
 
 
 def _first_line(error: Exception) -> str:

@@ -1,6 +1,6 @@
 """Finds the verdict that a result can be shown with. The rule: settings and code must be equal; everything else that differs is said.
 
-Looked through are the verdicts that come with the package, those of the run's own folder and sweep, and the files and folders in `proofs`. Nothing
+It looks at the verdicts that come with the package, those of the run's own folder and sweep, and the files and folders in `proofs`; at nothing
 else, so that no verdict is found by surprise. A folder is searched, at any depth, for `lossless.json` and `*.verdict.json`.
 """
 
@@ -32,7 +32,7 @@ class Asked:
     battery: str
     effort: Mapping[str, Any]
     standard: Mapping[str, Any]
-    laws: frozenset[str | None] = frozenset()  # of the code that made the records, if not only this one's
+    laws: frozenset[str | None] = frozenset()  # hashes of the code that made the records, if it is not the present code alone
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def check_places(places: Sequence[Any]) -> list[Path]:
 def candidates(asked: Asked, held: Sequence[Recorded]) -> list[Found]:
     """Verdicts on these settings by this code, the one that counts first.
 
-    First those passed on the same terms; effort apart, so that a quick pass or a thorough one does not hide a fail. Among them a fail counts before
-    a pass, a pass before an incomplete one; then equal effort, then the newest.
+    First those passed on the same terms, whatever their effort, so that neither a quick nor a thorough pass hides a fail. Among them a fail counts
+    before a pass, a pass before an incomplete one; then equal effort, then the newest.
     """
     case, newest = asked.case, sorted(held, key=lambda item: str(item.record["provenance"]["date"]), reverse=True)
     own = [item for item in newest if item.record["settings"] == case.settings and item.record["law"] == case.law]
@@ -104,7 +104,7 @@ def candidates(asked: Asked, held: Sequence[Recorded]) -> list[Found]:
 
 
 def differences(asked: Asked, record: Mapping[str, Any]) -> Iterator[Difference]:
-    """Terms on which the verdict was passed and which are not those of now."""
+    """The terms on which the verdict was passed that differ from the present ones."""
     for part, now in asked.case.models.items():
         then = record["models"].get(part) or {"name": "no model", "version": None}
         if not _same_model(now, then):
@@ -122,7 +122,7 @@ def differences(asked: Asked, record: Mapping[str, Any]) -> Iterator[Difference]
 
 
 def weaker(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Settings by which one effort looks less hard than another; empty if there are none. None stands for all there is."""
+    """Settings by which one effort looks less hard than another; empty if there are none. A setting of None means all."""
     pairs = ((name, value, dict(_flat(then)).get(name)) for name, value in _flat(now))
     return ", ".join(f"{name}={held} instead of {value}" for name, value, held in pairs if _less(held, value))
 

@@ -50,7 +50,7 @@ class Proof:
 
 
 def without_verdict(reason: str, claims_exact: bool = True) -> Proof:
-    """Of a run that nobody has judged."""
+    """The proof of a run without a verdict."""
     word = NOT_JUDGED if claims_exact else LOSSY
     return Proof(word, word, reason, claims_exact, settled=not claims_exact)
 
@@ -98,7 +98,7 @@ def _place(file: Path, folder: Path) -> str:
 
 
 def mark_of(summary: Mapping[str, Any]) -> str:
-    """What a table shows of a run; summaries made before there were proofs were judged by nobody."""
+    """What a table shows of a run; summaries made before there were proofs have no verdict."""
     return (summary.get("proof") or {}).get("mark") or NOT_JUDGED
 
 

@@ -13,7 +13,7 @@ SUMMARY = ("chain of 8", "tree of 64", "1 slot, 8 rows", ROUNDING)  # what READM
 
 
 def said(value: float) -> str:
-    """Two digits, by a power of ten below .001."""
+    """The value with two digits; below .001 with a power of ten."""
     return f"{value:.2g}" if value >= 1e-3 or value == 0 else f"{value:.1e}".replace("e-0", "e-")
 
 
