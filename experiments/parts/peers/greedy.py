@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from experiments.analysis.divergence import first_difference, unexplained
-from experiments.parts.peers.interface import Peer
 from experiments.parts.peers.transformers_generate import Generate
+from experiments.parts.roles import Role
 from spec.sampling import Sampler
 from spec.state import Limits
 
@@ -38,20 +38,19 @@ class GreedyCheck:
 
     def __init__(self, target: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int):
         self.target, self.prompts, self.limits = target, prompts, Limits(max_new_tokens)
-        self.plain = Generate(target).generate(prompts, sampler=Sampler(0.0), limits=self.limits)
+        self.plain = [answer.tokens for answer in Generate(target).answer(prompts, sampler=Sampler(0.0), limits=self.limits)]
 
-    def run(self, peer: Peer, setting: str) -> GreedyRow:
+    def run(self, role: Role, setting: str) -> GreedyRow:
         """Decodes all prompts greedily."""
-        result = peer.generate(self.prompts, sampler=Sampler(0.0), limits=self.limits)
+        answers = role.answer(self.prompts, sampler=Sampler(0.0), limits=self.limits)
         found = []
-        for index in range(len(self.prompts)):
-            answer, wanted = result.new_tokens(index), self.plain.new_tokens(index)
-            place = first_difference(answer, wanted)
+        for index, (answer, wanted) in enumerate(zip(answers, self.plain, strict=True)):
+            place = first_difference(answer.tokens, wanted)
             if place is not None:
-                found.append(self.divergence(index, place, answer, wanted))
-        bugs = len(unexplained(found, str(self.target.dtype).removeprefix("torch.")))
+                found.append(self.divergence(index, place, answer.tokens, wanted))
+        tokens, bugs = sum(len(answer.tokens) for answer in answers), len(unexplained(found, str(self.target.dtype).removeprefix("torch.")))
         return GreedyRow(
-            peer=peer.name,
+            peer=role.name,
             setting=setting,
             verdict="fail" if bugs else "pass",
             num_prompts=len(self.prompts),
@@ -59,8 +58,8 @@ class GreedyCheck:
             ties=len(found) - bugs,
             bugs=bugs,
             widest_margin=max((item["margin"] for item in found), default=None),
-            num_tokens=result.num_tokens,
-            tokens_per_step=result.tokens_per_step,
+            num_tokens=tokens,
+            tokens_per_step=tokens / sum(answer.forwards for answer in answers),
         )
 
     @torch.inference_mode()
