@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.analysis.divergence import first_difference, unexplained
+from experiments.analysis.divergence import unexplained
 from experiments.analysis.speedup import Comparison, Timed, compare
 from experiments.bench.interleaved import Rounds, Run
 from experiments.bench.traffic import Footprint, bytes_per_token
@@ -129,10 +129,5 @@ def describe(ratio: dict[str, Any] | Comparison) -> str:
 def identity(check: GreedyCheck, runs: Sequence[Run], dtype: str) -> dict[str, Any]:
     """How many prompts of a greedy role came out as `generate`'s, and how many that did not cannot be explained by rounding."""
     answers = {run.prompt: run.answer.tokens for run in runs}
-    parted = []
-    for prompt, answer in answers.items():
-        wanted = check.plain[prompt]
-        place = first_difference(answer, wanted)
-        if place is not None:
-            parted.append(check.divergence(prompt, place, answer, wanted))
+    parted = check.divergences(answers)
     return {"identical": len(answers) - len(parted), "compared": len(answers), "unexplained": len(unexplained(parted, dtype))}
