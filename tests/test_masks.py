@@ -18,7 +18,7 @@ LONG = ["def gather(values):\n", "class Ring:\n    size = 3\n", "import os\nimpo
 
 
 def unmasked(source: str) -> Iterator[int]:
-    """Lines with a call of a model's `generate` that gives no mask. A peer's `generate`, which takes a sampler, makes its own."""
+    """Lines with a call of a model's `generate` that gives no mask."""
     tree = ast.parse(source)
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     for call in ast.walk(tree):
@@ -30,9 +30,9 @@ def unmasked(source: str) -> Iterator[int]:
 
 
 def gives_mask(keyword: ast.keyword, around: list[ast.FunctionDef]) -> bool:
-    """Whether an argument is a mask, a sampler, or a dictionary that was made with a mask or by a tokenizer."""
+    """Whether an argument is a mask, or a dictionary that was made with a mask or by a tokenizer."""
     if keyword.arg is not None:
-        return keyword.arg == "sampler" or (keyword.arg == "attention_mask" and ast.unparse(keyword.value) != "None")
+        return keyword.arg == "attention_mask" and ast.unparse(keyword.value) != "None"
     made = [keyword.value]
     if isinstance(keyword.value, ast.Name):
         assignments = [node for function in around for node in ast.walk(function) if isinstance(node, ast.Assign)]
@@ -56,7 +56,6 @@ def test_no_reference_goes_without_a_mask(file):
         ("model.generate(ids, attention_mask=torch.ones_like(ids))", []),
         ("def f():\n    options = {'attention_mask': mask}\n    model.generate(ids, **options)", []),
         ("def f():\n    inputs = tokenizer(text, return_tensors='pt')\n    model.generate(**inputs)", []),
-        ("peer.generate(prompts, sampler=sampler, limits=limits)", []),
     ],
 )
 def test_a_call_without_a_mask_is_found(source, lines):

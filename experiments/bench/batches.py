@@ -1,14 +1,14 @@
 """The mode `batch`: tokens per second of our ways at every batch size, and the size beyond which drafting stops paying."""
 
-import random
 import statistics
 from collections.abc import Sequence
 from typing import Any
 
 from experiments.analysis.terminal import render
 from experiments.bench.material import Material
+from experiments.bench.roles import note
 from experiments.bench.set_acceptance import repeated
-from experiments.bench.ways import note
+from experiments.parts.interleave import shuffled
 from experiments.recording.clock import Stopwatch, timed
 from spec import CausalLM, Drafter, decode
 
@@ -41,9 +41,7 @@ def at_size(material: Material, target: CausalLM, runtime: str, num_rows: int) -
     seconds: dict[str, list[float]] = {name: [] for name in drafters}
     kept: dict[str, dict[str, Any]] = {}
     for turn in range(config.batch.repeats + 1):
-        order = list(drafters)
-        random.Random(f"{config.seed}/{num_rows}/{turn}").shuffle(order)
-        for name in order:
+        for name in shuffled(drafters, config.seed, num_rows, turn):
             made, spent = timed(lambda name=name: run(material, target, drafters[name], prompts, num_rows), watch)
             if turn:
                 seconds[name].append(spent.seconds)

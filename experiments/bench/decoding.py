@@ -1,4 +1,4 @@
-"""The mode `decode`: every way on the same prompts, one prompt at a time, with its ratio to every peer."""
+"""The mode `decode`: every role on the same prompts, one prompt at a time, with its ratio to every peer."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,40 +7,40 @@ from experiments.analysis.terminal import Row, render
 from experiments.bench.figures import describe, figures, identity, ratios
 from experiments.bench.interleaved import Rounds, interleave
 from experiments.bench.material import Material
+from experiments.bench.roles import make_roles
 from experiments.bench.traffic import footprint, measure_bandwidth
-from experiments.bench.ways import Way, make_ways
 from experiments.parts.peers.greedy import GreedyCheck
-from experiments.recording.clock import Stopwatch
+from experiments.parts.roles import Loop, Role
 
 
 def decoding(material: Material) -> dict[str, Any]:
-    """Figures of every way, and what all of them stand on."""
-    config, ways = material.config, make_ways(material)
+    """Figures of every role, and what all of them stand on."""
+    roles = make_roles(material)
     bandwidth = measure_bandwidth(material.target.device)
-    rounds = interleave(ways, material.prompts, Stopwatch(material.target.device), repeats=config.repeats, warmup=config.warmup, seed=config.seed)
+    rounds = interleave(roles, material)
     spent = [run.spent for runs in rounds.runs.values() for run in runs]
     return {
         "bandwidth": {"read": bandwidth.read, "copy": bandwidth.copy},
         "timed_seconds": sum(part.seconds for part in spent),
         "timed_process_seconds": sum(part.process_seconds for part in spent),
         "graphs_compiled_late": rounds.graphs_compiled_late,
-        "ways": summed_up(material, rounds, ways, bandwidth.limit),
+        "ways": summed_up(material, rounds, roles, bandwidth.limit),
     }
 
 
-def summed_up(material: Material, rounds: Rounds, ways: Sequence[Way], limit: float, *, examine: bool = True) -> list[dict[str, Any]]:
-    """Figures of every way, in their order; greedy answers are held against `generate`'s if they are to be examined, which takes a float32 copy."""
+def summed_up(material: Material, rounds: Rounds, roles: Sequence[Role], limit: float, *, examine: bool = True) -> list[dict[str, Any]]:
+    """Figures of every role, in their order; greedy answers are held against `generate`'s if they are to be examined, which takes a float32 copy."""
     prints = {"target": footprint(material.model)}
     if material.assistant is not None:
         prints["drafter"] = footprint(material.assistant)
     lengths = [len(prompt) for prompt in material.prompts]
-    peers = [way for way in ways if not way.is_ours]
+    peers = [role for role in roles if not isinstance(role, Loop)]
     check = GreedyCheck(material.model, material.prompts, material.limits.max_new_tokens) if material.sampler.greedy and examine else None
     dtype = str(material.target.dtype).removeprefix("torch.")
     found = []
-    for way in ways:
-        row = figures(way, rounds, lengths, prints, limit) | {"ratios": ratios(rounds, way, peers, material.config.seed)}
-        found.append(row | {"greedy": identity(check, rounds.runs[way.name], dtype) if check is not None else None})
+    for role in roles:
+        row = figures(role, rounds, lengths, prints, limit) | {"ratios": ratios(rounds, role, peers, material.config.seed)}
+        found.append(row | {"greedy": identity(check, rounds.runs[role.name], dtype) if check is not None else None})
     return found
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from experiments.analysis.divergence import first_difference, unexplained
+from experiments.analysis.divergence import unexplained
 from experiments.analysis.speedup import Comparison, Timed, compare
 from experiments.bench.interleaved import Rounds, Run
 from experiments.bench.traffic import Footprint, bytes_per_token
-from experiments.bench.ways import Way
 from experiments.parts.peers.greedy import GreedyCheck
+from experiments.parts.roles import Loop, Role
 
 
 def by_prompt(runs: Sequence[Run], number: Callable[[Run], float]) -> np.ndarray:
@@ -21,38 +21,38 @@ def by_prompt(runs: Sequence[Run], number: Callable[[Run], float]) -> np.ndarray
 
 
 def whole(runs: Sequence[Run]) -> Timed:
-    """Seconds and tokens of every prompt, its own forward included: what a user waits for, counted the same for all ways."""
+    """Seconds and tokens of every prompt, its own forward included: what a user waits for, counted the same for all roles."""
     return Timed(by_prompt(runs, lambda run: run.spent.seconds), by_prompt(runs, lambda run: len(run.answer.tokens)))
 
 
-def figures(way: Way, rounds: Rounds, prompt_lengths: Sequence[int], prints: dict[str, Footprint], bandwidth: float) -> dict[str, Any]:
-    """All figures of one way but its ratios; `prints`: what a forward of "target" and "drafter" reads, `bandwidth` in bytes per second."""
-    runs = rounds.runs[way.name]
+def figures(role: Role, rounds: Rounds, prompt_lengths: Sequence[int], prints: dict[str, Footprint], bandwidth: float) -> dict[str, Any]:
+    """All figures of one role but its ratios; `prints`: what a forward of "target" and "drafter" reads, `bandwidth` in bytes per second."""
+    runs = rounds.runs[role.name]
     timed = whole(runs)
     per_token = timed.seconds / timed.tokens
     process = by_prompt(runs, lambda run: run.spent.process_seconds)
     found: dict[str, Any] = {
-        "way": way.name,
-        "ours": way.is_ours,
-        "note": way.note,
-        "runtime": way.runtime(),
+        "way": role.name,
+        "ours": isinstance(role, Loop),
+        "note": role.note,
+        "runtime": role.runtime,
         "ms_per_token": 1000 * float(np.median(per_token)),
         "tokens_per_second": float(timed.tokens.sum() / timed.seconds.sum()),
         "process_ms_per_token": 1000 * float(np.median(process / timed.tokens)),
         "seconds_by_prompt": timed.seconds.tolist(),
         "tokens_by_prompt": timed.tokens.tolist(),
         "tokens_per_forward": rate(runs),
-        "outside_forwards": outside(runs) if way.sites else None,
-        "outside_forwards_of_steps": outside_of_steps(runs) if way.sites and (way.is_ours or way.is_plain) else None,
-        "warmup_seconds": rounds.warmup_seconds[way.name],
+        "outside_forwards": outside(runs) if role.sites else None,
+        "outside_forwards_of_steps": outside_of_steps(runs) if role.sites and role.steps_apart else None,
+        "warmup_seconds": rounds.warmup_seconds[role.name],
     }
-    return found | decoding(way, runs, prompt_lengths, prints, bandwidth) | phases(runs)
+    return found | decoding(role, runs, prompt_lengths, prints, bandwidth) | phases(runs)
 
 
 def rate(runs: Sequence[Run]) -> float:
-    """Tokens per forward of the target after the prompt's; 1 for plain decoding. Others' assisted ways check a draft in the prompt's: it counts."""
+    """Tokens per forward of the target after the prompt's own; 1 for plain decoding. Assisted peers check a draft in that one: it counts."""
     ours = runs[0].answer.stats is not None
-    forwards = sum(run.answer.forwards for run in runs)
+    forwards = sum(run.decode_forwards for run in runs)
     if ours or forwards == sum(run.decode_tokens for run in runs):
         return sum(run.decode_tokens for run in runs) / max(forwards, 1)
     return sum(len(run.answer.tokens) for run in runs) / (forwards + len(runs))
@@ -68,32 +68,29 @@ def outside_of_steps(runs: Sequence[Run]) -> float:
     shares = []
     for run in runs:
         target, drafter = ([seconds for role, seconds in run.spent.forwards if role == wanted] for wanted in ("target", "drafter"))
-        inside = sum(target[len(target) - run.answer.forwards :]) + sum(drafter[1:])
+        inside = sum(target[len(target) - run.decode_forwards :]) + sum(drafter[1:])
         shares.append(1 - inside / (run.decode_seconds or run.spent.seconds))
     return float(np.median(shares))
 
 
-def decoding(way: Way, runs: Sequence[Run], lengths: Sequence[int], prints: dict[str, Footprint], bandwidth: float) -> dict[str, Any]:
-    """Figures after the prompt's own forward: milliseconds and bytes per token, and the least share of that time that moving the bytes takes.
+def decoding(role: Role, runs: Sequence[Run], lengths: Sequence[int], prints: dict[str, Footprint], bandwidth: float) -> dict[str, Any]:
+    """Figures after the prompt's own forward: milliseconds and bytes per token, and which share of that time moving the bytes must take.
 
-    None where they are unknown: others' assisted ways check a draft in their first forward, and unwatched forwards are not counted.
+    None where they cannot be told: assisted peers check a draft in their first forward, and unwatched forwards are not counted.
     """
     found: dict[str, Any] = {"decode_ms_per_token": None, "bytes_per_token": None, "of_bandwidth": None}
-    if any(run.decode_seconds is None for run in runs) or not (way.is_ours or way.is_plain):
+    if any(run.decode_seconds is None for run in runs) or not role.steps_apart:
         return found
     seconds = by_prompt(runs, lambda run: (run.decode_seconds or 0.0) / run.decode_tokens)
     found["decode_ms_per_token"] = 1000 * float(np.median(seconds))
-    if way.drafting_model is not None and not way.sites:
-        return found
-    moved = by_prompt(runs, lambda run: moved_per_token(run, lengths[run.prompt], prints, drafts=way.drafting_model is not None))
+    moved = by_prompt(runs, lambda run: moved_per_token(run, lengths[run.prompt], prints))
     return found | {"bytes_per_token": float(np.median(moved)), "of_bandwidth": float(np.median(moved / bandwidth / seconds))}
 
 
-def moved_per_token(run: Run, prompt_tokens: int, prints: dict[str, Footprint], *, drafts: bool) -> float:
+def moved_per_token(run: Run, prompt_tokens: int, prints: dict[str, Footprint]) -> float:
     """Bytes that the forwards of one run read per token."""
-    moved = bytes_per_token(prints["target"], run.answer.forwards, prompt_tokens, run.decode_tokens)
-    if drafts:
-        behind_prompt = max(run.spent.num_forwards("drafter") - 1, 0)
+    moved = bytes_per_token(prints["target"], run.decode_forwards, prompt_tokens, run.decode_tokens)
+    if behind_prompt := max(run.spent.num_forwards("drafter") - 1, 0):
         moved += bytes_per_token(prints["drafter"], behind_prompt, prompt_tokens, run.decode_tokens)
     return moved
 
@@ -117,10 +114,10 @@ def phases(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def ratios(rounds: Rounds, way: Way, peers: Sequence[Way], seed: int) -> dict[str, dict[str, Any]]:
-    """How many times as fast as each peer the way is: seconds per token of the peer over those of the way, paired by prompt."""
-    measured = whole(rounds.runs[way.name])
-    return {peer.name: asdict(compare(whole(rounds.runs[peer.name]), measured, seed)) for peer in peers if peer.name != way.name}
+def ratios(rounds: Rounds, role: Role, peers: Sequence[Role], seed: int) -> dict[str, dict[str, Any]]:
+    """How many times as fast as each peer the role is: seconds per token of the peer over those of the role, paired by prompt."""
+    measured = whole(rounds.runs[role.name])
+    return {peer.name: asdict(compare(whole(rounds.runs[peer.name]), measured, seed)) for peer in peers if peer.name != role.name}
 
 
 def describe(ratio: dict[str, Any] | Comparison) -> str:
@@ -130,12 +127,7 @@ def describe(ratio: dict[str, Any] | Comparison) -> str:
 
 
 def identity(check: GreedyCheck, runs: Sequence[Run], dtype: str) -> dict[str, Any]:
-    """How many prompts of a greedy way got the tokens of `generate`, and how many of the others cannot be explained by rounding."""
+    """How many prompts of a greedy role came out as `generate`'s, and how many that did not cannot be explained by rounding."""
     answers = {run.prompt: run.answer.tokens for run in runs}
-    parted = []
-    for prompt, answer in answers.items():
-        wanted = check.plain.new_tokens(prompt)
-        place = first_difference(answer, wanted)
-        if place is not None:
-            parted.append(check.divergence(prompt, place, answer, wanted))
+    parted = check.divergences(answers)
     return {"identical": len(answers) - len(parted), "compared": len(answers), "unexplained": len(unexplained(parted, dtype))}

@@ -1,9 +1,9 @@
 """The mode `verify`: what a forward over N new slots costs relative to one over a single slot, by N; interleaved, medians."""
 
-import random
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from experiments.analysis.speedup import Timed, compare
 from experiments.analysis.terminal import render
 from experiments.bench.material import Material
 from experiments.parts.build import make
+from experiments.parts.interleave import shuffled
 from experiments.recording.clock import Stopwatch, timed
 from spec import CausalLM, Draft
 from spec.runtime import BUCKETS
@@ -65,9 +66,7 @@ def curves(beds: Sequence[Bed], slots: Sequence[int], *, repeats: int, seed: int
     seconds = {(bed.name, count): [] for bed in beds for count in slots}
     watches = {bed.name: Stopwatch(bed.target.device) for bed in beds}
     for turn in range(repeats + 2):
-        order = [(bed, count) for bed in beds for count in slots]
-        random.Random(f"{seed}/{turn}").shuffle(order)
-        for bed, count in order:
+        for bed, count in shuffled(product(beds, slots), seed, turn):
             _, spent = timed(lambda bed=bed, count=count: bed.score(count), watches[bed.name])
             if turn > 1:
                 seconds[bed.name, count].append(spent.seconds)

@@ -14,8 +14,8 @@ from experiments.lossless.enumeration.proposals import chain
 from experiments.lossless.enumeration.step_law import examine
 from experiments.lossless.enumeration.tables import GOLDEN
 from experiments.lossless.mutants.chains import MUTANTS
+from experiments.parts.roles import step_lines
 from experiments.recording.folder import newest_sweep
-from experiments.run.roles import step_lines
 from spec.decode import Generation
 from verifiers.block import Block
 from verifiers.recursive import Recursive

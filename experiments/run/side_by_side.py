@@ -1,6 +1,7 @@
 """Batches of prompts, decoded by every role side by side - the method, plain decoding through the same loop, peers - and counted the same way."""
 
-import random
+import copy
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,10 +11,13 @@ from experiments.analysis.divergence import choice_margin, first_difference, sam
 from experiments.analysis.repetition import loops, repeated_ngrams
 from experiments.lossless.betting.witness import Witness
 from experiments.parts.build import Parts
+from experiments.parts.interleave import shuffled
 from experiments.parts.plan import Plan
+from experiments.parts.roles import Answer, Loop, Role
 from experiments.parts.tasks import Task, next_turn
 from experiments.recording.record import BASELINE, METHOD, Pair, Record
-from experiments.run.roles import Answer, Beside, Loop, Role
+from spec.sampling import Sampler
+from spec.state import Limits
 from verifiers.recursive import Recursive
 
 
@@ -27,12 +31,9 @@ class SideBySide:
     roles: dict[str, Role] = field(init=False)
 
     def __post_init__(self) -> None:
-        target, sampler = self.parts.target.model, self.parts.sampler
-        self.roles = {
-            METHOD: Loop(target, self.parts.drafter, self.parts.verifier, sampler, self.plan.settings.allow_lossy),
-            BASELINE: Loop(target, NoDraft(), Recursive(), sampler),
-            **{name: Beside(peer, sampler) for name, peer in self.parts.peers.items()},
-        }
+        target = self.parts.target.model
+        method = Loop(target, self.parts.drafter, self.parts.verifier, allow_lossy=self.plan.settings.allow_lossy)
+        self.roles = {METHOD: method, BASELINE: Loop(target, NoDraft(), Recursive()), **self.parts.peers}
 
     def warm_up(self) -> None:
         """Runs every role on text mixed from the tasks, so that nothing measured later is done for the first time, nor seen before."""
@@ -42,7 +43,7 @@ class SideBySide:
             first, second = tasks[-1 - index % len(tasks)].tokens, tasks[-1 - (index + 1) % len(tasks)].tokens
             mixed = [*first[: (len(first) + 1) // 2], *second[(len(second) + 1) // 2 :]]
             for role in self.roles.values():
-                role.answer([Task(len(tasks) + index, tasks[0].prompt, mixed)], limits)
+                self._answers(role, [Task(len(tasks) + index, tasks[0].prompt, mixed)], limits)
 
     def run(self, batch: int, tasks: Sequence[Task]) -> tuple[list[Pair], list[dict[str, Any]]]:
         """The records of all roles and turns for every task of one batch, prompt by prompt, and the lines of `steps.jsonl`."""
@@ -62,7 +63,7 @@ class SideBySide:
 
         The drafter has decoded everything else in between, so a draft that differs after the same text is something that it carried along.
         """
-        now = self.roles[METHOD].answer(tasks, self.plan.limits)
+        now = self._answers(self.roles[METHOD], tasks, self.plan.limits)
         verdicts = []
         for task, answer in zip(tasks, now, strict=True):
             held = [step for step in steps if step["role"] == METHOD and step["prompt"] == task.id]
@@ -70,14 +71,16 @@ class SideBySide:
         return False if False in verdicts else None if None in verdicts else True
 
     def _turn(self, batch: int, tasks: Sequence[Task]) -> tuple[list[Pair], list[dict[str, Any]]]:
-        order = list(self.roles)
-        turn, seed = tasks[0].turn, self.plan.settings.seed
-        random.Random(f"{seed}/{batch}" if turn == 1 else f"{seed}/{batch}/{turn}").shuffle(order)
+        turn = tasks[0].turn
         found: dict[str, list[Record]] = {}
         lines: list[dict[str, Any]] = []
-        for place, role in enumerate(order):
-            answers = self._decoding(role).answer(tasks, self.plan.limits)
-            found[role] = [self._record(role, batch, place, task, answer) for task, answer in zip(tasks, answers, strict=True)]
+        for place, role in enumerate(shuffled(self.roles, self.plan.settings.seed, batch, *([] if turn == 1 else [turn]))):
+            began = time.process_time()
+            answers = self._answers(self._decoding(role), tasks, self.plan.limits)
+            worked = time.process_time() - began
+            records = [self._record(role, batch, place, task, answer) for task, answer in zip(tasks, answers, strict=True)]
+            spent = [record.prefill_seconds + sum(record.seconds.values()) for record in records]
+            found[role] = [replace(record, process_seconds=worked * own / sum(spent)) for record, own in zip(records, spent, strict=True)]
             lines += [{"prompt": task.id, **line, "role": role} for task, answer in zip(tasks, answers, strict=True) for line in answer.steps]
         if self.witness is not None:
             self.witness.judge()
@@ -91,6 +94,13 @@ class SideBySide:
     def _decoding(self, name: str) -> Role:
         role = self.roles[name]
         return replace(role, verifier=self.witness) if name == METHOD and self.witness is not None and isinstance(role, Loop) else role
+
+    def _answers(self, role: Role, tasks: Sequence[Task], limits: Limits) -> list[Answer]:
+        """The noise of a prompt is keyed by its place in the run. A peer seeds torch once per call, so every batch gets a seed of its own."""
+        ids, sampler = [task.index for task in tasks], self.parts.sampler
+        if not isinstance(role, Loop):
+            sampler = reseeded(sampler, ids[0])
+        return role.answer([task.tokens for task in tasks], sampler=sampler, limits=limits, ids=ids)
 
     def _following(self, tasks: Sequence[Task], pairs: Sequence[Pair]) -> list[Task]:
         """The next turns, whose history is the baseline's answers."""
@@ -110,11 +120,7 @@ class SideBySide:
             prompt_tokens=len(task.tokens),
             tokens=tokens,
             text=self.parts.target.tokenizer.decode(tokens, skip_special_tokens=True),
-            num_steps=answer.num_steps,
-            num_drafted=answer.num_drafted,
-            num_accepted=answer.num_accepted,
-            tested=answer.tested,
-            kept=answer.kept,
+            **answer.counts,
             seconds=answer.seconds,
             prefill_seconds=answer.prefill_seconds,
             ended="eos" if ends else "length",
@@ -122,7 +128,6 @@ class SideBySide:
             loops=loops(tokens),
             after_eos=len(tokens) - 1 - ends[0] if ends else 0,
             turn=task.turn,
-            process_seconds=answer.process_seconds,
             prompt_ids=task.tokens if role == BASELINE else None,
         )
 
@@ -135,3 +140,10 @@ class SideBySide:
         prefix = [*task.tokens, *baseline.tokens[:index]]
         margin = choice_margin(self.parts.target.model.model, self.parts.sampler, prefix, [token for token in tokens if token is not None])
         return replace(record, divergence={"index": index, "method": tokens[0], "baseline": tokens[1]} | margin)
+
+
+def reseeded(sampler: Sampler, index: int) -> Sampler:
+    """A copy of which only the seed is another; a peer reads the seed and never the noise."""
+    twin = copy.copy(sampler)
+    twin.seed = (sampler.seed * 1_000_003 + index) % 2**63
+    return twin

@@ -22,7 +22,7 @@ from drafters.stopping.confidence import Confidence
 from drafters.stopping.cost import Cost
 from drafters.stopping.entropy import Entropy
 from drafters.stopping.heuristic import Heuristic
-from experiments.run.roles import share_seconds, step_lines
+from experiments.parts.roles import row_seconds, step_lines
 from spec import CausalLM, Draft, Drafter, Limits, Sampler, decode, speculative
 from spec.assistant import Assistant
 from spec.batches import succession
@@ -222,7 +222,7 @@ def test_accounting_is_by_prompt():
     assert [stats.row(index).num_tokens for index in range(6)] == [len(result.new_tokens(index)) for index in range(6)]
     assert stats.num_steps == sum(stats.row(index).num_steps for index in range(6))
     assert [sum(step["emitted"] for step in step_lines(stats, index)) for index in range(6)] == [len(result.new_tokens(index)) for index in range(6)]
-    assert sum(sum(shares.values()) for shares in share_seconds(stats, 6)) == pytest.approx(stats.decode_seconds)
+    assert sum(sum(row_seconds(stats, index).values()) for index in range(6)) == pytest.approx(stats.decode_seconds)
     assert stats.prefill_seconds > 0
 
 

@@ -11,9 +11,8 @@ from experiments.bench.gpu.lab import Lab
 from experiments.bench.interleaved import interleave
 from experiments.bench.material import PAID, Material
 from experiments.bench.memory import must_hold
+from experiments.bench.roles import make_roles
 from experiments.bench.traffic import footprint, measure_bandwidth
-from experiments.bench.ways import make_ways
-from experiments.recording.clock import Stopwatch
 
 BIG = 2**32  # bytes to copy on a GPU; on a CPU less
 
@@ -58,10 +57,8 @@ def curve(lab: Lab, size: str) -> Iterator[dict[str, Any]]:
 
 def timed_ways(lab: Lab, material: Material) -> list[dict[str, Any]]:
     """Figures of all ways of a material."""
-    config, ways = material.config, make_ways(material)
-    watch = Stopwatch(material.target.device)
-    rounds = interleave(ways, material.prompts, watch, repeats=config.repeats, warmup=config.warmup, seed=config.seed)
-    return summed_up(material, rounds, ways, bandwidth(lab), examine=False)
+    roles = make_roles(material)
+    return summed_up(material, interleave(roles, material), roles, bandwidth(lab), examine=False)
 
 
 def plain(lab: Lab, size: str) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from experiments.lossless.checks.frequencies import PASS, SequentialTest, token_cells
-from experiments.parts.peers.interface import Peer
+from experiments.parts.roles import Answer, Role
 from spec.sampling import Sampler
 from spec.state import Limits
 
@@ -66,21 +66,21 @@ class LawCheck:
     alpha: float = 1e-5
     seed: int = 0
 
-    def run(self, peer: Peer, target: Any, setting: str) -> LawRow:
+    def run(self, role: Role, target: Any, setting: str) -> LawRow:
         """Samples until the sequential test has an answer."""
         vocabulary = target.config.get_text_config().vocab_size
         law = joint_law(target, self.prompt, self.length, Sampler(**self.sampling))
         test = SequentialTest(law, num_samples=self.num_samples, num_looks=2, alpha=self.alpha)
         first, tokens, forwards, seed = torch.zeros(vocabulary, dtype=torch.float64), 0, 0, self.seed
         while (wanted := test.wanted) > 0:
-            result = peer.generate([self.prompt] * wanted, sampler=Sampler(**self.sampling, seed=seed), limits=Limits(self.length))
-            texts = torch.tensor([result.new_tokens(index) for index in range(wanted)])
+            answers = role.answer([self.prompt] * wanted, sampler=Sampler(**self.sampling, seed=seed), limits=Limits(self.length))
+            texts = torch.tensor([answer.tokens for answer in answers])
             test.add(token_cells(texts, vocabulary))
             first += torch.bincount(texts[:, 0], minlength=vocabulary)
-            tokens, forwards = tokens + result.num_tokens, forwards + sum(result.target_forwards)
+            tokens, forwards = tokens + texts.numel(), forwards + sum(answer.forwards for answer in answers)
             seed += 1
         return LawRow(
-            peer=peer.name,
+            peer=role.name,
             setting=setting,
             verdict="pass" if test.state == PASS else "fail",
             tv=test.tv,
@@ -90,7 +90,7 @@ class LawCheck:
             alpha=self.alpha,
             num_samples=test.taken,
             num_tokens=self.length,
-            batch_size=getattr(peer, "batch_size", 1),
+            batch_size=getattr(role, "batch_size", 1),
             tokens_per_step=tokens / forwards,
         )
 
@@ -102,15 +102,14 @@ def excess_tv(counts: Tensor, law: Tensor) -> float:
     return max(0.0, float((counts / total - law).abs().sum()) / 2 - chance)
 
 
-def tempered(peer: Any, temperature: float) -> Peer:
-    """A control that must fail: the peer asked for another temperature than the law that it is judged by."""
+def tempered(role: Any, temperature: float) -> Role:
+    """A control that must fail: the role asked for another temperature than the law that it is judged by."""
 
-    @dataclass(frozen=True)
-    class Tempered:
-        name: str = f"{peer.name} at temperature {temperature:g} (control)"
-        batch_size: int = peer.batch_size
+    class Tempered(Role):
+        name = f"{role.name} at temperature {temperature:g} (control)"
+        batch_size = role.batch_size
 
-        def generate(self, prompts: Sequence[Sequence[int]], *, sampler: Sampler, limits: Limits) -> Any:
-            return peer.generate(prompts, sampler=Sampler(temperature, seed=sampler.seed), limits=limits)
+        def answer(self, prompts: Sequence[Sequence[int]], *, sampler: Sampler, limits: Limits, ids: Sequence[int] | None = None) -> list[Answer]:
+            return role.answer(prompts, sampler=Sampler(temperature, seed=sampler.seed), limits=limits)
 
     return Tempered()

@@ -11,13 +11,12 @@ from transformers import AutoTokenizer
 from drafters.draft_model import DraftModel
 from experiments.lossless.mutants.chains import SoftArgmax
 from experiments.lossless.peers.law_check import LawCheck, LawRow, tempered
-from experiments.lossless.peers.ours import Ours
 from experiments.lossless.peers.toys import STRANGER_TOKENS, TARGET_TOKENS, ToyPair, toy_pair, toy_tokenizer
 from experiments.parts.data.prompts import choose
 from experiments.parts.data.sources import embedded
 from experiments.parts.peers.greedy import GreedyCheck, GreedyRow
-from experiments.parts.peers.interface import Peer
 from experiments.parts.peers.transformers_generate import Assisted, Generate, OtherTokenizer, PromptLookup
+from experiments.parts.roles import Loop, Role
 from spec.model import CausalLM, load_model, resolve_name
 from verifiers.recursive import Recursive
 
@@ -27,9 +26,9 @@ CONTROL_TEMPERATURE = 1.5
 
 @dataclass(frozen=True)
 class Case:
-    """A peer under a setting, and the verdict that it must get if it is a control."""
+    """A role under a setting, and the verdict that it must get if it is a control."""
 
-    peer: Peer
+    role: Role
     setting: str
     must: str | None = None  # "pass", "fail" or None: to be found out
 
@@ -37,7 +36,7 @@ class Case:
 def controls(pair: ToyPair, num_tokens: int, setting: str) -> list[Case]:
     """Plain `generate` and our loop, which must pass; a known temperature error and a drafter that declares argmax tokens soft, which must fail."""
     target, plain = CausalLM(pair.target), Generate(pair.target, batch_size=WIDE)
-    right = Ours(target, DraftModel(model=pair.assistant, num_tokens=num_tokens), Recursive(), "ours, draft_model + recursive", WIDE)
+    right = Loop(target, DraftModel(model=pair.assistant, num_tokens=num_tokens), Recursive(), "ours, draft_model + recursive", batch_size=WIDE)
     wrong = replace(right, drafter=SoftArgmax(model=pair.assistant, num_tokens=num_tokens), name="ours, argmax declared soft (control)")
     return [
         Case(plain, setting, "pass"),
@@ -67,7 +66,7 @@ def law_rows(check: LawCheck, num_tokens: int, seed: int) -> Iterator[tuple[LawR
             kinds = ("vocabulary listed out of order", "vocabulary listed by id")
             cases += [Case(peer, f"{setting}, {kind}") for peer, kind in zip(strangers(pair, num_tokens), kinds, strict=True)]
         for case in cases:
-            yield check.run(case.peer, pair.target, case.setting), case.must
+            yield check.run(case.role, pair.target, case.setting), case.must
 
 
 def toy_greedy_rows(num_tokens: int, seed: int, max_new_tokens: int) -> Iterator[tuple[GreedyRow, str | None]]:
@@ -85,9 +84,9 @@ def greedy_rows(names: tuple[str, str], dtype: str, num_prompts: int, max_new_to
     tokenizer = AutoTokenizer.from_pretrained(resolve_name(names[0]))
     prompts = [tokenizer(prompt.text)["input_ids"] for prompt in choose(embedded(), num_prompts)]
     check = GreedyCheck(target, prompts, max_new_tokens)
-    ours = Ours(CausalLM(target), DraftModel(model=drafter), Recursive(), "ours, draft_model + recursive")
-    for peer in (Assisted(target, assistant=drafter), PromptLookup(target), ours):
-        yield check.run(peer, f"{dtype}, {names[0]}"), "pass" if peer is ours else None
+    ours = Loop(CausalLM(target), DraftModel(model=drafter), Recursive(), "ours, draft_model + recursive", batch_size=1)
+    for role in (Assisted(target, assistant=drafter), PromptLookup(target), ours):
+        yield check.run(role, f"{dtype}, {names[0]}"), "pass" if role is ours else None
 
 
 def to_json(rows: list[tuple[Any, str | None]]) -> list[dict[str, Any]]:

@@ -1,9 +1,8 @@
-"""Other people's decoding behind one interface, so that it can be tested and timed like ours.
+"""Other people's decoding as roles, so that it can be tested and timed like ours.
 
 Imports what `parts` may import.
 """
 
-from experiments.parts.peers.interface import Peer, PeerResult
 from experiments.parts.peers.transformers_generate import Assisted, Generate, OtherTokenizer, PromptLookup
 
-__all__ = ["Assisted", "Generate", "OtherTokenizer", "Peer", "PeerResult", "PromptLookup"]
+__all__ = ["Assisted", "Generate", "OtherTokenizer", "PromptLookup"]

@@ -8,22 +8,28 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from experiments.parts.peers.interface import PeerResult
 from experiments.parts.peers.transformers_generate import clock
+from experiments.parts.roles import Answer, Role
+from experiments.recording.clock import Site
 from spec.sampling import Sampler
 from spec.state import Limits
 
 
 @dataclass
-class BareLoop:
+class BareLoop(Role):
     """A forward, a choice (argmax, or softmax and multinomial), and again: no processors, no stopping, tokens stay on the device until the end."""
 
     target: Any
     batch_size: int = 1
     name = "bare loop"
+    steps_apart = True
+
+    @property
+    def sites(self) -> list[Site]:
+        return [Site(self.target, "forward", "target")]
 
     @torch.inference_mode()
-    def generate(self, prompts: Sequence[Sequence[int]], *, sampler: Sampler, limits: Limits) -> PeerResult:
+    def answer(self, prompts: Sequence[Sequence[int]], *, sampler: Sampler, limits: Limits, ids: Sequence[int] | None = None) -> list[Answer]:
         """Continues the prompts; those of a batch must be equally long. Raises ValueError for what it does not know."""
         rows = [list(prompt) for prompt in prompts]
         parts = [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
@@ -31,18 +37,15 @@ class BareLoop:
             raise ValueError("the bare loop knows no end but the budget and no padding; give no eos_token_id, no criteria, and prompts of one length")
         if len(sampler.processors) > (not sampler.greedy and sampler.temperature != 1):
             raise ValueError("the bare loop knows temperature alone; leave out top_k, top_p, min_p, repetition_penalty and processors")
-        device, result = self.target.device, PeerResult([], [], [], [])
+        device, found = self.target.device, []
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(sampler.seed)
             for part in parts:
                 began = clock(device)
                 made = self._continue(torch.tensor(part, device=device), sampler, limits.max_new_tokens).tolist()
                 spent = (clock(device) - began) / len(part)
-                result.sequences.extend(made)
-                result.prompt_lengths.extend(map(len, part))
-                result.target_forwards.extend([limits.max_new_tokens] * len(part))
-                result.seconds.extend([spent] * len(part))
-        return result
+                found += [Answer(text[len(row) :], limits.max_new_tokens, spent) for text, row in zip(made, part, strict=True)]
+        return found
 
     def _continue(self, ids: Tensor, sampler: Sampler, budget: int) -> Tensor:
         cache, texts = DynamicCache(config=self.target.config), [ids]

@@ -1,15 +1,13 @@
 """Does a peer's greedy output stay plain `generate`'s, token for token, and where it leaves it, can rounding be the reason."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-
-from experiments.analysis.divergence import first_difference, unexplained
-from experiments.parts.peers.interface import Peer
+from experiments.analysis.divergence import choice_margin, first_difference, unexplained
 from experiments.parts.peers.transformers_generate import Generate
+from experiments.parts.roles import Role
 from spec.sampling import Sampler
 from spec.state import Limits
 
@@ -38,20 +36,15 @@ class GreedyCheck:
 
     def __init__(self, target: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int):
         self.target, self.prompts, self.limits = target, prompts, Limits(max_new_tokens)
-        self.plain = Generate(target).generate(prompts, sampler=Sampler(0.0), limits=self.limits)
+        self.plain = [answer.tokens for answer in Generate(target).answer(prompts, sampler=Sampler(0.0), limits=self.limits)]
 
-    def run(self, peer: Peer, setting: str) -> GreedyRow:
+    def run(self, role: Role, setting: str) -> GreedyRow:
         """Decodes all prompts greedily."""
-        result = peer.generate(self.prompts, sampler=Sampler(0.0), limits=self.limits)
-        found = []
-        for index in range(len(self.prompts)):
-            answer, wanted = result.new_tokens(index), self.plain.new_tokens(index)
-            place = first_difference(answer, wanted)
-            if place is not None:
-                found.append(self.divergence(index, place, answer, wanted))
-        bugs = len(unexplained(found, str(self.target.dtype).removeprefix("torch.")))
+        answers = role.answer(self.prompts, sampler=Sampler(0.0), limits=self.limits)
+        found = self.divergences({index: answer.tokens for index, answer in enumerate(answers)})
+        tokens, bugs = sum(len(answer.tokens) for answer in answers), len(unexplained(found, str(self.target.dtype).removeprefix("torch.")))
         return GreedyRow(
-            peer=peer.name,
+            peer=role.name,
             setting=setting,
             verdict="fail" if bugs else "pass",
             num_prompts=len(self.prompts),
@@ -59,18 +52,21 @@ class GreedyCheck:
             ties=len(found) - bugs,
             bugs=bugs,
             widest_margin=max((item["margin"] for item in found), default=None),
-            num_tokens=result.num_tokens,
-            tokens_per_step=result.tokens_per_step,
+            num_tokens=tokens,
+            tokens_per_step=tokens / sum(answer.forwards for answer in answers),
         )
 
-    @torch.inference_mode()
-    def divergence(self, index: int, place: int, answer: list[int], wanted: list[int]) -> dict[str, Any]:
-        """Where two answers part: how far the worse choice is below the largest logit, in at least float32. A missing token is no tie."""
-        found = {"prompt": index, "index": place, "margin": float("inf"), "logit": 0.0}
-        if place >= min(len(answer), len(wanted)):
-            return found
-        model = self.target if self.target.dtype.itemsize >= 4 else copy.deepcopy(self.target).float()
-        tokens = torch.tensor([[*self.prompts[index], *wanted[:place]]], device=self.target.device)
-        logits = model(input_ids=tokens, use_cache=False).logits[0, -1]
-        largest = float(logits.max())
-        return found | {"margin": largest - min(float(logits[answer[place]]), float(logits[wanted[place]])), "logit": largest}
+    def divergences(self, answers: Mapping[int, Sequence[int]]) -> list[dict[str, Any]]:
+        """Where answers, by the index of their prompt, leave plain `generate`'s; margins are of at least float32. A missing token is no tie."""
+        found = []
+        for prompt, answer in answers.items():
+            wanted = self.plain[prompt]
+            place = first_difference(answer, wanted)
+            if place is None:
+                continue
+            margin = {"margin": float("inf"), "logit": 0.0}
+            if place < min(len(answer), len(wanted)):
+                model = self.target if self.target.dtype.itemsize >= 4 else copy.deepcopy(self.target).float()
+                margin = choice_margin(model, Sampler(0.0), [*self.prompts[prompt], *wanted[:place]], [answer[place], wanted[place]])
+            found.append({"prompt": prompt, "index": place} | margin)
+        return found

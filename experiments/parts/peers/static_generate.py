@@ -8,6 +8,7 @@ from typing import Any
 from transformers import CompileConfig, StaticCache
 
 from experiments.parts.peers.transformers_generate import Generate
+from experiments.recording.clock import Site
 from spec.sampling import Sampler
 
 
@@ -27,6 +28,12 @@ class StaticGenerate(Generate):
     cache: StaticCache | None = field(default=None, init=False)
     shape: tuple[int, int] = field(default=(0, 0), init=False)  # rows and capacity of the cache
     forward: Any = field(default=None, init=False)  # the compiled forward, once there is one
+
+    @property
+    def sites(self) -> list[Site]:
+        """The compiled forward, whose model must stay untouched, and the prompt's own where the library keeps that apart."""
+        prefill = [Site(self.target, "_prefill", "target")] if hasattr(self.target, "_prefill") else []
+        return [*prefill, Site(self, "call_compiled", "target")]
 
     def run(self, rows: list[list[int]], config: Any, sampler: Sampler) -> list[list[int]]:
         needed = max(map(len, rows)) + config.max_new_tokens

@@ -18,7 +18,8 @@ import torch
 from transformers import GenerationConfig
 from transformers.generation import logits_process as rules
 
-from experiments.parts.peers.interface import PeerResult
+from experiments.parts.roles import Answer, Role
+from experiments.recording.clock import Site
 from spec.sampling import Sampler
 from spec.state import Limits
 
@@ -45,19 +46,24 @@ def settings_of(sampler: Sampler) -> dict[str, Any]:
 
 
 @dataclass
-class Generate:
+class Generate(Role):
     """Plain `generate`. `batch_size` prompts together are padded on the left."""
 
     target: Any
     batch_size: int = 1
     name = "generate"
+    steps_apart = True
 
-    def generate(self, prompts: Sequence[Sequence[int]], *, sampler: Sampler, limits: Limits) -> PeerResult:
+    @property
+    def sites(self) -> list[Site]:
+        return [Site(self.target, "forward", "target")]
+
+    def answer(self, prompts: Sequence[Sequence[int]], *, sampler: Sampler, limits: Limits, ids: Sequence[int] | None = None) -> list[Answer]:
         """Continues the prompts; torch's generators are seeded once per call and left as they were found."""
         rows = [list(prompt) for prompt in prompts]
         self.check(rows, sampler, limits)
         config = GenerationConfig(**settings_of(sampler), **self.settings(), **ending(limits))
-        device, result = self.target.device, PeerResult([], [], [], [])
+        device, found = self.target.device, []
         with ExitStack() as stack:
             stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
             forwards = stack.enter_context(self.counting())
@@ -67,12 +73,9 @@ class Generate:
                 began = clock(device)
                 made = self.run(part, config, sampler)
                 spent = (clock(device) - began) / len(part)
-                texts = [unpadded(text, max(map(len, part)) - len(row), len(row), limits) for text, row in zip(made, part, strict=True)]
-                result.sequences.extend(texts)
-                result.prompt_lengths.extend(map(len, part))
-                result.target_forwards.extend(min(forwards[0] - before, len(text) - len(row)) for text, row in zip(texts, part, strict=True))
-                result.seconds.extend([spent] * len(part))
-        return result
+                texts = [ended(text[max(map(len, part)) :], limits) for text in made]
+                found += [Answer(text, min(forwards[0] - before, len(text)), spent) for text in texts]
+        return found
 
     def run(self, rows: list[list[int]], config: GenerationConfig, sampler: Sampler) -> list[list[int]]:
         """One call of `generate`."""
@@ -117,6 +120,7 @@ class PromptLookup(Generate):
     num_tokens: int = 10
     max_ngram: int = 2
     name = "generate, prompt lookup"
+    steps_apart = False
 
     def __post_init__(self) -> None:
         check_single(self.batch_size, self.num_tokens)
@@ -134,6 +138,7 @@ class Assisted(Generate):
     assistant: Any = None
     num_tokens: int = 5
     name = "generate, assisted"
+    steps_apart = False
 
     def __post_init__(self) -> None:
         check_single(self.batch_size, self.num_tokens)
@@ -145,6 +150,10 @@ class Assisted(Generate):
                 f"vocabulary sizes are {self.sizes[0]} and {self.sizes[1]}: generate takes that for {kinds}; use "
                 f"{'Assisted' if isinstance(self, OtherTokenizer) else 'OtherTokenizer'}"
             )
+
+    @property
+    def sites(self) -> list[Site]:
+        return [*super().sites, Site(self.assistant, "forward", "drafter")]
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -178,12 +187,12 @@ class OtherTokenizer(Assisted):
         self.tokenizer, self.assistant_tokenizer = copy.deepcopy(self.tokenizer), copy.deepcopy(self.assistant_tokenizer)
         self._pruned: tuple[Any, Any] | None = None
 
-    def generate(self, prompts: Sequence[Sequence[int]], *, sampler: Sampler, limits: Limits) -> PeerResult:
+    def answer(self, prompts: Sequence[Sequence[int]], *, sampler: Sampler, limits: Limits, ids: Sequence[int] | None = None) -> list[Answer]:
         """Continues the prompts. Pruning the assistant draws random numbers, so it is done by a call of its own before the first that counts."""
         self.check([list(prompt) for prompt in prompts], sampler, limits)
         if self._pruned is None and not sampler.greedy:
-            super().generate(prompts[:1], sampler=sampler, limits=Limits(1))
-        return super().generate(prompts, sampler=sampler, limits=limits)
+            super().answer(prompts[:1], sampler=sampler, limits=Limits(1))
+        return super().answer(prompts, sampler=sampler, limits=limits)
 
     def check(self, rows: list[list[int]], sampler: Sampler, limits: Limits) -> None:
         super().check(rows, sampler, limits)
@@ -215,11 +224,10 @@ def ending(limits: Limits) -> dict[str, Any]:
     return {"max_new_tokens": limits.max_new_tokens, "eos_token_id": eos or None, "pad_token_id": eos[0] if eos else None}
 
 
-def unpadded(text: list[int], left: int, prompt_length: int, limits: Limits) -> list[int]:
-    """A row of `generate` without its padding: from the prompt's first token to the first EOS after it."""
-    text = text[left:]
-    ends = [place for place in range(prompt_length, len(text)) if text[place] in limits.eos_ids]
-    return text[: ends[0] + 1] if ends else text
+def ended(tokens: list[int], limits: Limits) -> list[int]:
+    """New tokens of a row of `generate` without its padding: up to the first EOS."""
+    ends = [place for place, token in enumerate(tokens) if token in limits.eos_ids]
+    return tokens[: ends[0] + 1] if ends else tokens
 
 
 def exchange(model: Any, modules: tuple[Any, Any]) -> None:

@@ -35,6 +35,7 @@ def test_decode_times_every_way_and_holds_greedy_answers_against_generate(tmp_pa
     assert ways["none"]["tokens_per_forward"] == ways["generate"]["tokens_per_forward"] == 1
     assert ways["oracle"]["tokens_per_forward"] == ways["paid_oracle"]["tokens_per_forward"] > 1
     assert ways["paid_oracle"]["bytes_per_token"] > ways["oracle"]["bytes_per_token"]
+    assert [name for name, way in ways.items() if way["decode_ms_per_token"] is None] == peers[2:]  # their first forward checks a draft too
     assert "acceptance set to 0.8" in ways["oracle"]["note"]
     assert set(ways["none"]["phase_ms_per_token"]) == {"prefill", "draft", "target", "verify", "commit", "other"}
     assert found["prompts"] == {"count": 2, "lengths": [9, 5], "random": True}

@@ -1,25 +1,57 @@
 """The arithmetic of the benchmark, from given seconds: nothing here is timed."""
 
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from experiments.bench import figures, memory, slots
 from experiments.bench.batches import pays_until
 from experiments.bench.interleaved import Rounds, Run, interleave
+from experiments.bench.material import Material
 from experiments.bench.set_acceptance import PaidOracle, repeated
 from experiments.bench.traffic import Footprint, bytes_per_token, footprint, measure_bandwidth
-from experiments.bench.ways import Answer, Way
 from experiments.parts.random_target import random_model
+from experiments.parts.roles import Answer, Loop, Role
 from experiments.recording.clock import Site, Spent, Stopwatch, signs_of_load, timed
+from spec import Limits, Sampler
 from spec.stats import GenerationStats, Step
+from verifiers.recursive import Recursive
 
 
 def run(prompt, seconds, tokens, forwards, *, steps=None, process=1.0):
     stats = None
     if steps is not None:
         stats = GenerationStats([Step([2], [2], [count - 1], [count], [False], seconds={"target": 0.1, "draft": 0.05}) for count in steps], 0.5)
-    answer = Answer([7] * tokens, len(forwards) - 1 if steps is None else len(steps), stats)
+    answer = Answer([7] * tokens, len(forwards) if steps is None else len(steps), stats=stats)
     return Run(prompt, answer, Spent(seconds, process, forwards))
+
+
+@dataclass
+class Peer(Role):
+    """Answers two tokens and notes that it was asked."""
+
+    name: str
+    steps_apart: bool = True
+    calls: Any = None
+
+    @property
+    def sites(self):
+        return [] if self.calls is not None else [Site(None, "x", "target")]
+
+    def answer(self, prompts, *, sampler, limits, ids=None):
+        self.calls.extend((self.name, index) for index in ids or ())
+        return [Answer([1, 2], 2)]
+
+
+def loop() -> Any:
+    """Our loop as far as figures look at it."""
+    model: Any = SimpleNamespace(model=None, runtime=None, runtime_kind="eager")
+    drafter: Any = SimpleNamespace(models={"drafter": model})
+    return Loop(model, drafter, Recursive(), "draft_model")
 
 
 def plain(prompt, seconds, tokens=4):
@@ -29,20 +61,19 @@ def plain(prompt, seconds, tokens=4):
 def test_ratios_are_of_totals_paired_by_prompt_over_medians_of_rounds():
     slow = [plain(0, 4.0), plain(0, 400.0), plain(0, 4.0), plain(1, 8.0), plain(1, 8.0), plain(1, 0.1)]
     fast = [plain(0, 2.0), plain(0, 2.0), plain(1, 2.0)]
-    ways = [Way("slow", lambda index, prompt: Answer([], 0)), Way("fast", lambda index, prompt: Answer([], 0), is_ours=True)]
+    roles = [Peer("slow"), Peer("fast")]
     rounds = Rounds({"slow": slow, "fast": fast}, {"slow": [1.0], "fast": [9.0]})
-    found = figures.ratios(rounds, ways[1], [ways[0]], seed=0)["slow"]
+    found = figures.ratios(rounds, roles[1], [roles[0]], seed=0)["slow"]
     assert found["ratio"] == pytest.approx((4 + 8) / (2 + 2))
     assert found["macro"] == pytest.approx((2 * 4) ** 0.5)
     assert (found["wins"], found["losses"]) == (2, 0)
-    assert figures.ratios(rounds, ways[0], [ways[0]], seed=0) == {}
+    assert figures.ratios(rounds, roles[0], [roles[0]], seed=0) == {}
     assert figures.describe(found).startswith("3.00 [")
 
 
 def test_figures_of_plain_decoding_tell_the_prompt_from_the_steps():
-    way = Way("generate", lambda index, prompt: Answer([], 0), sites=[Site(None, "x", "target")], is_plain=True)
     rounds = Rounds({"generate": [plain(0, 1.0)]}, {"generate": [3.0, 1.0]})
-    found = figures.figures(way, rounds, [10], {"target": Footprint(1000, 10)}, bandwidth=1e4)
+    found = figures.figures(Peer("generate"), rounds, [10], {"target": Footprint(1000, 10)}, bandwidth=1e4)
     assert found["ms_per_token"] == pytest.approx(250)
     assert found["decode_ms_per_token"] == pytest.approx(1000 * (1.0 - 0.4) / 3)
     assert found["outside_forwards"] == pytest.approx(0.3)
@@ -56,9 +87,9 @@ def test_figures_of_plain_decoding_tell_the_prompt_from_the_steps():
 
 def test_figures_of_ours_come_from_its_own_clocks():
     forwards = [("target", 0.4), ("drafter", 0.2), *[("drafter", 0.02), ("drafter", 0.02), ("target", 0.1)] * 2]
-    way = Way("draft_model", lambda index, prompt: Answer([], 0), sites=[Site(None, "x", "target")], is_ours=True, drafting_model=object())
     rounds = Rounds({"draft_model": [run(0, 1.0, 5, forwards, steps=[3, 2])]}, {"draft_model": []})
-    found = figures.figures(way, rounds, [10], {"target": Footprint(1000, 0), "drafter": Footprint(100, 0)}, bandwidth=1e4)
+    found = figures.figures(loop(), rounds, [10], {"target": Footprint(1000, 0), "drafter": Footprint(100, 0)}, bandwidth=1e4)
+    assert (found["ours"], found["runtime"]) == (True, "eager")
     assert found["decode_ms_per_token"] == pytest.approx(1000 * 0.3 / 5)
     assert found["tokens_per_forward"] == 2.5
     assert found["bytes_per_token"] == pytest.approx((2 * 1000 + 4 * 100) / 5)
@@ -71,8 +102,8 @@ def test_figures_of_ours_come_from_its_own_clocks():
 def test_an_assisted_peer_counts_its_first_forward_since_that_checks_a_draft_too():
     runs = [run(0, 1.0, 8, [("target", 0.1)] * 2)]
     assert figures.rate(runs) == 4
-    way = Way("generate, assisted", lambda index, prompt: Answer([], 0), sites=[Site(None, "x", "target")])
-    found = figures.figures(way, Rounds({way.name: runs}, {way.name: []}), [10], {"target": Footprint(1, 1)}, 1.0)
+    role = Peer("generate, assisted", steps_apart=False)
+    found = figures.figures(role, Rounds({role.name: runs}, {role.name: []}), [10], {"target": Footprint(1, 1)}, 1.0)
     assert found["decode_ms_per_token"] is None
     assert found["bytes_per_token"] is None
     assert found["outside_forwards_of_steps"] is None
@@ -94,10 +125,13 @@ def test_a_stopwatch_counts_nested_calls_once_and_gives_methods_back():
     assert "forward" not in vars(model)
 
 
-def test_every_way_runs_every_prompt_in_an_order_of_its_own():
+def test_every_role_answers_every_prompt_in_an_order_of_its_own():
     calls = []
-    ways = [Way(name, lambda index, prompt, name=name: calls.append((name, index)) or Answer([1, 2], 1)) for name in "abc"]
-    rounds = interleave(ways, [[1], [2], [3]], Stopwatch(torch.device("cpu")), repeats=4, warmup=2, seed=0)
+    roles = [Peer(name, calls=calls) for name in "abc"]
+    config: Any = OmegaConf.create({"repeats": 4, "warmup": 2, "seed": 0})
+    target: Any = SimpleNamespace(device=torch.device("cpu"))
+    material = Material(config, target, Sampler(), Recursive(), Limits(2), [[1], [2], [3]])
+    rounds = interleave(roles, material)
     assert calls[:6] == [("a", 0), ("a", 1), ("a", 2)] * 2
     measured = calls[18:]
     assert all(sorted(measured[start : start + 3]) == [(name, start // 3 % 3) for name in "abc"] for start in range(0, 36, 3))
@@ -105,7 +139,7 @@ def test_every_way_runs_every_prompt_in_an_order_of_its_own():
     assert {name: len(runs) for name, runs in rounds.runs.items()} == {"a": 12, "b": 12, "c": 12}
     assert all(len(rounds.warmup_seconds[name]) == 2 for name in "abc")
     with pytest.raises(ValueError, match="two ways have the same name"):
-        interleave([ways[0], ways[0]], [[1]], Stopwatch(torch.device("cpu")), repeats=1, warmup=0, seed=0)
+        interleave([roles[0], roles[0]], material)
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ from experiments.lossless.mutants.chains import SoftArgmax
 from experiments.lossless.peers import __main__ as entry
 from experiments.lossless.peers import suite
 from experiments.lossless.peers.law_check import LawCheck, joint_law, tempered
-from experiments.lossless.peers.ours import Ours
 from experiments.lossless.peers.toys import STRANGER_TOKENS, TARGET_TOKENS, ToyPair, toy_pair, toy_tokenizer
-from experiments.parts.peers import Assisted, Generate, OtherTokenizer, PeerResult, PromptLookup
+from experiments.parts.peers import Assisted, Generate, OtherTokenizer, PromptLookup
 from experiments.parts.peers.greedy import GreedyCheck
+from experiments.parts.roles import Answer, Loop, Role
 from spec import CausalLM, Limits, Sampler
 from verifiers.recursive import Recursive
 
@@ -34,7 +34,7 @@ def pair() -> ToyPair:
 
 
 def stranger(pair: ToyPair, num_tokens: int = 3) -> OtherTokenizer:
-    tokenizers = {"tokenizer": toy_tokenizer(TARGET_TOKENS), "assistant_tokenizer": toy_tokenizer(STRANGER_TOKENS)}
+    tokenizers: dict[str, Any] = {"tokenizer": toy_tokenizer(TARGET_TOKENS), "assistant_tokenizer": toy_tokenizer(STRANGER_TOKENS)}
     return OtherTokenizer(pair.target, assistant=pair.stranger, num_tokens=num_tokens, **tokenizers)
 
 
@@ -42,9 +42,13 @@ MAKERS: dict[str, Callable[[ToyPair], Any]] = {
     "assisted": lambda pair: Assisted(pair.target, assistant=pair.assistant, num_tokens=3),
     "other tokenizer": stranger,
     "prompt lookup": lambda pair: PromptLookup(pair.target, num_tokens=3),
-    "ours": lambda pair: Ours(CausalLM(pair.target), DraftModel(model=pair.assistant, num_tokens=3), Recursive(), batch_size=2),
+    "ours": lambda pair: Loop(CausalLM(pair.target), DraftModel(model=pair.assistant, num_tokens=3), Recursive(), batch_size=2),
 }
 TRANSFORMERS = [name for name in MAKERS if name != "ours"]
+
+
+def texts(answers: Sequence[Answer]) -> list[list[int]]:
+    return [answer.tokens for answer in answers]
 
 
 def argmax_loop(model: Any, prompt: Sequence[int], count: int) -> list[int]:
@@ -56,27 +60,24 @@ def argmax_loop(model: Any, prompt: Sequence[int], count: int) -> list[int]:
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_greedy_output_is_that_of_generate(pair: ToyPair, name: str) -> None:
-    result = MAKERS[name](pair).generate(PROMPTS, sampler=GREEDY, limits=Limits(14))
-    wanted = [argmax_loop(pair.target, prompt, 14) for prompt in PROMPTS]
-    assert [result.new_tokens(index) for index in range(3)] == wanted
-    assert [text[:length] for text, length in zip(result.sequences, result.prompt_lengths, strict=True)] == PROMPTS
-    assert all(seconds > 0 for seconds in result.seconds)
-    assert 1 <= result.tokens_per_step <= 4
+    answers = MAKERS[name](pair).answer(PROMPTS, sampler=GREEDY, limits=Limits(14))
+    assert texts(answers) == [argmax_loop(pair.target, prompt, 14) for prompt in PROMPTS]
+    assert all(sum(answer.seconds.values()) > 0 for answer in answers)
+    assert 1 <= 3 * 14 / sum(answer.forwards for answer in answers) <= 4
 
 
 def test_plain_generate_counts_a_forward_per_token_in_any_batch(pair: ToyPair) -> None:
-    single = Generate(pair.target).generate(PROMPTS, sampler=GREEDY, limits=Limits(9))
-    batch = Generate(pair.target, batch_size=3).generate(PROMPTS, sampler=GREEDY, limits=Limits(9))
-    assert single.sequences == batch.sequences
-    assert single.target_forwards == batch.target_forwards == [9, 9, 9]
-    assert single.tokens_per_step == 1
+    single = Generate(pair.target).answer(PROMPTS, sampler=GREEDY, limits=Limits(9))
+    batch = Generate(pair.target, batch_size=3).answer(PROMPTS, sampler=GREEDY, limits=Limits(9))
+    assert texts(single) == texts(batch)
+    assert [answer.forwards for answer in single] == [answer.forwards for answer in batch] == [9, 9, 9]
 
 
 def test_forwards_are_those_of_the_target(pair: ToyPair) -> None:
     twin = Assisted(pair.target, assistant=copy.deepcopy(pair.target), num_tokens=3)
-    result = twin.generate(PROMPTS[:2], sampler=GREEDY, limits=Limits(12))
-    assert result.target_forwards == [3, 3]  # every draft of three is kept whole and a bonus follows
-    assert result.tokens_per_step == 4
+    answers = twin.answer(PROMPTS[:2], sampler=GREEDY, limits=Limits(12))
+    assert [answer.forwards for answer in answers] == [3, 3]  # every draft of three is kept whole and a bonus follows
+    assert [len(answer.tokens) for answer in answers] == [12, 12]
     assert not pair.target._forward_hooks
 
 
@@ -85,47 +86,47 @@ def test_an_eos_ends_a_text_and_is_its_last_token(pair: ToyPair, name: str) -> N
     prompts = [[*prompt, 3] for prompt in PROMPTS]
     eos = argmax_loop(pair.target, prompts[0], 5)[-1]
     assert eos != 3  # before 5.23 prompt lookup answers nothing to a prompt that ends in an EOS
-    wanted = Generate(pair.target, batch_size=3).generate(prompts, sampler=GREEDY, limits=Limits(14, eos)).sequences
+    wanted = texts(Generate(pair.target, batch_size=3).answer(prompts, sampler=GREEDY, limits=Limits(14, eos)))
     assert wanted[0][-1] == eos
-    assert len(wanted[0]) <= len(prompts[0]) + 5
-    assert MAKERS[name](pair).generate(prompts, sampler=GREEDY, limits=Limits(14, eos)).sequences == wanted
+    assert len(wanted[0]) <= 5
+    assert texts(MAKERS[name](pair).answer(prompts, sampler=GREEDY, limits=Limits(14, eos))) == wanted
 
 
 @pytest.mark.parametrize("name", TRANSFORMERS)
 def test_what_models_and_generators_hold_neither_matters_nor_changes(pair: ToyPair, name: str) -> None:
     poison = {"top_k": 1, "temperature": 0.2, "eos_token_id": 1, "repetition_penalty": 3.0, "do_sample": True}
     draft = {"num_assistant_tokens": 1, "num_assistant_tokens_schedule": "heuristic", "assistant_confidence_threshold": 0.9}
-    clean = MAKERS[name](pair).generate(PROMPTS, sampler=Sampler(seed=3), limits=Limits(10))
+    clean = MAKERS[name](pair).answer(PROMPTS, sampler=Sampler(seed=3), limits=Limits(10))
     models = [pair.target, pair.assistant, pair.stranger]
     for model in models:
         model.generation_config = GenerationConfig(**poison, **draft)
     configs = [(model.generation_config, model.generation_config.to_dict()) for model in models]
     parts = [(model.get_input_embeddings(), model.get_output_embeddings()) for model in models]
     state = torch.get_rng_state()
-    again = MAKERS[name](pair).generate(PROMPTS, sampler=Sampler(seed=3), limits=Limits(10))
-    assert again.sequences == clean.sequences
-    assert again.target_forwards == clean.target_forwards
+    again = MAKERS[name](pair).answer(PROMPTS, sampler=Sampler(seed=3), limits=Limits(10))
+    assert texts(again) == texts(clean)
+    assert [answer.forwards for answer in again] == [answer.forwards for answer in clean]
     assert torch.equal(torch.get_rng_state(), state)
     assert all(model.generation_config is config and config.to_dict() == held for model, (config, held) in zip(models, configs, strict=True))
     assert [(model.get_input_embeddings(), model.get_output_embeddings()) for model in models] == parts
-    assert MAKERS[name](pair).generate(PROMPTS, sampler=Sampler(seed=4), limits=Limits(10)).sequences != clean.sequences
+    assert texts(MAKERS[name](pair).answer(PROMPTS, sampler=Sampler(seed=4), limits=Limits(10))) != texts(clean)
 
 
 def test_one_assistant_serves_two_peers_and_both_ways_of_decoding(pair: ToyPair) -> None:
     one, other = stranger(pair), stranger(pair)
-    greedy = one.generate(PROMPTS, sampler=GREEDY, limits=Limits(10))
-    first = one.generate(PROMPTS, sampler=Sampler(), limits=Limits(10))
-    assert one.generate(PROMPTS, sampler=Sampler(), limits=Limits(10)).sequences == first.sequences
-    assert other.generate(PROMPTS, sampler=Sampler(), limits=Limits(10)).sequences == first.sequences
-    after = one.generate(PROMPTS, sampler=GREEDY, limits=Limits(10))
-    assert (after.sequences, after.target_forwards) == (greedy.sequences, greedy.target_forwards)
+    greedy = one.answer(PROMPTS, sampler=GREEDY, limits=Limits(10))
+    first = one.answer(PROMPTS, sampler=Sampler(), limits=Limits(10))
+    assert texts(one.answer(PROMPTS, sampler=Sampler(), limits=Limits(10))) == texts(first)
+    assert texts(other.answer(PROMPTS, sampler=Sampler(), limits=Limits(10))) == texts(first)
+    after = one.answer(PROMPTS, sampler=GREEDY, limits=Limits(10))
+    assert [(answer.tokens, answer.forwards) for answer in after] == [(answer.tokens, answer.forwards) for answer in greedy]
 
 
 def test_what_is_lent_comes_back_after_a_failure(pair: ToyPair, monkeypatch: pytest.MonkeyPatch) -> None:
     peer, configs = stranger(pair), (pair.target.generation_config, pair.stranger.generation_config)
     monkeypatch.setattr(pair.target.lm_head, "forward", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        peer.generate(PROMPTS[:1], sampler=Sampler(), limits=Limits(4))
+        peer.answer(PROMPTS[:1], sampler=Sampler(), limits=Limits(4))
     assert (pair.target.generation_config, pair.stranger.generation_config) == configs
     assert pair.stranger.get_output_embeddings().weight.shape[0] == len(STRANGER_TOKENS)
     assert not pair.target._forward_hooks
@@ -141,23 +142,23 @@ def test_sampling_settings_reach_generate(pair: ToyPair, knobs: dict[str, Any]) 
 
 
 @dataclass(frozen=True)
-class Shifted:
+class Shifted(Role):
     """A peer that samples by other settings than it is asked for."""
 
-    peer: Any
+    peer: Role
     knobs: dict[str, Any]
     name: str = "shifted"
 
-    def generate(self, prompts: Sequence[Sequence[int]], *, sampler: Sampler, limits: Limits) -> PeerResult:
-        return self.peer.generate(prompts, sampler=Sampler(**self.knobs, seed=sampler.seed), limits=limits)
+    def answer(self, prompts: Sequence[Sequence[int]], *, sampler: Sampler, limits: Limits, ids: Sequence[int] | None = None) -> list[Answer]:
+        return self.peer.answer(prompts, sampler=Sampler(**self.knobs, seed=sampler.seed), limits=limits)
 
 
 def test_repetition_penalty_is_that_of_our_sampler(pair: ToyPair) -> None:
     sampler = Sampler(0.0, repetition_penalty=1.7)
     peers = (Generate(pair.target), *(MAKERS[name](pair) for name in ("assisted", "prompt lookup", "ours")))
-    first, *others = (peer.generate(PROMPTS, sampler=sampler, limits=Limits(10)).sequences for peer in peers)
-    assert all(sequences == first for sequences in others)
-    assert first != Generate(pair.target).generate(PROMPTS, sampler=GREEDY, limits=Limits(10)).sequences
+    first, *others = (texts(peer.answer(PROMPTS, sampler=sampler, limits=Limits(10))) for peer in peers)
+    assert all(other == first for other in others)
+    assert first != texts(Generate(pair.target).answer(PROMPTS, sampler=GREEDY, limits=Limits(10)))
 
 
 @pytest.mark.parametrize(
@@ -191,7 +192,7 @@ def test_a_peer_that_cannot_be_is_refused(pair: ToyPair, make: Callable[[ToyPair
 )
 def test_settings_that_cannot_be_honoured_are_refused(pair: ToyPair, prompts: Any, sampler: Sampler, limits: Limits, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        stranger(pair).generate(prompts, sampler=sampler, limits=limits)
+        stranger(pair).answer(prompts, sampler=sampler, limits=limits)
 
 
 def test_the_joint_law_is_the_product_of_rows(pair: ToyPair) -> None:
@@ -208,7 +209,7 @@ def test_the_joint_law_is_the_product_of_rows(pair: ToyPair) -> None:
 
 def test_the_law_check_passes_what_is_exact_and_convicts_what_is_not(pair: ToyPair) -> None:
     check = LawCheck(pair.prompt, 3, num_samples=1200)
-    right = Ours(CausalLM(pair.target), DraftModel(model=pair.assistant, num_tokens=2), Recursive(), batch_size=500)
+    right = Loop(CausalLM(pair.target), DraftModel(model=pair.assistant, num_tokens=2), Recursive(), batch_size=500)
     wrong = replace(right, drafter=SoftArgmax(model=pair.assistant, num_tokens=2))
     plain = Generate(pair.target, batch_size=500)
     rows = [check.run(peer, pair.target, "") for peer in (right, plain, wrong, tempered(plain, 4.0))]
@@ -222,16 +223,16 @@ def test_the_law_check_passes_what_is_exact_and_convicts_what_is_not(pair: ToyPa
 
 
 @dataclass(frozen=True)
-class Meddling:
+class Meddling(Role):
     """A peer whose answers are changed on the way."""
 
-    peer: Generate
+    peer: Role
     change: Callable[[list[int]], list[int]]
     name: str = "meddling"
 
-    def generate(self, prompts: Sequence[Sequence[int]], *, sampler: Sampler, limits: Limits) -> PeerResult:
-        result = self.peer.generate(prompts, sampler=sampler, limits=limits)
-        return replace(result, sequences=[self.change(text) for text in result.sequences])
+    def answer(self, prompts: Sequence[Sequence[int]], *, sampler: Sampler, limits: Limits, ids: Sequence[int] | None = None) -> list[Answer]:
+        answers = self.peer.answer(prompts, sampler=sampler, limits=limits)
+        return [replace(answer, tokens=self.change(answer.tokens)) for answer in answers]
 
 
 @pytest.mark.parametrize("change", [lambda text: [*text[:-3], (text[-3] + 1) % 4, *text[-2:]], lambda text: text[:-1]])
@@ -295,4 +296,4 @@ def test_the_entry_point_writes_tables_and_a_record(monkeypatch: pytest.MonkeyPa
 def test_the_suite_has_controls_of_both_kinds(pair: ToyPair) -> None:
     cases = suite.controls(pair, 2, "float32")
     assert [case.must for case in cases] == ["pass", "pass", "fail", "fail"]
-    assert all(("(control)" in case.peer.name) == (case.must == "fail") for case in cases)
+    assert all(("(control)" in case.role.name) == (case.must == "fail") for case in cases)

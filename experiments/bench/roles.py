@@ -1,0 +1,43 @@
+"""The roles that are timed against each other: our loop with every drafter under every runtime, and peers."""
+
+from experiments.bench.material import PAID, Material
+from experiments.parts.peers.bare import BareLoop
+from experiments.parts.peers.static_generate import StaticGenerate
+from experiments.parts.peers.transformers_generate import Assisted, Generate, PromptLookup
+from experiments.parts.roles import Loop, Role
+from spec import CausalLM
+
+
+def make_roles(material: Material) -> list[Role]:
+    """All that the configuration asks for, in its order: peers first."""
+    config = material.config
+    peers = [make_peer(name, material) for name in config.against]
+    return [*peers, *(make_loop(name, runtime, target, material) for runtime, target in material.targets().items() for name in config.ours)]
+
+
+def make_loop(name: str, runtime: str, target: CausalLM, material: Material) -> Loop:
+    drafter = material.drafter(name)
+    drafter.attach(target)  # its model, if it has one, runs as the target does
+    shown = name if runtime == "eager" else f"{name}, {runtime}"
+    return Loop(target, drafter, material.verifier, shown, allow_lossy=material.config.allow_lossy, note=note(name, material))
+
+
+def note(name: str, material: Material) -> str:
+    """What must be said beside the figures of our loop with this drafter."""
+    if name not in ("oracle", PAID):
+        return ""
+    paid = "an assistant's costs" if name == PAID else "no drafting cost"
+    return f"acceptance set to {material.config.drafters.oracle.acceptance:g}, {paid}"
+
+
+def make_peer(name: str, material: Material) -> Role:
+    model, settings = material.model, material.config.drafters
+    if name == "bare":
+        return BareLoop(model)
+    if name == "generate":
+        return Generate(model)
+    if name == "assisted":
+        return Assisted(model, assistant=material.assistant, num_tokens=settings.draft_model.num_tokens)
+    if name == "prompt_lookup":
+        return PromptLookup(model, num_tokens=settings.prompt_lookup.num_tokens, max_ngram=settings.prompt_lookup.max_ngram)
+    return StaticGenerate(model, capacity=max(map(len, material.prompts)) + material.limits.max_new_tokens)
