@@ -133,9 +133,9 @@ class _Stream:
 
 
 def _check_method(drafter: Drafter, verifier: Verifier, allow_lossy: bool) -> None:
+    check_pair(drafter, verifier)
     if not verifier.exact and not allow_lossy:
         raise ValueError(f"{type(verifier).__name__} changes the output's law; pass allow_lossy=True if that is wanted")
-    check_pair(drafter, verifier)
 
 
 def _warn_of_twins(ids: list[int]) -> None:

@@ -113,7 +113,9 @@ class Wrapped:
 
 
 def check_pair(drafter: Drafter, verifier: Verifier) -> None:
-    """Raises ValueError for a drafter whose drafts the verifier cannot take."""
+    """Raises ValueError for a drafter whose drafts the verifier cannot take, and for a verifier that does not say whether it is exact."""
+    if not isinstance(getattr(verifier, "exact", None), bool):
+        raise ValueError(f"{type(verifier).__name__}.exact must be True or False: whether its output has the target's law")
     if drafter.traits.makes_trees and getattr(verifier, "chains_only", False):
         raise ValueError(
             f"{type(verifier).__name__} verifies chains only and {type(drafter).__name__} drafts trees; take a verifier for trees (recursive, "

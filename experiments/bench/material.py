@@ -1,6 +1,7 @@
 """What a benchmark works on: models, prompts, and the settings that all ways share."""
 
 import inspect
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -12,6 +13,7 @@ from experiments.bench.set_acceptance import PaidOracle, Recorded, record
 from experiments.parts.build import make
 from experiments.parts.data.prompts import choose
 from experiments.parts.random_target import random_model, random_prompts
+from experiments.parts.settings import check_booleans
 from experiments.parts.target import Target
 from spec import CausalLM, Drafter, Limits, Sampler, Verifier
 from spec.model import load_model
@@ -85,6 +87,9 @@ def check(config: DictConfig) -> None:
             raise ValueError(f"{name}={value}: give a whole number of at least 1")
     if config.max_new_tokens < 2:
         raise ValueError("max_new_tokens=1: give at least 2, or there is nothing to decode behind the prompt's own forward")
+    check_booleans({name: config[name] for name in ("record", "allow_lossy")})
+    if re.search(r"[^\w.+-]", str(config.label or "")):
+        raise ValueError(f"label={config.label}: give letters, digits, dots and dashes, for it becomes part of a file's name")
     if config.warmup < 0:
         raise ValueError(f"warmup={config.warmup}: give 0 or more rounds")
     if not config.ours or not config.runtimes:

@@ -106,7 +106,7 @@ def execute(config: DictConfig | Mapping[str, Any], folder: Path) -> dict[str, A
 def judge_parts(config: dict[str, Any], parts: Parts, folder: Path) -> dict[str, Any]:
     """The same for parts that are built already, of a resolved configuration; the drafter must be fresh."""
     settings, own, model = Settings.of(config), BatterySettings.of(config), parts.target.model
-    subject, case = subject_of(config, parts, settings, own), case_of(config, model.device, model.dtype)
+    subject, case = subject_of(config, parts, settings, own), case_of(config, model.device, model.dtype, parts.drafter.checkpoints)
     provenance = {"config_hash": config_hash(config), "seed": settings.seed} | circumstances(model.device, model.dtype)
     verdict: Outcome = judge(subject, own.effort, lambda name: log.info("%s", name))
     provenance["load_average_after"] = load_average()

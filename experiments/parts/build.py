@@ -52,9 +52,9 @@ def build(config: Mapping[str, Any], settings: Settings, prompts: list[Prompt]) 
     """Builds every other part, cheap ones first. Raises ValueError with one line that says which part is wrong and why."""
     made = {group: make(config, group) for group in ("sampling", "verifier", "tracking", "drafter")}
     wanted: dict[str, Wanted] = {name: make(config, f"peers.{name}") for name in settings.peers or {}}
+    check_pair(made["drafter"], made["verifier"])
     if not made["verifier"].exact and not settings.allow_lossy:
         raise ValueError(f"verifier={config['verifier']['_target_'].split('.')[-1]} changes the target's law; set allow_lossy=true if that is wanted")
-    check_pair(made["drafter"], made["verifier"])
     for peer in wanted.values():
         peer.check(made["drafter"])
     made["target"] = make(config, "target")
@@ -96,6 +96,11 @@ def make(config: Mapping[str, Any], group: str) -> Any:
         if not isinstance(cause, (ValueError, TypeError, ImportError, AttributeError, OSError, HydraException)):
             raise
         raise ValueError(f"{group}: {' '.join(str(cause).split())}") from error
+
+
+def checkpoints_of(config: Mapping[str, Any]) -> Mapping[str, str]:
+    """What the drafter of a configuration says it will load, by role. Loads nothing. Raises ValueError as `make` does."""
+    return make(config, "drafter").checkpoints
 
 
 def compose_other(name: str, overrides: Sequence[str]) -> dict[str, Any]:

@@ -53,8 +53,7 @@ class Settings:
         if isinstance(self.dev_share, bool) or not isinstance(self.dev_share, (int, float)) or not 0 < self.dev_share < 1:
             raise ValueError(f"dev_share={self.dev_share}: give a number between 0 and 1, the share of the prompts to tune on")
         _one_of("objective", self.objective, OBJECTIVES)
-        if not isinstance(self.certify, bool):
-            raise ValueError(f"certify={self.certify}: give true or false; options of the battery are given as in +battery.num_prompts=1")
+        check_booleans({part.name: getattr(self, part.name) for part in fields(self) if isinstance(part.default, bool)})
         if not isinstance(self.battery or {}, Mapping):
             raise ValueError(f"battery={self.battery}: give options of experiments.lossless as a mapping, as in +battery.effort.samples=2000")
 
@@ -72,6 +71,14 @@ def resolved(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
         return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # pyright: ignore[reportReturnType]
     except OmegaConfBaseException as error:
         raise ValueError(f"{getattr(error, 'full_key', None) or 'configuration'} must be given: {' '.join(str(error).split())}") from error
+
+
+def check_booleans(values: Mapping[str, Any]) -> None:
+    """Raises ValueError for a value that is neither true nor false: `no` is a word in YAML 1.2, and words count as true."""
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            hint = "; options of the battery are given as in +battery.num_prompts=1" if name == "certify" else ""
+            raise ValueError(f"{name}={value}: give true or false{hint}")
 
 
 def _one_of(name: str, value: Any, known: Sequence[str]) -> None:

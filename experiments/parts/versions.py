@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,17 +16,26 @@ from spec.model import resolve_name
 WHOLE, SAMPLES, PIECE = 1 << 26, 64, 1 << 16  # files up to 64 MiB are read whole, of larger ones 64 pieces of 64 KiB
 
 
-def case_of(config: Mapping[str, Any], device: torch.device | str, dtype: torch.dtype | str) -> Case:
-    """The case of a resolved configuration. `device` and `dtype` are those that the target has once it is loaded."""
+def case_of(
+    config: Mapping[str, Any], device: torch.device | str, dtype: torch.dtype | str, checkpoints: Mapping[str, str] = MappingProxyType({})
+) -> Case:
+    """The case of a resolved configuration. `device` and `dtype` are those that the target has once it is loaded; `checkpoints` as in `models`."""
     named = {place: name for part in ("target", "drafter") for place, name in named_models(config[part], part)}
+    named |= unnamed(checkpoints, named)
     models = {place: {"name": name, "version": model_version(name)} for place, name in named.items()}
     return Case(settings_of(config, device, dtype), law_hash(law_packages(config)), models)
 
 
-def models(config: Mapping[str, Any]) -> dict[str, str | None]:
-    """Version of every model that the configuration names."""
+def models(config: Mapping[str, Any], checkpoints: Mapping[str, str] = MappingProxyType({})) -> dict[str, str | None]:
+    """Version of every model that the configuration names, and of those that the drafter says it loads (`Drafter.checkpoints`) without that."""
     parts = {"target": config["target"], "drafter": config["drafter"]} | {f"peers.{name}": peer for name, peer in (config.get("peers") or {}).items()}
-    return {place: model_version(name) for where, part in parts.items() for place, name in named_models(part, where)}
+    named = {place: name for where, part in parts.items() for place, name in named_models(part, where)}
+    return {place: model_version(name) for place, name in (named | unnamed(checkpoints, named)).items()}
+
+
+def unnamed(checkpoints: Mapping[str, str], named: Mapping[str, str]) -> dict[str, str]:
+    """The checkpoints of a drafter that stand under no `name` of its configuration, by place."""
+    return {f"drafter.checkpoints.{role}": name for role, name in checkpoints.items() if name not in named.values()}
 
 
 def named_models(part: Any, place: str) -> Iterator[tuple[str, str]]:

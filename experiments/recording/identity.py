@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from experiments.recording.files import write_atomically
 from experiments.recording.machine import git_commit
+from experiments.recording.moved import renamed
 
 try:
     import fcntl
@@ -59,8 +62,11 @@ class Identity:
 
     def check(self, folder: Path) -> None:
         """Raises ForeignFolderError if a folder with a manifest holds another run than this one; a change of code that is allowed is noted there."""
-        held, identity = json.loads((folder / "manifest.json").read_text(encoding="utf-8")), self._held()
+        held, identity = _manifest(folder / "manifest.json"), self._held()
         changed = differing(held, identity)
+        if "config_hash" in changed and config_hash(_configuration(folder)) == identity["config_hash"]:
+            changed.remove("config_hash")  # the same configuration, recorded when its parts had other names
+            held["config_hash"] = identity["config_hash"]
         if "config_hash" in changed:
             raise ForeignFolderError(
                 f"{folder} holds the run of another configuration ({held['config_hash']}, this one is {identity['config_hash']}); see its "
@@ -80,6 +86,25 @@ class Identity:
 
     def _held(self) -> dict[str, Any]:
         return {"config_hash": config_hash(self.config), **self.origin}
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(held, dict) or "config_hash" not in held:
+            raise ValueError("it does not say which configuration the folder belongs to")
+    except (ValueError, OSError) as error:
+        raise ForeignFolderError(f"{path}: cannot be read ({' '.join(str(error).split())}); choose another folder (hydra.run.dir=...)") from error
+    return held
+
+
+def _configuration(folder: Path) -> dict[str, Any]:
+    """The configuration that a folder was recorded with, in today's names; {} where it cannot be read."""
+    try:
+        config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException):
+        return {}
+    return renamed(config) if isinstance(config, dict) else {}
 
 
 def run_key(identity: dict[str, Any]) -> str:

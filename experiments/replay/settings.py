@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.parts.settings import check_booleans
 from experiments.replay.best_lengths import Price
 from experiments.replay.texts import Recording, Source
 
@@ -32,6 +33,7 @@ class Settings:
     def of(cls, config: Mapping[str, Any]) -> "Settings":
         """The settings in a resolved configuration. Raises ValueError for lengths, costs and files that cannot be."""
         held = {name: config[name] for name in ("oracle", "skip_too_long", "categories", "tokenizer", "device", "threads")}
+        check_booleans({name: held[name] for name in ("oracle", "skip_too_long", "categories")})
         cost, lengths = Price(**config["cost"]), lengths_of(config)
         files = {name: None if config[name] is None else Path(config[name]) for name in ("laws", "output")}
         check_output(files["output"])

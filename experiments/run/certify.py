@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.lossless.job import judge_parts
-from experiments.parts.build import Parts, compose_other, make
+from experiments.parts.build import Parts, checkpoints_of, compose_other, make
 from experiments.parts.settings import Settings
 from experiments.parts.versions import case_of
 from experiments.recording.machine import library_versions
@@ -39,7 +39,7 @@ class Prover:
 
     def look_up(self, device: str, dtype: str, claims_exact: bool) -> Proof:
         """The proof by the verdicts that are recorded now. Loads no model; `device` and `dtype` are those of the loaded target."""
-        self._case = self._case or case_of(self.config, device, dtype)
+        self._case = self._case or case_of(self.config, device, dtype, checkpoints_of(self.config))
         asked = Asked(self._case, library_versions(), battery_hash(), effort_of(self.battery), self._standard, laws_of(self.folder))
         return replace(prove(asked, verdicts_in(self.places), claims_exact, self.folder), asked=self.wanted)
 

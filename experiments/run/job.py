@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from experiments.analysis.summary import labels, summarise, to_json, with_proof
 from experiments.analysis.tables import print_run
-from experiments.parts.build import Parts, build, prompts_of
+from experiments.parts.build import Parts, build, checkpoints_of, prompts_of
 from experiments.parts.data.prompts import Prompt, fingerprint
 from experiments.parts.plan import Plan
 from experiments.parts.settings import Settings, resolved
@@ -63,7 +63,7 @@ def execute(config: DictConfig | Mapping[str, Any], folder: Path, group: str | N
 def origin(config: Mapping[str, Any], prompts: Sequence[Prompt]) -> dict[str, Any]:
     """Code, models and data of a resolved configuration, as they are now. Loads no weights; what cannot be found out is None."""
     code = code_version(foreign_packages(config)) | {"law": law_hash(law_packages(config))}
-    return {"code": code, "models": models(config), "data": fingerprint(prompts)[:12]}
+    return {"code": code, "models": models(config, checkpoints_of(config)), "data": fingerprint(prompts)[:12]}
 
 
 def finished(folder: Path, identify: Callable[[], Identity]) -> dict[str, Any] | None:

@@ -159,6 +159,22 @@ def run(target, prompts=((1, 2),), drafter=None, verifier=None, limits=None, **o
     return decode(target, drafter or NoDraft(), verifier or Recursive(), prompts, sampler=Sampler(0), limits=limits or Limits(4), **options)
 
 
+class Unsure(Liar):
+    def exact(self):  # a method is true, whatever it would return
+        return False
+
+
+class Silenced(Liar):
+    exact = None
+
+
+@pytest.mark.parametrize("verifier", [Unsure(), Silenced()])
+def test_a_verifier_that_does_not_say_whether_it_is_exact_is_refused(target, verifier):
+    with pytest.raises(ValueError, match=r"exact must be True or False") as caught:
+        run(target, verifier=verifier, allow_lossy=True)
+    assert "\n" not in str(caught.value)
+
+
 def test_lossy_verifiers_need_permission(target):
     with pytest.raises(ValueError, match="allow_lossy=True"):
         run(target, verifier=Liar())

@@ -46,6 +46,8 @@ def test_nobody_changes_a_setting_afterwards() -> None:
         ("dev_share", True, "a number between 0 and 1"),
         ("objective", "valid", "one of speedup, "),
         ("certify", 1, "true or false"),
+        *((name, "no", "true or false") for name in ("allow_lossy", "stop_at_eos", "chat_template", "skip_too_long", "check_state")),
+        ("allow_code_change", None, "true or false"),
         ("battery", "high", "options of experiments.lossless as a mapping"),
     ],
 )

@@ -6,13 +6,33 @@ from typing import Any
 
 import pytest
 
+from drafters.draft_model import DraftModel
+from drafters.prompt_lookup import PromptLookup
 from experiments.parts import versions
+from experiments.parts.data.prompts import Prompt
 from experiments.parts.versions import case_of, folder_version, model_version, models
 from experiments.recording.code import code_version, foreign_packages, sources
-from experiments.recording.identity import ForeignFolderError, Identity
+from experiments.recording.identity import ForeignFolderError, Identity, config_hash
 from experiments.recording.recorder import Recorder
+from experiments.run import job
+from spec.interfaces import Drafter
+from spec.sampling import Sampler
+from spec.state import DecodeState
+from spec.types import Draft
 
 CONFIG: dict[str, Any] = {"seed": 0}
+
+
+class Compose(Drafter):
+    """Made of others, of which one has an assistant that no `name` in the configuration tells of."""
+
+    def __init__(self, assistant: str):
+        self.members = (PromptLookup(), DraftModel(assistant))
+
+    def propose(self, state: DecodeState, sampler: Sampler) -> Draft:
+        return self.members[0].propose(state, sampler)
+
+
 ORIGIN: dict[str, Any] = {"code": {"source": "a", "torch": "1"}, "models": {"target": "m"}, "data": "d"}
 
 
@@ -107,3 +127,55 @@ def test_every_model_inside_a_drafter_belongs_to_the_run(tmp_path: Path, monkeyp
         "drafter.members.0": {"name": "small", "version": "version of small"},
         "drafter.members.0.stopping": {"name": "judge", "version": "version of judge"},
     }
+
+
+def test_a_model_that_only_the_drafter_knows_of_belongs_to_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once: a checkpoint that the configuration names already keeps its place there."""
+    monkeypatch.setattr(versions, "model_version", lambda name: f"version of {name}")
+    config: dict[str, Any] = {
+        "target": {"_target_": "x.target", "name": "big"},
+        "drafter": {"_target_": "x.Compose", "assistant": "hidden"},
+        "verifier": {"_target_": "verifiers.recursive.Recursive"},
+        "sampling": {"_target_": "spec.sampling.Sampler"},
+    }
+    checkpoints = {"0.assistant": "hidden", "1.assistant": "big"}
+    assert models(config, checkpoints) == {"target": "version of big", "drafter.checkpoints.0.assistant": "version of hidden"}
+    held = case_of(config, "cpu", "float32", checkpoints).models
+    assert held["drafter.checkpoints.0.assistant"] == {"name": "hidden", "version": "version of hidden"}
+
+
+def test_a_run_asks_its_drafter_what_it_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions, "model_version", lambda name: f"version of {name}")
+    config: dict[str, Any] = {
+        "target": {"_target_": "x.target", "name": "big"},
+        "drafter": {"_target_": f"{__name__}.Compose", "assistant": "hidden"},
+        "verifier": {"_target_": "verifiers.recursive.Recursive"},
+        "sampling": {"_target_": "spec.sampling.Sampler"},
+        "trusted_packages": ["tests"],
+    }
+    found = job.origin(config, [Prompt("a", "text", ["said"])])["models"]
+    assert found == {"target": "version of big", "drafter.checkpoints.1.assistant": "version of hidden"}
+
+
+def test_a_folder_of_the_same_configuration_under_old_names_says_what_has_changed(tmp_path: Path) -> None:
+    """Then it is the code, which may be allowed; not the configuration, which may not."""
+    old = {"seed": 0, "data": {"_target_": "experiments.data.embedded", "path": None}}
+    new = {"seed": 0, "data": {"_target_": "experiments.parts.data.sources.embedded", "path": None}}
+    Recorder(tmp_path, Identity(old, ORIGIN)).close()
+    newer = ORIGIN | {"code": {"source": "b"}}
+    with pytest.raises(ForeignFolderError, match="another version of code"):
+        Identity(new, newer).check(tmp_path)
+    Identity(new, newer, allow_code_change=True).check(tmp_path)
+    assert held(tmp_path)["config_hash"] == config_hash(new)
+    assert len(held(tmp_path)["code_changes"]) == 1
+    with pytest.raises(ForeignFolderError, match="another configuration"):
+        Identity(new | {"seed": 1}, newer, allow_code_change=True).check(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "7", "{"])
+def test_a_damaged_manifest_keeps_every_run_out(tmp_path: Path, text: str) -> None:
+    begin(tmp_path)
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(ForeignFolderError, match=r"manifest\.json: cannot be read"):
+        begin(tmp_path)
+    assert (tmp_path / "manifest.json").read_text() == text

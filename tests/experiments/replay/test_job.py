@@ -147,6 +147,8 @@ def plain(tmp_path: Path) -> Path:
     [
         (["recorded=nowhere.jsonl"], "nowhere.jsonl: cannot be read"),
         (["lengths=[0,2]"], "lengths=[0, 2]: give whole numbers of at least 1"),
+        (["oracle='no'"], "oracle=no: give true or false"),
+        (["categories='no'"], "categories=no: give true or false"),
         (["lengths=[2]", "drafter=draft_tree"], "lengths sets num_tokens, which drafter=draft_tree does not have"),
         (["cost.draft=-1"], "cost.draft=-1"),
         (["drafter=lookahead"], "Lookahead cannot be replayed: it needs the target's scores"),
