@@ -3,6 +3,7 @@
 import ast
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -93,9 +94,8 @@ def is_below(module: str, file: str) -> bool:
 
 def violations(file: str, source: str) -> list[str]:
     """What is wrong with the imports of `file`, a path relative to the repository."""
-    tree = ast.parse(source)
     part, stem, found = file.split("/")[0], Path(file).stem, []
-    for module in sorted(set(imports(tree))):
+    for module in imported_by(source):
         top, _, rest = module.partition(".")
         if module.startswith("."):
             found.append(f"{file}: relative import {module}")
@@ -116,8 +116,15 @@ def is_known_to_core(top: str) -> bool:
     return top in sys.stdlib_module_names or top in CORE_NEEDS or top in PARTS
 
 
+@cache
 def text_of(file: str) -> str:
     return (ROOT / file).read_text(encoding="utf-8")
+
+
+@cache
+def imported_by(source: str) -> tuple[str, ...]:
+    """Dotted names of the modules that a text imports, in order."""
+    return tuple(sorted(set(imports(ast.parse(source)))))
 
 
 def test_imports_follow_the_floor_plan():
@@ -157,7 +164,7 @@ def test_the_house_stays_small_enough_to_walk_through():
     arrows = set()
     for file in (file for file in FILES if file.split("/")[0] in ("spec", "drafters", "verifiers", "experiments")):
         own = room(file) or file.split("/")[0]
-        others = {room(module) or module.split(".")[0] for module in imports(ast.parse(text_of(file)))}
+        others = {room(module) or module.split(".")[0] for module in imported_by(text_of(file))}
         arrows |= {(own, other) for other in others & rooms if other != own}
     floors: dict[str, int] = {}
     while any(name not in floors for name in rooms):  # ends, since no arrow runs upward

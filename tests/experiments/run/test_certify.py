@@ -18,6 +18,7 @@ from experiments.parts.settings import Settings, resolved
 from experiments.recording.proofs.verdict import read
 from experiments.report import __main__ as report_command
 from experiments.report.__main__ import main as report
+from experiments.run import certify
 from experiments.run.certify import battery_config, overrides_of
 from experiments.run.job import execute
 from experiments.run.side_by_side import SideBySide
@@ -47,6 +48,12 @@ class FakeBattery:
         self.subjects.append(subject)
         self.efforts.append(effort)
         return Answer(self.says)
+
+
+@pytest.fixture(autouse=True)
+def no_verdicts_with_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What has been judged and committed so far must not matter here."""
+    monkeypatch.setattr(certify, "COMMITTED", tmp_path / "nothing committed")
 
 
 @pytest.fixture
