@@ -115,6 +115,19 @@ class Loop(Role):
         return [Answer(made.new_tokens(row), count, prefill_seconds=prefill, stats=stats, row=row) for row, count in enumerate(forwards)]
 
 
+@dataclass
+class Peer(Role):
+    """Somebody else's method over a plain transformers model, `batch_size` prompts at once."""
+
+    target: Any
+    batch_size: int = 1
+    steps_apart = True
+
+    @property
+    def sites(self) -> list[Site]:
+        return [Site(self.target, "forward", "target")]
+
+
 def forwards_of(model: CausalLM, role: str) -> Iterator[Site]:
     """Where a wrapped model runs its forwards. Under a runtime of fixed shapes its own method must stay untouched, or it would be compiled again."""
     if model.runtime is None:

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from experiments.recording.files import write_atomically
+from experiments.recording.folder import RunFolder
 from experiments.recording.machine import git_commit
-from experiments.recording.moved import renamed
 
 try:
     import fcntl
@@ -64,7 +62,7 @@ class Identity:
         """Raises ForeignFolderError if a folder with a manifest holds another run than this one; a change of code that is allowed is noted there."""
         held, identity = _manifest(folder / "manifest.json"), self._held()
         changed = differing(held, identity)
-        if "config_hash" in changed and config_hash(_configuration(folder)) == identity["config_hash"]:
+        if "config_hash" in changed and _hash_today(folder) == identity["config_hash"]:
             changed.remove("config_hash")  # the same configuration, recorded when its parts had other names
             held["config_hash"] = identity["config_hash"]
         if "config_hash" in changed:
@@ -98,13 +96,12 @@ def _manifest(path: Path) -> dict[str, Any]:
     return held
 
 
-def _configuration(folder: Path) -> dict[str, Any]:
-    """The configuration that a folder was recorded with, in today's names; {} where it cannot be read."""
+def _hash_today(folder: Path) -> str | None:
+    """The hash of a folder's configuration under today's names; None where it cannot be read."""
     try:
-        config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException):
-        return {}
-    return renamed(config) if isinstance(config, dict) else {}
+        return config_hash(RunFolder(folder).config)
+    except (OSError, ValueError):
+        return None
 
 
 def run_key(identity: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from experiments.recording.files import write_atomically
 from experiments.recording.machine import circumstances
 from experiments.replay.evaluate import Evaluation, Outcome
 from experiments.replay.recorded_target import Replay
-from experiments.replay.settings import Settings
+from experiments.replay.settings import Settings, drafter_name
 from experiments.replay.setup import DrafterBuilder, check_sampling, fitting, load_tokenizer, open_laws, target_of
 from experiments.replay.texts import Recording, open_recording
 from experiments.replay.totals import footnotes, lines, table_rows, totals
@@ -50,7 +50,7 @@ def execute(config: DictConfig | Mapping[str, Any]) -> list[Outcome]:
 def report(asked: Settings, plain: Mapping[str, Any], recording: Recording, sampling: dict[str, Any], outcomes: list[Outcome]) -> None:
     """The table and what must be read with it; the file, if one is wanted. `plain` is the configuration with the sampling that was settled."""
     found = totals(outcomes, by_category=asked.categories)
-    render(table_rows(found, asked.cost), title=f"{asked.drafter_name} on {asked.source.recorded}")
+    render(table_rows(found, asked.cost), title=f"{drafter_name(asked.config)} on {asked.source.recorded}")
     same = recording.config is not None and recording.config["drafter"] == plain["drafter"] and asked.source.num_texts is None
     print("\n".join(footnotes(found, sampling, recording, recording.live if same else None)), flush=True)
     if asked.output is not None:

@@ -44,10 +44,6 @@ class Settings:
         recorded = None if recording.config is None else recording.config["sampling"]
         return {**self.config, "sampling": self.config.get("sampling") or recorded or PLAIN_SAMPLING}
 
-    @property
-    def drafter_name(self) -> str:
-        return drafter_name(self.config)
-
 
 def drafter_name(config: Mapping[str, Any]) -> str:
     """The file of the drafter."""

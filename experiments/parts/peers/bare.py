@@ -2,31 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
 from experiments.parts.peers.transformers_generate import clock
-from experiments.parts.roles import Answer, Role
-from experiments.recording.clock import Site
+from experiments.parts.roles import Answer, Peer
 from spec.sampling import Sampler
 from spec.state import Limits
 
 
 @dataclass
-class BareLoop(Role):
+class BareLoop(Peer):
     """A forward, a choice (argmax, or softmax and multinomial), and again: no processors, no stopping, tokens stay on the device until the end."""
 
-    target: Any
-    batch_size: int = 1
     name = "bare loop"
-    steps_apart = True
-
-    @property
-    def sites(self) -> list[Site]:
-        return [Site(self.target, "forward", "target")]
 
     @torch.inference_mode()
     def answer(self, prompts: Sequence[Sequence[int]], *, sampler: Sampler, limits: Limits, ids: Sequence[int] | None = None) -> list[Answer]:

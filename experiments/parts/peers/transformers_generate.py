@@ -18,7 +18,7 @@ import torch
 from transformers import GenerationConfig
 from transformers.generation import logits_process as rules
 
-from experiments.parts.roles import Answer, Role
+from experiments.parts.roles import Answer, Peer
 from experiments.recording.clock import Site
 from spec.sampling import Sampler
 from spec.state import Limits
@@ -46,17 +46,10 @@ def settings_of(sampler: Sampler) -> dict[str, Any]:
 
 
 @dataclass
-class Generate(Role):
+class Generate(Peer):
     """Plain `generate`. `batch_size` prompts together are padded on the left."""
 
-    target: Any
-    batch_size: int = 1
     name = "generate"
-    steps_apart = True
-
-    @property
-    def sites(self) -> list[Site]:
-        return [Site(self.target, "forward", "target")]
 
     def answer(self, prompts: Sequence[Sequence[int]], *, sampler: Sampler, limits: Limits, ids: Sequence[int] | None = None) -> list[Answer]:
         """Continues the prompts; torch's generators are seeded once per call and left as they were found."""

@@ -105,16 +105,22 @@ def test_a_model_is_known_by_its_contents(tmp_path: Path, monkeypatch: pytest.Mo
     assert model_version("embedded/nothing") is None
 
 
+def drafted_by(drafter: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a run, as far as its models are concerned."""
+    return {
+        "target": {"_target_": "experiments.parts.target.load_target", "name": "big"},
+        "drafter": drafter,
+        "verifier": {"_target_": "verifiers.recursive.Recursive"},
+        "sampling": {"_target_": "spec.sampling.Sampler"},
+        "trusted_packages": ["tests"],
+    }
+
+
 def test_every_model_inside_a_drafter_belongs_to_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stopping rule's model, and those of the members of a drafter that is made of others; a `name` that is no part's own names no model."""
     monkeypatch.setattr(versions, "model_version", lambda name: f"version of {name}")
-    config: dict[str, Any] = {
-        "target": {"_target_": "experiments.parts.target.load_target", "name": "big"},
-        "drafter": {"_target_": "drafters.draft_model.DraftModel", "name": "small"},
-        "verifier": {"_target_": "verifiers.recursive.Recursive"},
-        "sampling": {"_target_": "spec.sampling.Sampler"},
-        "peers": {"assisted": {"_target_": "x.Peer", "name": "other"}, "generate": {"_target_": "x.Peer"}},
-    }
+    config = drafted_by({"_target_": "drafters.draft_model.DraftModel", "name": "small"})
+    config["peers"] = {"assisted": {"_target_": "x.Peer", "name": "other"}, "generate": {"_target_": "x.Peer"}}
     plain = {"target": "version of big", "drafter": "version of small", "peers.assisted": "version of other"}
     assert models(config) == plain
     rule = {"_target_": "drafters.stopping.learned.Learned", "name": "judge"}
@@ -132,12 +138,7 @@ def test_every_model_inside_a_drafter_belongs_to_the_run(tmp_path: Path, monkeyp
 def test_a_model_that_only_the_drafter_knows_of_belongs_to_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once: a checkpoint that the configuration names already keeps its place there."""
     monkeypatch.setattr(versions, "model_version", lambda name: f"version of {name}")
-    config: dict[str, Any] = {
-        "target": {"_target_": "x.target", "name": "big"},
-        "drafter": {"_target_": "x.Compose", "assistant": "hidden"},
-        "verifier": {"_target_": "verifiers.recursive.Recursive"},
-        "sampling": {"_target_": "spec.sampling.Sampler"},
-    }
+    config = drafted_by({"_target_": "x.Compose", "assistant": "hidden"})
     checkpoints = {"0.assistant": "hidden", "1.assistant": "big"}
     assert models(config, checkpoints) == {"target": "version of big", "drafter.checkpoints.0.assistant": "version of hidden"}
     held = case_of(config, "cpu", "float32", checkpoints).models
@@ -146,13 +147,7 @@ def test_a_model_that_only_the_drafter_knows_of_belongs_to_the_run(monkeypatch: 
 
 def test_a_run_asks_its_drafter_what_it_loads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(versions, "model_version", lambda name: f"version of {name}")
-    config: dict[str, Any] = {
-        "target": {"_target_": "x.target", "name": "big"},
-        "drafter": {"_target_": f"{__name__}.Compose", "assistant": "hidden"},
-        "verifier": {"_target_": "verifiers.recursive.Recursive"},
-        "sampling": {"_target_": "spec.sampling.Sampler"},
-        "trusted_packages": ["tests"],
-    }
+    config = drafted_by({"_target_": f"{__name__}.Compose", "assistant": "hidden"})
     found = job.origin(config, [Prompt("a", "text", ["said"])])["models"]
     assert found == {"target": "version of big", "drafter.checkpoints.1.assistant": "version of hidden"}
 
