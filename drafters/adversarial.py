@@ -1,4 +1,4 @@
-"""Legal drafts that are useless or hard to judge: the output must follow the target's law all the same. For tests."""
+"""Legal drafts that are useless or hard to judge: the output must follow the target's distribution all the same. For tests."""
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from spec.types import Draft
 KINDS = {
     "random": "every token is as likely as any other",
     "duplicates": "three siblings at the root, nine times in ten the same token",
-    "tiny_mass": "laws that are certain but for 1e-30",
+    "tiny_mass": "distributions that are certain but for 1e-30",
     "eos": "nothing but `token`, one-hot",
     "empty": "no tokens at all",
     "ragged": "random tokens, of a length that changes with the row's own",
@@ -22,7 +22,8 @@ KINDS = {
 
 
 class Adversarial(Drafter):
-    """kind: one of `KINDS`. `token`: the one that "eos", "duplicates" and "tiny_mass" favour. Laws are declared as they are, at temperature 0 too.
+    """kind: one of `KINDS`. `token`: the one that "eos", "duplicates" and "tiny_mass" favour. Distributions are declared as they are, at temperature
+    0 too.
 
     Raises ValueError for an unknown kind or a token outside the vocabulary.
     """
@@ -35,13 +36,13 @@ class Adversarial(Drafter):
         self.kind, self.num_tokens, self.token = kind, num_tokens, token
         self.num_chains = 3 if kind == "duplicates" else 1
         self.traits = Traits(makes_trees=self.num_chains > 1)
-        self.law = torch.empty(0)
+        self.distribution = torch.empty(0)
 
     def attach(self, target: CausalLM) -> None:
         if not 0 <= self.token < target.vocab_size:
             raise ValueError(f"token={self.token}: the vocabulary is 0 to {target.vocab_size - 1}")
         dtype = torch.float64 if target.dtype == torch.float64 else torch.float32
-        self.law = self._law(torch.ones(target.vocab_size, dtype=dtype, device=target.device) / target.vocab_size)
+        self.distribution = self._distribution(torch.ones(target.vocab_size, dtype=dtype, device=target.device) / target.vocab_size)
 
     def propose(self, state: DecodeState, sampler: Sampler) -> Draft:
         growth = Growth(None, state, sampler, width=self.num_chains)
@@ -56,23 +57,23 @@ class Adversarial(Drafter):
 
     def _add_level(self, growth: Growth, depth: int) -> None:
         width = self.num_chains
-        law = self.law.expand(growth.state.num_rows, width, -1)
+        distribution = self.distribution.expand(growth.state.num_rows, width, -1)
         if depth == 0:
-            parents = torch.zeros(law.shape[:2], dtype=torch.int64, device=law.device)
+            parents = torch.zeros(distribution.shape[:2], dtype=torch.int64, device=distribution.device)
         else:
-            parents = torch.arange(growth.num_slots - width, growth.num_slots, device=law.device).expand(len(law), -1)
+            parents = torch.arange(growth.num_slots - width, growth.num_slots, device=distribution.device).expand(len(distribution), -1)
         if self.kind == "eos":
             growth.add(parents, torch.full_like(parents, self.token), None)
         else:
-            growth.add(parents, *growth.draw(parents, law, None)[:2])
+            growth.add(parents, *growth.draw(parents, distribution, None)[:2])
 
-    def _law(self, uniform: Tensor) -> Tensor:
+    def _distribution(self, uniform: Tensor) -> Tensor:
         if self.kind == "duplicates":
-            law = 0.1 * uniform
-            law[self.token] += 0.9
-            return law
+            distribution = 0.1 * uniform
+            distribution[self.token] += 0.9
+            return distribution
         if self.kind == "tiny_mass":
-            law = torch.full_like(uniform, 1e-30)
-            law[self.token] = 1.0
-            return law
+            distribution = torch.full_like(uniform, 1e-30)
+            distribution[self.token] = 1.0
+            return distribution
         return uniform

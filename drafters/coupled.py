@@ -45,16 +45,16 @@ class CoupledDraft(AssistedDrafter):
         """Slot 1 + (d - 1) K is the chain's token at depth d; its siblings follow it."""
         self.growth = growth = Growth(self.assistant, state, sampler, width=self.num_children)
         for depth in range(1, min(self.num_tokens, growth.deepest) + 1):
-            law = growth.next_laws()[:, :1]  # after the chain's own slot, the first of its level
-            best, tokens = self._score(law, growth, depth).topk(min(self.num_children, law.shape[2]))
+            distribution = growth.next_distributions()[:, :1]  # after the chain's own slot, the first of its level
+            best, tokens = self._score(distribution, growth, depth).topk(min(self.num_children, distribution.shape[2]))
             parents = torch.full_like(tokens, growth.num_slots - tokens.shape[1] if depth > 1 else 0)
             growth.add(parents, tokens, None, best > -torch.inf)
         return growth.draft()
 
-    def _score(self, law: Tensor, growth: Growth, depth: int) -> Tensor:
-        """Scores whose argmax is the next token; law [B, 1, V] -> [B, V]."""
-        scores = law[:, 0].double().log()
+    def _score(self, distribution: Tensor, growth: Growth, depth: int) -> Tensor:
+        """Scores whose argmax is the next token; distribution [B, 1, V] -> [B, V]."""
+        scores = distribution[:, 0].double().log()
         if growth.sampler.greedy:
             return scores
         positions = growth.noise.root_positions + depth
-        return scores + growth.noise.gumbel(positions, law.shape[2])
+        return scores + growth.noise.gumbel(positions, distribution.shape[2])

@@ -59,7 +59,7 @@ class DraftModel(AssistedDrafter):
         """A chain of at most num_tokens in every row, fewer where the row has less room."""
         room = [max(left - 1, 0) for left in state.room]
         num_tokens = min(self.num_tokens, max(0 if done else left for done, left in zip(state.done, room, strict=True)))
-        tokens, laws = [on_device(state.roots, state.device)[:, None]], []
+        tokens, distributions = [on_device(state.roots, state.device)[:, None]], []
         noise, lengths = sampler.noise(state), None
         if self.stopping is not None:
             wanted = self.stopping.start([0 if done else min(num_tokens, left) for done, left in zip(state.done, room, strict=True)])
@@ -68,21 +68,21 @@ class DraftModel(AssistedDrafter):
             if sampler.greedy and lengths is None:
                 tokens.append(sampler.best(*self._next_logits(state, tokens, sampler)))
                 continue
-            law = self._next_law(state, tokens, sampler)
-            if lengths is not None and not lengths.before(law, depth):
+            distribution = self._next_distribution(state, tokens, sampler)
+            if lengths is not None and not lengths.before(distribution, depth):
                 break
             if sampler.greedy:
-                tokens.append(law.argmax(-1, keepdim=True))
+                tokens.append(distribution.argmax(-1, keepdim=True))
             else:
                 slots = numbers(depth + 1, state.device)[depth:].expand(state.num_rows)
-                tokens.append(noise.categorical(law, Purpose.DRAFT, slots)[:, None])
-                laws.append(law)
-            if lengths is not None and not lengths.after(law.gather(1, tokens[-1]).squeeze(1), depth):
+                tokens.append(noise.categorical(distribution, Purpose.DRAFT, slots)[:, None])
+                distributions.append(distribution)
+            if lengths is not None and not lengths.after(distribution.gather(1, tokens[-1]).squeeze(1), depth):
                 break
         sizes = None if lengths is None else lengths.sizes
         if lengths is None and min(room) < num_tokens:
             sizes = on_device([1 + min(num_tokens, left) for left in room], state.device)
-        q = torch.stack([torch.zeros_like(laws[0]), *laws], 1) if laws else None
+        q = torch.stack([torch.zeros_like(distributions[0]), *distributions], 1) if distributions else None
         return Draft.chain(torch.cat(tokens, 1), sizes, q)
 
     def observe(self, state: DecodeState, draft: Draft, verdict: Verdict, scores: Scores) -> None:
@@ -91,10 +91,11 @@ class DraftModel(AssistedDrafter):
             assert verdict.drafted is not None
             self.stopping.observe([len(tokens) for tokens in verdict.drafted], accepted, verdict.cut or [False] * state.num_rows)
 
-    def _next_law(self, state: DecodeState, tokens: list[Tensor], sampler: Sampler) -> Tensor:
-        """The assistant's law after `tokens`, the root's and the drafted ones, [B, 1] each; [B, V]. At temperature 0 a softmax, for `stopping`."""
+    def _next_distribution(self, state: DecodeState, tokens: list[Tensor], sampler: Sampler) -> Tensor:
+        """The assistant's distribution after `tokens`, the root's and the drafted ones, [B, 1] each; [B, V]. At temperature 0 a softmax, for
+        `stopping`."""
         logits, contexts = self._next_logits(state, tokens, sampler)
-        return sampler.processed(logits, contexts).softmax(-1)[:, 0] if sampler.greedy else sampler.law(logits, contexts)[:, 0]
+        return sampler.processed(logits, contexts).softmax(-1)[:, 0] if sampler.greedy else sampler.distribution(logits, contexts)[:, 0]
 
     def _next_logits(self, state: DecodeState, tokens: list[Tensor], sampler: Sampler) -> tuple[Tensor, Contexts]:
         """The assistant's logits after `tokens`, [B, 1, V], and what processors that read the prefix want to see of each row."""

@@ -24,9 +24,9 @@ class DraftTree(AssistedDrafter):
     """A tree whose nodes of depth d have widths[d] children each, or, with widths None, one of num_nodes tokens grown in num_rounds forwards.
 
     Growth divides the tokens over the rounds and draws them one after another, siblings without replacement. Each becomes a child of the slot with
-    the largest product: probability of the path, times the mass of the law that the slot's earlier children have left. So a place is chosen before
-    its token, and no token is dropped. At temperature 0 the most probable tokens are taken instead, in growth those with the most probable paths.
-    `siblings` as in `multi_draft`, for fixed shapes. Raises ValueError for values outside their ranges.
+    the largest product: probability of the path, times the mass of the distribution that the slot's earlier children have left. So a place is chosen
+    before its token, and no token is dropped. At temperature 0 the most probable tokens are taken instead, in growth those with the most probable
+    paths. `siblings` as in `multi_draft`, for fixed shapes. Raises ValueError for values outside their ranges.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class DraftTree(AssistedDrafter):
         self.assistant = Assistant(name, model, dtype=dtype, device_map=device_map, attn_implementation=attn_implementation, runtime=runtime)
 
     def propose(self, state: DecodeState, sampler: Sampler) -> Draft:
-        """A tree no deeper than each row has room; where a law has nothing left to draw, the child does not exist."""
+        """A tree no deeper than each row has room; where a distribution has nothing left to draw, the child does not exist."""
         self.growth = growth = Growth(self.assistant, state, sampler, width=max(self.widths) if self.widths else None)
         if self.widths is None:
             self._grow(growth)
@@ -64,13 +64,13 @@ class DraftTree(AssistedDrafter):
 
     def _grow(self, growth: Growth) -> None:
         reach = torch.ones_like(growth.tokens, dtype=torch.float64)  # [B, N] product of the assistant's probabilities down to each slot
-        laws: list[Tensor] = []
+        distributions: list[Tensor] = []
         for number in range(min(self.num_rounds, growth.deepest)):
-            laws.append(growth.next_laws())
-            law = torch.cat(laws, 1)
+            distributions.append(growth.next_distributions())
+            distribution = torch.cat(distributions, 1)
             share = self.num_nodes // self.num_rounds + (number < self.num_nodes % self.num_rounds)
             still = reach * (number < growth.limits)  # a row stops after as many rounds as it has room for, as it would in a batch of its own
-            grown = (take if growth.sampler.greedy else draw)(growth, law, still, share)
+            grown = (take if growth.sampler.greedy else draw)(growth, distribution, still, share)
             reach = torch.cat([reach, grown[:, reach.shape[1] :]], 1)
 
 
@@ -79,35 +79,38 @@ def open_slots(growth: Growth, num_slots: int) -> Tensor:
     return (growth.exists & (growth.depths < growth.limits))[:, :num_slots]
 
 
-def draw(growth: Growth, law: Tensor, reach: Tensor, count: int) -> Tensor:
-    """Draws `count` children one after another, each where it is likeliest to be needed and right; law [B, N, V], reach [B, N] -> [B, N + count]."""
-    num_slots = law.shape[1]
-    left, may = untried(growth, law), open_slots(growth, num_slots)
+def draw(growth: Growth, distribution: Tensor, reach: Tensor, count: int) -> Tensor:
+    """Draws `count` children one after another, each where it is likeliest to be needed and right; distribution [B, N, V], reach [B, N] -> [B, N +
+    count]."""
+    num_slots = distribution.shape[1]
+    left, may = untried(growth, distribution), open_slots(growth, num_slots)
     mass = left.sum(-1)
     for _ in range(count):
         chance = torch.where(may, reach[:, :num_slots] * mass, 0.0)
         best, parent = chance.max(1, keepdim=True)
-        at = parent[..., None].expand(-1, 1, law.shape[2])
-        whole = law.gather(1, at)
+        at = parent[..., None].expand(-1, 1, distribution.shape[2])
+        whole = distribution.gather(1, at)
         token, row, _ = growth.draw(parent, left.gather(1, at), whole)
         growth.add(parent, token, row, best > 0)
         reach = torch.cat([reach, reach.gather(1, parent) * whole.gather(2, token[..., None])[..., 0]], 1)
-        left.flatten(1).scatter_(1, parent * law.shape[2] + token, 0.0)
+        left.flatten(1).scatter_(1, parent * distribution.shape[2] + token, 0.0)
         mass = mass.scatter(1, parent, left.gather(1, at).sum(-1))
     return reach
 
 
-def take(growth: Growth, law: Tensor, reach: Tensor, count: int) -> Tensor:
+def take(growth: Growth, distribution: Tensor, reach: Tensor, count: int) -> Tensor:
     """Takes the `count` most probable paths that are one token longer than one of the slots; as `draw`, for temperature 0."""
-    chance = reach[..., None] * untried(growth, law) * open_slots(growth, law.shape[1])[..., None]
+    chance = reach[..., None] * untried(growth, distribution) * open_slots(growth, distribution.shape[1])[..., None]
     best, index = chance.flatten(1).topk(min(count, chance[0].numel()))
-    growth.add(index // law.shape[2], index % law.shape[2], None, best > 0)
+    growth.add(index // distribution.shape[2], index % distribution.shape[2], None, best > 0)
     return torch.cat([reach, best], 1)
 
 
-def untried(growth: Growth, law: Tensor) -> Tensor:
-    """The laws [B, N, V] without the tokens of the slots' children; a copy."""
-    place = growth.parents[:, 1:] * law.shape[2] + growth.tokens[:, 1:]
+def untried(growth: Growth, distribution: Tensor) -> Tensor:
+    """The distributions [B, N, V] without the tokens of the slots' children; a copy."""
+    place = growth.parents[:, 1:] * distribution.shape[2] + growth.tokens[:, 1:]
     drawn = torch.where(growth.exists[:, 1:], place, -1)
-    tried = torch.zeros(len(law), law[0].numel() + 1, dtype=torch.bool, device=law.device).scatter_(1, drawn + 1, True)[:, 1:]
-    return law.masked_fill(tried.view_as(law), 0.0)
+    tried = torch.zeros(len(distribution), distribution[0].numel() + 1, dtype=torch.bool, device=distribution.device).scatter_(1, drawn + 1, True)[
+        :, 1:
+    ]
+    return distribution.masked_fill(tried.view_as(distribution), 0.0)

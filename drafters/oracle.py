@@ -1,7 +1,7 @@
 """Drafts tokens that are accepted at a chosen rate: for measuring systems and for tests, not for speed.
 
-Without recordings it runs the target itself: its draft law is q = (1 - w) p + w e, with e one-hot at the token m of least probability under p. The
-overlap of p and q, which is the chance of acceptance, is (1 - w)(1 - p(m)) + p(m), so w = (1 - a) / (1 - p(m)) gives the wanted rate a.
+Without recordings it runs the target itself: its draft distribution is q = (1 - w) p + w e, with e one-hot at the token m of least probability under
+p. The overlap of p and q, which is the chance of acceptance, is (1 - w)(1 - p(m)) + p(m), so w = (1 - a) / (1 - p(m)) gives the wanted rate a.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from spec.types import Draft, Scores, Verdict
 class Oracle(Drafter):
     """A chain of num_tokens tokens, each accepted with probability `acceptance` by `rejection`, `recursive` and, at temperature 0, `greedy`.
 
-    No law overlaps p by less than p(m), so the rate is at least p(m), which is at most 1 / V. The forwards of the target are counted as
+    No distribution overlaps p by less than p(m), so the rate is at least p(m), which is at most 1 / V. The forwards of the target are counted as
     draft seconds and its second cache as memory; leave both out of a comparison.
 
     continuations: recorded new tokens by sequence id. Then no model is run: the next recorded token is proposed with probability `acceptance` and
@@ -76,7 +76,7 @@ class Oracle(Drafter):
         self.growth = growth = Growth(self.assistant, state, sampler, width=1)
         for depth in range(min(self.num_tokens, growth.deepest)):
             parent = torch.full_like(growth.tokens[:, :1], depth)
-            token, row, _ = growth.draw(parent, blurred(growth.next_laws(sharp=True), self.acceptance), None)
+            token, row, _ = growth.draw(parent, blurred(growth.next_distributions(sharp=True), self.acceptance), None)
             growth.add(parent, token, None if sampler.greedy else row)
         return growth.draft()
 
@@ -95,7 +95,7 @@ class Oracle(Drafter):
 
 
 def blurred(p: Tensor, acceptance: float) -> Tensor:
-    """The law that overlaps p [..., V] by `acceptance`, or by the smallest probability in p where that is more."""
+    """The distribution that overlaps p [..., V] by `acceptance`, or by the smallest probability in p where that is more."""
     lowest, least = p.min(-1, keepdim=True)
     weight = ((1 - acceptance) / (1 - lowest)).clamp(max=1.0)
     return ((1 - weight) * p).scatter_add(-1, least, weight)

@@ -41,7 +41,7 @@ def token_by_token(
 
 
 def chain_odds(p: Tensor, draft: Draft) -> Tensor:
-    """p(x) / q(x) of every drafted token of a chain, under the law of its parent, the slot before it; [B, N - 1]."""
+    """p(x) / q(x) of every drafted token of a chain, under the distribution of its parent, the slot before it; [B, N - 1]."""
     tokens = draft.tokens[:, 1:, None]
     wanted = p[:, :-1].gather(2, tokens)
     return (wanted if draft.q is None else over(wanted, draft.q[:, 1:].gather(2, tokens))).squeeze(2)
@@ -60,14 +60,14 @@ def keep_chain(node: Tensor, p: Tensor, draft: Draft, noise: StepNoise, scale: T
     """
     rows, child = numbers(len(node), p.device), node + 1
     failed, slot = child < draft.sizes, child.clamp(max=draft.num_slots - 1)
-    law = p[rows, node]
+    distribution = p[rows, node]
     if scale is not None:
-        law = law * scale.masked_fill(~failed, 1.0).to(law.dtype)[:, None]
+        distribution = distribution * scale.masked_fill(~failed, 1.0).to(distribution.dtype)[:, None]
     if draft.q is None:
-        rest = law.scatter(1, draft.tokens.gather(1, slot[:, None]), 0.0)
+        rest = distribution.scatter(1, draft.tokens.gather(1, slot[:, None]), 0.0)
     else:
-        rest = (law - draft.q[rows, slot]).clamp_(min=0)
-    # a rejection implies mass > 0 in exact arithmetic; where rounding leaves none, the law itself is the right answer
-    left = torch.where((failed & (rest.sum(-1) > 0))[:, None], rest, law)
+        rest = (distribution - draft.q[rows, slot]).clamp_(min=0)
+    # a rejection implies mass > 0 in exact arithmetic; where rounding leaves none, the distribution itself is the right answer
+    left = torch.where((failed & (rest.sum(-1) > 0))[:, None], rest, distribution)
     path, counts = draft.slots_to(node)
     return Verdict(path, noise.categorical(left, Purpose.RESIDUAL, node), counts)

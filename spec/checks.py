@@ -5,7 +5,7 @@ from torch import Tensor
 
 from spec.types import Draft
 
-NAN_LAW = "the drafter declared a law with NaN in it; check its logits, or leave q out where the law is not known"
+NAN_ROW = "the drafter declared a distribution with NaN in it; check its logits, or leave q out where the distribution is not known"
 
 
 def refuse_where(bad: Tensor, reason: str) -> None:
@@ -22,4 +22,4 @@ def refuse_nan_rows(draft: Draft) -> None:
         return
     offered = draft.q.gather(2, draft.tokens[..., None]).squeeze(2)
     used = (draft.slots > 0) & (draft.slots < draft.sizes[:, None])
-    refuse_where(offered.isnan() & used, NAN_LAW)
+    refuse_where(offered.isnan() & used, NAN_ROW)

@@ -45,7 +45,7 @@ def decode(
     sequence_ids: Sequence[int] | None = None,
     batch_size: int | None = None,
 ) -> Generation:
-    """Continues every prompt; with an exact verifier the output's law is the target's own.
+    """Continues every prompt; with an exact verifier the output's distribution is the target's own.
 
     `prompts` are token ids of any lengths. `sequence_ids` key the noise (default 0, 1, ...): a row with the same id, prompt and seed comes out
     the same in any batch, so an id that is given twice gets a UserWarning under sampling. At most `batch_size` prompts are decoded at once (default:
@@ -99,11 +99,11 @@ class _Loop:
     def step(self, state: DecodeState, sampler: Sampler) -> Verdict:
         """Drafts, scores, verifies and commits: one forward of the target, and at least one token for every live row."""
         self.clock.lap("other")
-        draft = self.drafter.propose(state, sampler).check_laws()
+        draft = self.drafter.propose(state, sampler).check_distributions()
         self.clock.lap("draft")
         scores = self.target.score(draft, state.cache, hidden=self.needs_hidden)
         self.clock.lap("target")
-        p = sampler.law(scores.logits, draft.contexts(state.seen))
+        p = sampler.distribution(scores.logits, draft.contexts(state.seen))
         verdict = self.limits.cut(self.verifier(p, draft, sampler.noise(state)), draft, state)
         self.clock.lap("verify")
         state.commit(draft, verdict, scores)
@@ -135,7 +135,7 @@ class _Stream:
 def _check_method(drafter: Drafter, verifier: Verifier, allow_lossy: bool) -> None:
     check_pair(drafter, verifier)
     if not verifier.exact and not allow_lossy:
-        raise ValueError(f"{type(verifier).__name__} changes the output's law; pass allow_lossy=True if that is wanted")
+        raise ValueError(f"{type(verifier).__name__} changes the output's distribution; pass allow_lossy=True if that is wanted")
 
 
 def _warn_of_twins(ids: list[int]) -> None:

@@ -1,4 +1,5 @@
-"""A tree that an assistant grows level by level under the q contract: every drawn token is kept, and its law is the row that it was drawn from.
+"""A tree that an assistant grows level by level under the q contract: every drawn token is kept, and its distribution is the row that it was drawn
+from.
 
 Siblings are drawn with replacement ("independent"), without ("distinct": earlier siblings are taken out of the row, which is normalised again; Jeon
 et al., arXiv 2402.14160), or all but the last are the most probable tokens, one-hot, and the last is drawn from the rest ("greedy": Hu et al.,
@@ -22,7 +23,7 @@ SIBLINGS = ("distinct", "independent", "greedy")
 class Growth:
     """A draft under construction. Columns are slots. `exists` says which rows have a slot there, and `draft` takes out the slots that are missing.
 
-    `assistant` None: the caller supplies the laws. `width` as in `Draft`. Letters: W slots of the last level, K slots added at once.
+    `assistant` None: the caller supplies the distributions. `width` as in `Draft`. Letters: W slots of the last level, K slots added at once.
     """
 
     def __init__(self, assistant: Assistant | None, state: DecodeState, sampler: Sampler, width: int | None = None):
@@ -39,17 +40,17 @@ class Growth:
         self.exists = torch.ones_like(self.tokens, dtype=torch.bool)  # [B, N]
         self.rows: list[Tensor] = []  # q of the slots after the root, [B, K, V] each
         self.num_levels = 0  # made by `branch`
-        self.num_followed = 0  # slots whose laws have been asked for
+        self.num_followed = 0  # slots whose distributions have been asked for
         self.order: Tensor | None = None  # [B, N] the column of each slot of the finished draft; None: unchanged
 
     @property
     def num_slots(self) -> int:
         return self.tokens.shape[1]
 
-    def next_laws(self, *, sharp: bool = False) -> Tensor:
-        """The assistant's laws after all slots that are new since the last call, [B, W, V].
+    def next_distributions(self, *, sharp: bool = False) -> Tensor:
+        """The assistant's distributions after all slots that are new since the last call, [B, W, V].
 
-        At temperature 0 they are the softmax of its logits, which says how sure it is, or with `sharp` the one-hot laws.
+        At temperature 0 they are the softmax of its logits, which says how sure it is, or with `sharp` the one-hot distributions.
         """
         assert self.assistant is not None
         start, self.num_followed = self.num_followed, self.num_slots
@@ -58,7 +59,7 @@ class Growth:
         contexts = draft.contexts(self.state.seen)
         if self.sampler.greedy and not sharp:
             return self.sampler.processed(logits, lambda row, slot: contexts(row, slot + start)).softmax(-1)
-        return self.sampler.law(logits, lambda row, slot: contexts(row, slot + start))
+        return self.sampler.distribution(logits, lambda row, slot: contexts(row, slot + start))
 
     def branch(self, num_children: int, siblings: str = "distinct") -> None:
         """Gives every slot of the last level `num_children` children; does nothing if no row has room for another level."""
@@ -66,25 +67,26 @@ class Growth:
             return
         self.num_levels += 1
         first = self.num_followed
-        law = self.next_laws()
-        parents = torch.arange(first, self.num_slots, device=law.device).expand(len(law), -1)
-        num_children = min(num_children, law.shape[2])
+        distribution = self.next_distributions()
+        parents = torch.arange(first, self.num_slots, device=distribution.device).expand(len(distribution), -1)
+        num_children = min(num_children, distribution.shape[2])
         certain = num_children if self.sampler.greedy else num_children - 1 if siblings == "greedy" else 0
-        left = law
-        for token in law.topk(certain).indices.unbind(2) if certain else ():
-            self.add(parents, token, None if self.sampler.greedy else torch.zeros_like(law).scatter_(2, token[..., None], 1.0))
+        left = distribution
+        for token in distribution.topk(certain).indices.unbind(2) if certain else ():
+            self.add(parents, token, None if self.sampler.greedy else torch.zeros_like(distribution).scatter_(2, token[..., None], 1.0))
             left = left.scatter(2, token[..., None], 0.0)
         for rank in range(certain, num_children):
             whole = rank == 0 or siblings == "independent"  # then siblings share the very same row
-            token, row, has_mass = self.draw(parents, left, None if whole else law)
+            token, row, has_mass = self.draw(parents, left, None if whole else distribution)
             self.add(parents, token, row, has_mass)
             if siblings != "independent":
                 left = left.scatter(2, token[..., None], 0.0)
 
     def draw(self, parents: Tensor, left: Tensor, otherwise: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Draws one token from each law [B, K, V], for the next free slots. Returns tokens [B, K], the rows drawn from, and which rows have mass.
+        """Draws one token from each distribution [B, K, V], for the next free slots. Returns tokens [B, K], the rows drawn from, and which rows have
+        mass.
 
-        `otherwise` replaces rows without mass. None: no token was taken out of the laws, so they are used as they are.
+        `otherwise` replaces rows without mass. None: no token was taken out of the distributions, so they are used as they are.
         """
         slots = (numbers(left.shape[1], left.device) + self.num_slots).expand(left.shape[:2])
         row, has_mass = left, None
@@ -97,7 +99,7 @@ class Growth:
         return self.noise.categorical(row, Purpose.DRAFT, slots), row, has_mass
 
     def add(self, parents: Tensor, tokens: Tensor, rows: Tensor | None, exists: Tensor | None = None) -> None:
-        """Adds slots [B, K], drawn from the laws [B, K, V]. A slot exists if its parent does, its row has room, and `exists` is true."""
+        """Adds slots [B, K], drawn from the distributions [B, K, V]. A slot exists if its parent does, its row has room, and `exists` is true."""
         depths = self.depths.gather(1, parents) + 1
         alive = self.exists.gather(1, parents) & (depths <= self.limits)
         self.tokens, self.parents = torch.cat([self.tokens, tokens], 1), torch.cat([self.parents, parents], 1)

@@ -92,10 +92,10 @@ class Verifier(Protocol):
     even if the drafter has seen the random numbers that the verifier draws with says `shares_noise = True`.
     """
 
-    exact: ClassVar[bool]  # whether the output's law is the target's own; False is lossy by design and needs `allow_lossy=True`
+    exact: ClassVar[bool]  # whether the output's distribution is the target's own; False is lossy by design and needs `allow_lossy=True`
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
-        """p [B, N, V]: p[:, i] is the target's law of the token after slot i."""
+        """p [B, N, V]: p[:, i] is the target's distribution of the token after slot i."""
         ...
 
 
@@ -115,7 +115,7 @@ class Wrapped:
 def check_pair(drafter: Drafter, verifier: Verifier) -> None:
     """Raises ValueError for a drafter whose drafts the verifier cannot take, and for a verifier that does not say whether it is exact."""
     if not isinstance(getattr(verifier, "exact", None), bool):
-        raise ValueError(f"{type(verifier).__name__}.exact must be True or False: whether its output has the target's law")
+        raise ValueError(f"{type(verifier).__name__}.exact must be True or False: whether its output has the target's distribution")
     if drafter.traits.makes_trees and getattr(verifier, "chains_only", False):
         raise ValueError(
             f"{type(verifier).__name__} verifies chains only and {type(drafter).__name__} drafts trees; take a verifier for trees (recursive, "

@@ -1,4 +1,4 @@
-"""The mass (sum) of a law, and its correction to 1: over a real vocabulary a float32 softmax or sum is not exact enough for a verifier.
+"""The mass (sum) of a distribution, and its correction to 1: over a real vocabulary a float32 softmax or sum is not exact enough for a verifier.
 
 A softmax of 262,144 float32 logits sums to 1 within 2e-5 where they are spread out, and misses it by up to 8e-4 where one token stands out.
 """

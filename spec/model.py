@@ -58,7 +58,7 @@ def _bitsandbytes(quantization: str) -> BitsAndBytesConfig:
     if quantization not in ("8bit", "4bit"):
         raise ValueError(f"quantization={quantization!r}: give 8bit, 4bit or null")
     if find_spec("bitsandbytes") is None or find_spec("accelerate") is None:
-        raise ValueError(f"quantization={quantization} needs bitsandbytes and accelerate: pip install 'foretoken[quantized]'")
+        raise ValueError(f"quantization={quantization} needs bitsandbytes and accelerate: pip install -e '.[quantized]'")
     if quantization == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0)  # the default picks columns by looking at all rows
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")

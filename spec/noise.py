@@ -115,12 +115,13 @@ class StepNoise:
         """True with probability `prob`; prob and slots [B] or [B, K]. u < prob with u in [0, 1): 0 is never, 1 is always."""
         return self.uniform(slots, purpose) < prob
 
-    def categorical(self, law: Tensor, purpose: Purpose, slots: Tensor) -> Tensor:
-        """An index drawn from each law; law [B, V] with slots [B], or [B, K, V] with [B, K]. Inverse distribution function in float64.
+    def categorical(self, distribution: Tensor, purpose: Purpose, slots: Tensor) -> Tensor:
+        """An index drawn from each distribution; distribution [B, V] with slots [B], or [B, K, V] with [B, K]. Inverse distribution function in
+        float64.
 
-        The law need not be normalised; an index of probability zero is never returned.
+        The distribution need not be normalised; an index of probability zero is never returned.
         """
-        cumulative = law.cumsum(-1, dtype=torch.float64)
+        cumulative = distribution.cumsum(-1, dtype=torch.float64)
         threshold = self.uniform(slots, purpose).unsqueeze(-1) * cumulative[..., -1:]
         return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
 

@@ -1,4 +1,4 @@
-"""The two operations that rejection sampling is made of: the ratio that a token is accepted with, and what a rejection leaves of a law."""
+"""The two operations that rejection sampling is made of: the ratio that a token is accepted with, and what a rejection leaves of a distribution."""
 
 import torch
 from torch import Tensor
@@ -13,19 +13,20 @@ def over(wanted: Tensor, offered: Tensor) -> Tensor:
     return (wanted.double() / offered).nan_to_num(0.0, posinf=1.0)
 
 
-def rows_at(laws: Tensor, slots: Tensor) -> Tensor:
-    """laws [B, N, V] at slots [B, K] -> [B, K, V]."""
-    flat = slots + numbers(len(slots), slots.device)[:, None] * laws.shape[1]
-    return laws.flatten(0, 1).index_select(0, flat.flatten()).view(*slots.shape, laws.shape[2])
+def rows_at(distributions: Tensor, slots: Tensor) -> Tensor:
+    """distributions [B, N, V] at slots [B, K] -> [B, K, V]."""
+    flat = slots + numbers(len(slots), slots.device)[:, None] * distributions.shape[1]
+    return distributions.flatten(0, 1).index_select(0, flat.flatten()).view(*slots.shape, distributions.shape[2])
 
 
-def subtract(law: Tensor, draft: Draft, child: Tensor) -> Tensor:
-    """Normalised (law - q)+ for the children [B, K] of the nodes whose laws are given, [B, K, V]; unchanged where the child is -1."""
+def subtract(distribution: Tensor, draft: Draft, child: Tensor) -> Tensor:
+    """Normalised (distribution - q)+ for the children [B, K] of the nodes whose distributions are given, [B, K, V]; unchanged where the child is
+    -1."""
     slot = child.clamp(min=0)
     if draft.q is None:
-        rest = law.scatter(2, draft.tokens.gather(1, slot)[..., None], 0.0)
+        rest = distribution.scatter(2, draft.tokens.gather(1, slot)[..., None], 0.0)
     else:
-        rest = (law - rows_at(draft.q, slot)).clamp_(min=0)
+        rest = (distribution - rows_at(draft.q, slot)).clamp_(min=0)
     left = mass(rest)[..., None]
-    # a rejection implies mass > 0 in exact arithmetic; where rounding leaves none, the law itself is the right answer
-    return torch.where((child > 0)[..., None] & (left > 0), rest / left.to(rest.dtype), law)
+    # a rejection implies mass > 0 in exact arithmetic; where rounding leaves none, the distribution itself is the right answer
+    return torch.where((child > 0)[..., None] & (left > 0), rest / left.to(rest.dtype), distribution)

@@ -1,4 +1,4 @@
-"""From logits to a law: the only place that knows temperature, top-k, top-p and penalties.
+"""From logits to a distribution: the only place that knows temperature, top-k, top-p and penalties.
 
 The rules themselves are transformers' logits processors. Those that look at one row of logits only are applied to a whole block at once;
 a processor that reads the prefix is called slot by slot with that slot's own ancestors, so a drafted path is penalised like a committed one.
@@ -36,13 +36,13 @@ _STATEFUL = (rules.UnbatchedClassifierFreeGuidanceLogitsProcessor, rules.SynthID
 
 
 class Sampler:
-    """What a token is drawn from. Temperature 0 is greedy: a one-hot law, the lowest id wins ties.
+    """What a token is drawn from. Temperature 0 is greedy: a one-hot distribution, the lowest id wins ties.
 
     `processors` are further transformers logits processors; they come first, as in `generate`, then repetition penalty, temperature,
     top-k, top-p, min-p. Raises ValueError for values outside their ranges.
 
     A processor must be a function of its two arguments, because it also sees drafts that are rejected. `decode` calls each of them a few times
-    before it starts and refuses one whose answers differ; state that these calls do not show (see `spec.probe`) makes the law wrong.
+    before it starts and refuses one whose answers differ; state that these calls do not show (see `spec.probe`) makes the distribution wrong.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Sampler:
 
     @property
     def reads_prefix(self) -> bool:
-        """Whether a law depends on the tokens before it other than through the logits."""
+        """Whether a distribution depends on the tokens before it other than through the logits."""
         return any(type(processor) not in _PREFIX_FREE for processor in self.processors)
 
     def check(self, prompt: Sequence[int], num_prompts: int, vocab_size: int, device: torch.device) -> None:
@@ -110,22 +110,27 @@ class Sampler:
         twin.noise = noise  # pyright: ignore[reportAttributeAccessIssue]
         return twin
 
-    def law(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None = None) -> Tensor:
+    def distribution(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None = None) -> Tensor:
         """logits [B, N, V] -> probabilities [B, N, V], float32 (float64 stays). contexts(b, i) gives the tokens before what slot i predicts.
 
         A row sums to 1 within about 1e-7, at any size of vocabulary. A float32 softmax does not: what verifiers accept and the residual
-        would not add up to the law.
+        would not add up to the distribution.
         Raises ValueError for NaN or +inf logits and for rows in which nothing is left: they are never sampled from.
         """
         if self.greedy:
             choice = self.best(logits, contexts)
-            return torch.zeros(logits.shape, dtype=_law_dtype(logits), device=logits.device).scatter_(-1, choice[..., None], 1.0)
-        laws = (self.processed if self.reads_prefix else self._processed)(logits, contexts).softmax(-1)
-        self._refuse(laws[..., 0], logits, contexts)  # one bad number spoils its whole row
-        return laws if laws.dtype == torch.float64 else laws.addcmul_(laws, excess(mass(laws), laws.dtype), value=-1)
+            return torch.zeros(logits.shape, dtype=_distribution_dtype(logits), device=logits.device).scatter_(-1, choice[..., None], 1.0)
+        distributions = (self.processed if self.reads_prefix else self._processed)(logits, contexts).softmax(-1)
+        self._refuse(distributions[..., 0], logits, contexts)  # one bad number spoils its whole row
+        return (
+            distributions
+            if distributions.dtype == torch.float64
+            else distributions.addcmul_(distributions, excess(mass(distributions), distributions.dtype), value=-1)
+        )
 
     def best(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None = None) -> Tensor:
-        """What greedy decoding takes: the token of the largest logit after every processor, the first of equal ones; [B, N]. Raises as `law` does."""
+        """What greedy decoding takes: the token of the largest logit after every processor, the first of equal ones; [B, N]. Raises as `distribution`
+        does."""
         scores = (self.processed if self.reads_prefix else self._processed)(logits, contexts)
         choice = scores.argmax(-1)
         self._refuse(scores.gather(-1, choice[..., None]), logits, contexts)
@@ -141,15 +146,16 @@ class Sampler:
             self.processed(logits, contexts)
 
     def processed(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None = None) -> Tensor:
-        """The logits that `law` is the softmax of: in float32 or float64, after every processor; [B, N, V]. Raises ValueError as `law` does."""
-        logits = logits.to(_law_dtype(logits))
+        """The logits that `distribution` is the softmax of: in float32 or float64, after every processor; [B, N, V]. Raises ValueError as
+        `distribution` does."""
+        logits = logits.to(_distribution_dtype(logits))
         _refuse_non_finite(logits, "the model gave", "check the weights and the dtype (float16 overflows: try bfloat16 or float32)")
         logits = self._processed(logits, contexts)
         _refuse_non_finite(logits, "temperature and processors left", "they must leave at least one token of finite logit")
         return logits
 
     def _processed(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None) -> Tensor:
-        logits = logits.to(_law_dtype(logits))
+        logits = logits.to(_distribution_dtype(logits))
         if self._only_scales:
             for processor in self.processors:
                 logits = processor(self._no_ids, logits)  # pyright: ignore[reportArgumentType]
@@ -159,7 +165,7 @@ class Sampler:
             if type(processor) in _PREFIX_FREE:  # a subclass may read the prefix
                 logits = processor(self._no_ids, logits)  # pyright: ignore[reportArgumentType]
             elif contexts is None:
-                raise ValueError(f"{type(processor).__name__} reads the prefix, so `law` needs contexts: pass draft.contexts(state.seen)")
+                raise ValueError(f"{type(processor).__name__} reads the prefix, so `distribution` needs contexts: pass draft.contexts(state.seen)")
             else:
                 places = self._places or (lambda row: (row, shape[0]))
                 logits = _slot_by_slot(processor, logits, shape[1], contexts, None if processor is self._penalty else places)
@@ -170,7 +176,7 @@ class Sampler:
         return self._noise.at(state.sequence_ids, state.root_positions())
 
 
-def _law_dtype(logits: Tensor) -> torch.dtype:
+def _distribution_dtype(logits: Tensor) -> torch.dtype:
     return torch.float64 if logits.dtype == torch.float64 else torch.float32
 
 

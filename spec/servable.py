@@ -60,7 +60,7 @@ def attention_window(config: Any) -> int | None:
     return min((size for size in sizes if size), default=None)
 
 
-def rotary_laws(config: Any) -> Iterator[dict]:
+def rotary_distributions(config: Any) -> Iterator[dict]:
     """The rotary parameters, of every kind of layer if they differ; older configurations call them `rope_scaling`."""
     for name in ("rope_parameters", "rope_scaling"):
         found = read(config, name)
@@ -72,9 +72,13 @@ def rotary_laws(config: Any) -> Iterator[dict]:
 def rotary_switch(config: Any) -> int | None:
     """The length beyond which longrope changes the angles of all positions of a forward; None if an angle depends on its own position alone."""
     switches = [
-        law.get("original_max_position_embeddings") or read(config, "original_max_position_embeddings") or read(config, "max_position_embeddings")
-        for law in rotary_laws(config)
-        if law.get("rope_type", law.get("type")) in ("longrope", "su") or "long_factor" in law or "long_mscale" in law
+        distribution.get("original_max_position_embeddings")
+        or read(config, "original_max_position_embeddings")
+        or read(config, "max_position_embeddings")
+        for distribution in rotary_distributions(config)
+        if distribution.get("rope_type", distribution.get("type")) in ("longrope", "su")
+        or "long_factor" in distribution
+        or "long_mscale" in distribution
     ]
     return min((switch for switch in switches if switch), default=None)
 

@@ -1,7 +1,8 @@
 """How long a draft becomes, row by row: the interface of stopping rules, and what a drafter needs to obey one.
 
-No rule may change the output's law. So it decides from the past and from a law before its token is drawn; what it sees in a drawn token decides
-about the next token only. A drawn token stays in the draft: to drop the token that was the reason to stop would change the output's law.
+No rule may change the output's distribution. So it decides from the past and from a distribution before its token is drawn; what it sees in a drawn
+token decides about the next token only. A drawn token stays in the draft: to drop the token that was the reason to stop would change the output's
+distribution.
 """
 
 from collections.abc import Sequence
@@ -39,12 +40,13 @@ class StoppingRule:
         """Before a step: the most tokens that each row should draft, given the most that it may; 0 for finished rows."""
         return list(longest)
 
-    def before(self, law: Tensor, depth: int) -> Tensor | None:
-        """Which rows should draw a token at `depth` (from 1) from the drafter's law [B, V]; bool [B]. At temperature 0 the law is a softmax."""
+    def before(self, distribution: Tensor, depth: int) -> Tensor | None:
+        """Which rows should draw a token at `depth` (from 1) from the drafter's distribution [B, V]; bool [B]. At temperature 0 the distribution is a
+        softmax."""
         return None
 
     def after(self, prob: Tensor, depth: int) -> Tensor | None:
-        """Which rows should go on after the token at `depth`, whose probability under that law was prob [B]; bool [B]."""
+        """Which rows should go on after the token at `depth`, whose probability under that distribution was prob [B]; bool [B]."""
         return None
 
     def observe(self, drafted: Sequence[int], accepted: Sequence[int], cut: Sequence[bool]) -> None:
@@ -60,10 +62,10 @@ class Lengths:
         self.going = self.longest > 0
         self.sizes = torch.ones_like(self.longest)  # [B] root included
 
-    def before(self, law: Tensor, depth: int) -> bool:
-        """Whether any row draws a token at `depth` from law [B, V]. The sizes then count that token."""
+    def before(self, distribution: Tensor, depth: int) -> bool:
+        """Whether any row draws a token at `depth` from distribution [B, V]. The sizes then count that token."""
         self.going = self.going & (self.longest >= depth)
-        more = self._restrict(self.rule.before(law, depth))
+        more = self._restrict(self.rule.before(distribution, depth))
         self.sizes = self.sizes + self.going
         return more
 

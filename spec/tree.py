@@ -88,7 +88,7 @@ def longest_path(hit: Tensor, ancestors: Tensor, preference: Tensor | None = Non
 def merge_chains(chains: list[list[int]]) -> tuple[list[int], list[int]]:
     """Lays chains of tokens into one tree by common prefixes; returns (tokens, parents) of the slots after the root, in order of first appearance.
 
-    Legal for deterministic drafts only: merging sampled chains would have to keep their order and their laws.
+    Legal for deterministic drafts only: merging sampled chains would have to keep their order and their distributions.
     """
     tokens: list[int] = []
     parents: list[int] = []

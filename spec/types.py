@@ -1,7 +1,7 @@
 """The four values that travel through the loop.
 
 Letters, here and everywhere: B rows, N slots of a draft (slot 0 is the root), M scratch slots, D longest kept path, V vocabulary,
-T committed length, H hidden size. Integers are int64. Laws are float32 (float64 where the model is), never 16 bit.
+T committed length, H hidden size. Integers are int64. Distributions are float32 (float64 where the model is), never 16 bit.
 """
 
 import math
@@ -15,8 +15,8 @@ from torch import Tensor
 from spec.mass import excess, mass
 from spec.tree import ancestor_mask, chain_parents, numbers, on_device, path_to
 
-ROUNDED = 1e-2  # a law that sums to 1 within this may be rounded: bfloat16 rounds a number by up to 0.4 %, float16 small ones to nothing
-NEAR = {torch.float32: 1e-7, torch.float64: 1e-13}  # a law that sums to 1 within this is left as it is
+ROUNDED = 1e-2  # a distribution that sums to 1 within this may be rounded: bfloat16 rounds a number by up to 0.4 %, float16 small ones to nothing
+NEAR = {torch.float32: 1e-7, torch.float64: 1e-13}  # a distribution that sums to 1 within this is left as it is
 
 
 @lru_cache(maxsize=256)
@@ -39,14 +39,14 @@ class Scratch:
 class Draft:
     """What a drafter proposes: for every row a tree rooted at the last committed token.
 
-    The contract on `q`: q[:, i] is the law that token i was drawn from given everything drawn before it: its path, its earlier siblings,
+    The contract on `q`: q[:, i] is the distribution that token i was drawn from given everything drawn before it: its path, its earlier siblings,
     other branches. Whether slot i exists at all may depend on the same things, but never on its own token.
     """
 
     tokens: Tensor  # [B, N]    slot 0 = the root: last committed token, not yet in the cache
     parents: Tensor  # [B, N]    parent slot; -1 for the root, 0 for padding; parents[:, i] < i; siblings stand in the order in which they were drawn
     sizes: Tensor  # [B]       slots in use, 1 <= size <= N; the rest is padding
-    q: Tensor | None = None  # [B, N, V] or None: every law is one-hot (deterministic, or unknown and treated so)
+    q: Tensor | None = None  # [B, N, V] or None: every distribution is one-hot (deterministic, or unknown and treated so)
     scratch: Scratch | None = None
     width: int | None = None  # largest number of siblings where the drafter knows it (1 = chain); None: read off `parents`
 
@@ -90,12 +90,12 @@ class Draft:
         """ancestors[b, i, j]: slot j is slot i or above it; bool [B, N, N]."""
         return ancestor_mask(self.parents)
 
-    def check_laws(self) -> "Draft":
+    def check_distributions(self) -> "Draft":
         """The draft with rows of q that sum to 1: used rows that are off by rounding are normalised, and 16-bit rows become float32.
 
-        A token is drawn from its row as if the row summed to 1, so the normalised row is its law. Raises ValueError where q holds NaN, infinity or a
-        negative entry, or is off by more than rounding explains: the token was not drawn from such a row. On CUDA this is an assertion that nothing
-        waits for.
+        A token is drawn from its row as if the row summed to 1, so the normalised row is its distribution. Raises ValueError where q holds NaN,
+        infinity or a negative entry, or is off by more than rounding explains: the token was not drawn from such a row. On CUDA this is an assertion
+        that nothing waits for.
         """
         if self.q is None:
             return self
@@ -103,24 +103,24 @@ class Draft:
         masses, least, counts = mass(q), q.amin(-1), (self.slots > 0) & (self.slots < self.sizes[:, None])
         off = torch.where(counts, torch.where(least < 0, torch.inf, (masses - 1).abs()), 0.0)
         if q.device.type == "cuda":
-            reason = "a law q that the drafter declared does not sum to 1, or has a negative entry"
+            reason = "a distribution q that the drafter declared does not sum to 1, or has a negative entry"
             torch._assert_async((off < ROUNDED).all(), reason)  # pyright: ignore[reportPrivateImportUsage]
         else:
             worst = off.max().item()
             if not worst < ROUNDED:
-                self._refuse_law(masses, least, ~(off < ROUNDED))
+                self._refuse_distribution(masses, least, ~(off < ROUNDED))
             if worst < NEAR[q.dtype]:
                 return self if q is self.q else replace(self, q=q)
         return replace(self, q=torch.addcmul(q, q, excess(torch.where(off < NEAR[q.dtype], 1.0, masses), q.dtype), value=-1))
 
-    def _refuse_law(self, masses: Tensor, least: Tensor, bad: Tensor) -> None:
+    def _refuse_distribution(self, masses: Tensor, least: Tensor, bad: Tensor) -> None:
         row, slot = (int(index) for index in bad.nonzero()[0])
         total, lowest = float(masses[row, slot]), float(least[row, slot])
         fault = f"sums to {total:.6g}" if math.isfinite(total) else "is not finite"
         fault = f"has a negative entry, {lowest:.6g}" if -math.inf < lowest < 0 else fault
         raise ValueError(
-            f"the drafter declared a law q that {fault} (row {row}, slot {slot}); q must be the very probabilities that the token was drawn from, "
-            "which sum to 1: make it with sampler.law, normalise what a filter left, or leave q out if there is none"
+            f"the drafter declared a distribution q that {fault} (row {row}, slot {slot}); q must be the probabilities the token was drawn from, "
+            "which sum to 1: make it with sampler.distribution, normalise what a filter left, or leave q out if there is none"
         )
 
     def children_of(self, chosen: Tensor) -> Tensor:

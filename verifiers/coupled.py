@@ -28,8 +28,8 @@ class Coupled:
         last, live = reached, torch.ones_like(bonus, dtype=torch.bool)
         num_depths = draft.num_slots if draft.is_chain else 1 + int(draft.depths().max())
         for depth in range(num_depths):
-            law = rows_at(p, last.int().argmax(1, keepdim=True))[:, 0]
-            drawn = (law.double().log() + noise.gumbel(noise.root_positions + 1 + depth, p.shape[2])).argmax(1)
+            distribution = rows_at(p, last.int().argmax(1, keepdim=True))[:, 0]
+            drawn = (distribution.double().log() + noise.gumbel(noise.root_positions + 1 + depth, p.shape[2])).argmax(1)
             bonus = torch.where(live, drawn, bonus)
             reached = draft.children_of(reached) & (draft.tokens == bonus[:, None])
             live = reached.any(1)

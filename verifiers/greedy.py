@@ -1,4 +1,5 @@
-"""Greedy match: keep the longest path of the draft that the target's argmax follows. A fast path; `recursive` gives the same for one-hot laws."""
+"""Greedy match: keep the longest path of the draft that the target's argmax follows. A fast path; `recursive` gives the same for one-hot
+distributions."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,7 +15,7 @@ from spec.types import Draft, Verdict
 
 @dataclass(frozen=True)
 class Greedy:
-    """Exact at temperature 0 only: raises ValueError for a law that is not one-hot, which it would silently turn into greedy decoding."""
+    """Exact at temperature 0 only: raises ValueError for a distribution that is not one-hot, which it would silently turn into greedy decoding."""
 
     exact: ClassVar[bool] = True
 
@@ -23,7 +24,7 @@ class Greedy:
         choice = p.argmax(-1)
         refuse_where(
             p.gather(2, choice[..., None]) != 1,
-            "the greedy verifier needs one-hot laws (temperature 0); for sampling use verifiers.recursive.Recursive()",
+            "the greedy verifier needs one-hot distributions (temperature 0); for sampling use verifiers.recursive.Recursive()",
         )
         slots = numbers(draft.num_slots, p.device).expand_as(draft.tokens)
         if draft.num_slots == 1:

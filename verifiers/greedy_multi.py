@@ -1,4 +1,4 @@
-"""Greedy multi-draft: all children of a node but the last are its most probable tokens; only the last is drawn, from the rest of the law.
+"""Greedy multi-draft: all children of a node but the last are its most probable tokens; only the last is drawn, from the rest of the distribution.
 
 Source: Hu et al., arXiv 2502.18779, section 4. The last child Y, drawn from its row q', is tested first, with min(1, p(Y) / q'(Y)); if it is
 rejected, y is drawn from the normalised (p - q')+, and if another child holds y the walk goes on there. This is optimal for this way of drafting.
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from spec.chains import token_by_token
-from spec.checks import NAN_LAW, refuse_nan_rows, refuse_where
+from spec.checks import NAN_ROW, refuse_nan_rows, refuse_where
 from spec.noise import Purpose, StepNoise
 from spec.residual import over, rows_at, subtract
 from spec.tree import children, numbers
@@ -40,14 +40,14 @@ class GreedyMulti:
         rows, table = numbers(len(p), p.device), children(draft.parents, draft.sizes, draft.width)
         node, bonus, walking = torch.zeros_like(draft.sizes), torch.zeros_like(draft.sizes), torch.ones_like(draft.sizes, dtype=torch.bool)
         settled = torch.zeros_like(p[:, 0])
-        settled[:, 0] = 1  # a law to draw from where nothing is to be drawn
+        settled[:, 0] = 1  # a distribution to draw from where nothing is to be drawn
         for depth in range(int(draft.depths().max()) + 1):
             kids, key = table[rows, :, node], torch.full_like(node, depth)
-            last, law = kids.amax(1), rows_at(p, node[:, None])
-            accepted = noise.bernoulli(odds_of(last, law[:, 0], draft) * walking, Purpose.ACCEPT, key)
+            last, distribution = kids.amax(1), rows_at(p, node[:, None])
+            accepted = noise.bernoulli(odds_of(last, distribution[:, 0], draft) * walking, Purpose.ACCEPT, key)
             if draft.q is not None:
-                refuse_where((last >= 0) & rows_at(draft.q, last.clamp(min=0)[:, None]).sum(2).squeeze(1).isnan(), NAN_LAW)
-            rest = subtract(law, draft, last[:, None])[:, 0]
+                refuse_where((last >= 0) & rows_at(draft.q, last.clamp(min=0)[:, None]).sum(2).squeeze(1).isnan(), NAN_ROW)
+            rest = subtract(distribution, draft, last[:, None])[:, 0]
             drawn = noise.categorical(torch.where((walking & ~accepted)[:, None], rest, settled), Purpose.RESIDUAL, key)
             found = torch.where(accepted, last, holding(drawn, kids.masked_fill(kids == last[:, None], -1), draft))
             bonus = torch.where(walking & (found < 0), drawn, bonus)
@@ -59,11 +59,11 @@ class GreedyMulti:
         return Verdict(path, bonus, counts)
 
 
-def odds_of(child: Tensor, law: Tensor, draft: Draft) -> Tensor:
-    """p(x) / q(x) of `child` [B] under the target's law [B, V] at its parent; 0 where the child is -1."""
+def odds_of(child: Tensor, distribution: Tensor, draft: Draft) -> Tensor:
+    """p(x) / q(x) of `child` [B] under the target's distribution [B, V] at its parent; 0 where the child is -1."""
     slot = child.clamp(min=0)[:, None]
     token = draft.tokens.gather(1, slot)
-    wanted = law.gather(1, token).squeeze(1)
+    wanted = distribution.gather(1, token).squeeze(1)
     if draft.q is not None:
         wanted = over(wanted, draft.q[numbers(len(child), child.device), slot[:, 0], token[:, 0]])
     return wanted * (child >= 0)

@@ -1,4 +1,4 @@
-"""K-SEQ: the K siblings of a node, drawn independently from one law, are tested in turn, each with min(1, p(x) / (rho q(x))).
+"""K-SEQ: the K siblings of a node, drawn independently from one distribution, are tested in turn, each with min(1, p(x) / (rho q(x))).
 
 Source: SpecTr, Sun et al., arXiv 2310.15141, algorithm 3. With beta = sum min(q, p / rho), rho in [1, K] solves 1 - (1 - beta)^K = rho beta, and if
 all K fail the token comes from p - min(q, p / rho) (1 - (1 - beta)^K) / beta. Letter that differs: t = 1 / rho. Every rho that is not too small is
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from spec.chains import token_by_token
-from spec.checks import NAN_LAW, refuse_nan_rows, refuse_where
+from spec.checks import NAN_ROW, refuse_nan_rows, refuse_where
 from spec.mass import mass
 from spec.noise import Purpose, StepNoise
 from spec.residual import over, rows_at
@@ -21,7 +21,7 @@ from spec.types import Draft, Verdict
 
 BISECTIONS = {torch.float32: 20, torch.float64: 48}  # to a millionth of rho, and to all its digits
 DIFFERENT = (
-    "K-SEQ needs siblings drawn independently from one law, and the rows of q differ between siblings: draw them with replacement and declare the "
+    "K-SEQ needs siblings drawn independently from one distribution; the rows of q differ between siblings: draw with replacement and declare the "
     "same row for each, or take verifier=recursive or traversal, which are exact for any siblings"
 )
 
@@ -71,8 +71,8 @@ class Judged:
 def judged(p: Tensor, draft: Draft, node: Tensor, kids: Tensor) -> Judged:
     """Tests the children `kids` [B, R] (-1 = none) of `node` [B]."""
     tokens, present = draft.tokens.gather(1, kids.clamp(min=0)), kids >= 0
-    law = rows_at(p, node[:, None])[:, 0]
-    wanted = law.gather(1, tokens).double()
+    distribution = rows_at(p, node[:, None])[:, 0]
+    wanted = distribution.gather(1, tokens).double()
     if draft.q is None:
         repeated = ((tokens[:, :, None] == tokens[:, None, :]) & present[:, None, :]).tril(-1).any(2)
         odds = torch.where(present & ~repeated, wanted, 0.0)
@@ -80,7 +80,7 @@ def judged(p: Tensor, draft: Draft, node: Tensor, kids: Tensor) -> Judged:
     offered = rows_at(draft.q, kids[:, :1].clamp(min=0))[:, 0]
     for kid in kids[:, 1:].unbind(1):
         refuse_where((rows_at(draft.q, kid.clamp(min=0)[:, None])[:, 0] != offered).any(1) & (kid >= 0), DIFFERENT)
-    t = largest_safe(law, offered, present.sum(1))
+    t = largest_safe(distribution, offered, present.sum(1))
     alone = over(wanted * t[:, None], offered.gather(1, tokens).double()).clamp(max=1) * present
     failed = torch.nn.functional.pad((1 - alone).cumprod(1), (1, 0), value=1.0)
     return Judged(torch.cat([failed[:, :-1] * alone, failed[:, -1:]], 1), t)
@@ -101,7 +101,7 @@ def largest_safe(p: Tensor, q: Tensor, num_siblings: Tensor) -> Tensor:
         better = share(mass(torch.minimum(scratch, q, out=scratch)), num_siblings)
         safe = better >= t
         low, high = torch.where(safe, better, low), torch.where(safe, high, better)
-    t = low.to(p.dtype)  # rounded down: laws are multiplied by the very number that tokens are tested with
+    t = low.to(p.dtype)  # rounded down: distributions are multiplied by the very number that tokens are tested with
     return torch.where(t > low, t.nextafter(torch.zeros_like(t)), t).double()
 
 
@@ -112,17 +112,18 @@ def share(beta: Tensor, num_siblings: Tensor) -> Tensor:
 
 
 def leftover(p: Tensor, draft: Draft, kids: Tensor, end: tuple[Tensor, Tensor]) -> Tensor:
-    """What the rejection of all children `kids` [B, R] leaves of the target's law at the last kept slot; [B, V]. `end` = (slot [B], t [B])."""
+    """What the rejection of all children `kids` [B, R] leaves of the target's distribution at the last kept slot; [B, V]. `end` = (slot [B], t
+    [B])."""
     node, t = end
-    law, present = rows_at(p, node[:, None])[:, 0], kids >= 0
+    distribution, present = rows_at(p, node[:, None])[:, 0], kids >= 0
     if draft.q is None:
-        drafted = torch.where(present, draft.tokens.gather(1, kids.clamp(min=0)), law.shape[1])  # the rest goes to a column that is cut off
-        rest = torch.nn.functional.pad(law, (0, 1)).scatter_(1, drafted, 0.0)[:, :-1]
+        drafted = torch.where(present, draft.tokens.gather(1, kids.clamp(min=0)), distribution.shape[1])  # the rest goes to a column that is cut off
+        rest = torch.nn.functional.pad(distribution, (0, 1)).scatter_(1, drafted, 0.0)[:, :-1]
     else:
         first, num_siblings = kids[:, :1].clamp(min=0), present.sum(1)
-        overlap = torch.minimum(law * t[:, None].to(law.dtype), rows_at(draft.q, first)[:, 0])
-        rest = (law - overlap / share(mass(overlap), num_siblings.clamp(min=1))[:, None].to(law.dtype)).clamp_(min=0)
+        overlap = torch.minimum(distribution * t[:, None].to(distribution.dtype), rows_at(draft.q, first)[:, 0])
+        rest = (distribution - overlap / share(mass(overlap), num_siblings.clamp(min=1))[:, None].to(distribution.dtype)).clamp_(min=0)
     left = rest.sum(1, keepdim=True)
-    refuse_where(left.isnan() & present.any(1, keepdim=True), NAN_LAW)
-    # a rejection implies mass in exact arithmetic; where rounding leaves none, the law itself is the right answer
-    return torch.where(present.any(1, keepdim=True) & (left > 0), rest, law)
+    refuse_where(left.isnan() & present.any(1, keepdim=True), NAN_ROW)
+    # a rejection implies mass in exact arithmetic; where rounding leaves none, the distribution itself is the right answer
+    return torch.where(present.any(1, keepdim=True) & (left > 0), rest, distribution)

@@ -1,8 +1,8 @@
 """Recursive rejection sampling: one exact rule for chains and trees, with or without replacement, one-hot drafts included.
 
-At a node with target law p, its children are tried in the order in which they were drawn: child x is accepted with probability
-min(1, p(x) / q(x)), and a rejection replaces p by the normalised (p - q)+. Because q is the law of that child GIVEN its earlier siblings, one rule
-covers a chain (Leviathan et al., arXiv 2211.17192, Algorithm 1), i.i.d. siblings (SpecInfer, 2305.09781) and siblings without replacement
+At a node with target distribution p, its children are tried in the order in which they were drawn: child x is accepted with probability
+min(1, p(x) / q(x)), and a rejection replaces p by the normalised (p - q)+. Because q is the distribution of that child GIVEN its earlier siblings,
+one rule covers a chain (Leviathan et al., arXiv 2211.17192, Algorithm 1), i.i.d. siblings (SpecInfer, 2305.09781) and siblings without replacement
 (Jeon et al., 2402.14160).
 """
 
@@ -39,8 +39,8 @@ class Recursive:
 def tree_acceptance(p: Tensor, draft: Draft, older: Tensor) -> Tensor:
     """Probability that each slot is accepted once its parent is and its older siblings [B, N, N] are not; [B, N], 0 for the root and for padding.
 
-    It depends on the draft alone, never on earlier acceptances, so all slots are done at once: laws are reduced in one sweep per rank among
-    siblings. One-hot drafts need no laws: what older siblings take away is p of their tokens, each counted once.
+    It depends on the draft alone, never on earlier acceptances, so all slots are done at once: distributions are reduced in one sweep per rank among
+    siblings. One-hot drafts need no distributions: what older siblings take away is p of their tokens, each counted once.
     """
     slots, parents = numbers(draft.num_slots, p.device), draft.parents.clamp(min=0)
     used = (slots > 0) & (slots < draft.sizes[:, None])
@@ -50,23 +50,23 @@ def tree_acceptance(p: Tensor, draft: Draft, older: Tensor) -> Tensor:
         wanted = wanted.masked_fill((older & (draft.tokens[:, :, None] == draft.tokens[:, None, :])).any(2), 0.0)
         return over(wanted, 1 - (older * wanted[:, None, :]).sum(2))
     offered = draft.q.gather(2, draft.tokens[..., None]).squeeze(2)
-    law, prob, rank = p, over(wanted, offered), older.sum(2)
+    distribution, prob, rank = p, over(wanted, offered), older.sum(2)
     table = children(draft.parents, draft.sizes, draft.width)
     for reduced in range(1, table.shape[1]):
-        law = subtract(law, draft, table[:, reduced - 1])
-        prob = torch.where(rank == reduced, over(law.flatten(1).gather(1, column), offered), prob)
+        distribution = subtract(distribution, draft, table[:, reduced - 1])
+        prob = torch.where(rank == reduced, over(distribution.flatten(1).gather(1, column), offered), prob)
     return prob * used
 
 
 def leftover(p: Tensor, draft: Draft, node: Tensor) -> Tensor:
-    """What is left of the target's law at `node` [B] after all of its children were rejected; [B, V], not normalised."""
+    """What is left of the target's distribution at `node` [B] after all of its children were rejected; [B, V], not normalised."""
     rows, slots = numbers(len(node), p.device), numbers(draft.num_slots, p.device)
-    law = p[rows, node]
+    distribution = p[rows, node]
     if draft.q is None:
         others = (draft.parents != node[:, None]) | (slots >= draft.sizes[:, None])
-        rest = law * torch.ones_like(law).scatter_reduce_(1, draft.tokens, others.to(law.dtype), "amin")
-        return torch.where(rest.sum(-1, keepdim=True) > 0, rest, law)
-    siblings, left = children(draft.parents, draft.sizes, draft.width)[rows, :, node], law[:, None]
+        rest = distribution * torch.ones_like(distribution).scatter_reduce_(1, draft.tokens, others.to(distribution.dtype), "amin")
+        return torch.where(rest.sum(-1, keepdim=True) > 0, rest, distribution)
+    siblings, left = children(draft.parents, draft.sizes, draft.width)[rows, :, node], distribution[:, None]
     for rank in range(siblings.shape[1]):
         left = subtract(left, draft, siblings[:, rank : rank + 1])
     return left[:, 0]

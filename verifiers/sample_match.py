@@ -42,7 +42,8 @@ class SampleMatch:
 
 
 def drawn_child(p: Tensor, draft: Draft, reached: Tensor, last: Tensor, noise: StepNoise, depth: int) -> Tensor:
-    """The children of `reached` [B, N] that hold the drawn token, bool [B, N]; none if it is another one. `last` marks whose law is drawn from."""
+    """The children of `reached` [B, N] that hold the drawn token, bool [B, N]; none if it is another one. `last` marks whose distribution is drawn
+    from."""
     candidates = draft.children_of(reached)
     equal = draft.tokens[:, :, None] == draft.tokens[:, None, :]
     repeated = (equal & candidates[:, None, :]).tril(-1).any(-1)
@@ -55,9 +56,9 @@ def drawn_child(p: Tensor, draft: Draft, reached: Tensor, last: Tensor, noise: S
 
 
 def others(p: Tensor, draft: Draft, last: Tensor) -> Tensor:
-    """The target's law after the slots `last` [B, N] without the tokens drafted there; [B, V], not normalised."""
-    law = rows_at(p, last.int().argmax(1, keepdim=True))[:, 0]
-    drafted = torch.where(draft.children_of(last), draft.tokens, law.shape[1])  # the rest goes to a column that is cut off
-    rest = torch.nn.functional.pad(law, (0, 1)).scatter_(1, drafted, 0.0)[:, :-1]
-    # leaving all drafted tokens implies that others have mass; where rounding leaves none, the law itself is the right answer
-    return torch.where(rest.sum(1, keepdim=True) > 0, rest, law)
+    """The target's distribution after the slots `last` [B, N] without the tokens drafted there; [B, V], not normalised."""
+    distribution = rows_at(p, last.int().argmax(1, keepdim=True))[:, 0]
+    drafted = torch.where(draft.children_of(last), draft.tokens, distribution.shape[1])  # the rest goes to a column that is cut off
+    rest = torch.nn.functional.pad(distribution, (0, 1)).scatter_(1, drafted, 0.0)[:, :-1]
+    # leaving all drafted tokens implies that others have mass; where rounding leaves none, the distribution itself is the right answer
+    return torch.where(rest.sum(1, keepdim=True) > 0, rest, distribution)

@@ -1,8 +1,8 @@
 """Traversal verification: a tree is judged from its leaves to its root, so that a token which alone would be rejected can be saved by those below it.
 
-Source: Weng et al., arXiv 2505.12398. Every node u carries a measure m_u, the target's law after u times a weight w_u, at first 1 at the root and
-min(1, m(x) / q(x)) at a child x. Nodes are tried in post-order, children before their parent and siblings in drawn order; u is accepted with w_u.
-The rejection of a child leaves its parent m' = (m - q)+ / (S + 1 - w) and w' = S / (S + 1 - w), S the mass of (m - q)+. On a chain this is block
+Source: Weng et al., arXiv 2505.12398. Every node u carries a measure m_u, the target's distribution after u times a weight w_u, at first 1 at the
+root and min(1, m(x) / q(x)) at a child x. Nodes are tried in post-order, children before their parent and siblings in drawn order; u is accepted with
+w_u. The rejection of a child leaves its parent m' = (m - q)+ / (S + 1 - w) and w' = S / (S + 1 - w), S the mass of (m - q)+. On a chain this is block
 verification (2403.10444), on a tree of depth one recursive rejection. It gains most where the deepest subtree stands under the first child.
 """
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from spec.chains import chain_odds, root_only
-from spec.checks import NAN_LAW, refuse_nan_rows, refuse_where
+from spec.checks import NAN_ROW, refuse_nan_rows, refuse_where
 from spec.mass import mass
 from spec.noise import Purpose, StepNoise
 from spec.residual import over, rows_at
@@ -46,9 +46,9 @@ class Traversal:
             order, table = post_order(draft), children(draft.parents, draft.sizes, max(map(len, levels), default=1))
         odds[:, 0] = 1.0
         sorted_odds = odds.gather(1, order)
-        law = sorted_odds * torch.nn.functional.pad((1 - sorted_odds[:, :-1]).cumprod(1), (1, 0), value=1.0)
-        refuse_where(law.isnan(), NAN_LAW)
-        first = noise.categorical(law, Purpose.ACCEPT, torch.zeros_like(draft.sizes))
+        distribution = sorted_odds * torch.nn.functional.pad((1 - sorted_odds[:, :-1]).cumprod(1), (1, 0), value=1.0)
+        refuse_where(distribution.isnan(), NAN_ROW)
+        first = noise.categorical(distribution, Purpose.ACCEPT, torch.zeros_like(draft.sizes))
         node = order.gather(1, first[:, None]).squeeze(1)
         bonus = noise.categorical(leftover(p, draft, node, (weights, table)), Purpose.RESIDUAL, node)
         path, counts = draft.slots_to(node)

@@ -54,8 +54,8 @@ class Bandit(StoppingRule):
         by_arm = [[min(length, most) for most in longest] for length in self.lengths] + [rule.start(longest) for rule in self.rules]
         return [by_arm[arm][row] for row, arm in enumerate(self.chosen)]
 
-    def before(self, law: Tensor, depth: int) -> Tensor | None:
-        return self._ask([rule.before(law, depth) for rule in self.rules])
+    def before(self, distribution: Tensor, depth: int) -> Tensor | None:
+        return self._ask([rule.before(distribution, depth) for rule in self.rules])
 
     def after(self, prob: Tensor, depth: int) -> Tensor | None:
         return self._ask([rule.after(prob, depth) for rule in self.rules])

@@ -58,8 +58,8 @@ class Cost(StoppingRule):
         self._lap(None)
         return list(longest)
 
-    def before(self, law: Tensor, depth: int) -> Tensor:
-        self.bins.append((law.amax(-1) * self.NUM_BINS).long().clamp(max=self.NUM_BINS - 1))
+    def before(self, distribution: Tensor, depth: int) -> Tensor:
+        self.bins.append((distribution.amax(-1) * self.NUM_BINS).long().clamp(max=self.NUM_BINS - 1))
         self.reach = self.reach * (self.hits / self.trials).gather(1, self.bins[-1][:, None]).squeeze(1)
         worth = self.reach * self.price > self.cost
         self._lap("draft")

@@ -1,4 +1,4 @@
-"""Stops before a token is drawn from a law of high entropy: AdaEDL (Agrawal et al., arXiv 2410.18351).
+"""Stops before a token is drawn from a distribution of high entropy: AdaEDL (Agrawal et al., arXiv 2410.18351).
 
 1 - sqrt(scale * H(q)) bounds the acceptance from below, H in nats; the draft ends where this bound is below the threshold. The threshold may adapt to
 the observed acceptance; how it does so is our own reading of the paper's idea, not its formula.
@@ -33,8 +33,8 @@ class Entropy(StoppingRule):
         self.thresholds = torch.full((num_rows,), self.threshold, device=device, dtype=torch.float64)
         self.rates = torch.full_like(self.thresholds, self.target_acceptance or 0.0)
 
-    def before(self, law: Tensor, depth: int) -> Tensor:
-        entropy = torch.special.entr(law).sum(-1)
+    def before(self, distribution: Tensor, depth: int) -> Tensor:
+        entropy = torch.special.entr(distribution).sum(-1)
         return 1 - (self.scale * entropy).sqrt() >= self.thresholds
 
     def observe(self, drafted: Sequence[int], accepted: Sequence[int], cut: Sequence[bool]) -> None:

@@ -16,7 +16,7 @@ from experiments.analysis.tables import PARTS, comparison_rows
 from experiments.recording.folder import RunFolder, read_summaries, summary_files
 from experiments.recording.proofs.proof import mark_of
 
-OURS = "Foretoken"
+OURS = "Draftproof"
 ALL = "all"  # the category that stands for every prompt of a run
 SCALARS = ("tokens_per_step", "accepted_per_step", "acceptance_rate", "tokens_per_second", "baseline_tokens_per_second", "speedup", "repetition")
 

@@ -101,7 +101,9 @@ def gather(config: DictConfig) -> Material:
     check(config)
     sampler, verifier = make(config, "sampling"), make(config, "verifier")
     if not verifier.exact and not config.allow_lossy:
-        raise ValueError(f"verifier={config.verifier._target_.split('.')[-1]} changes the target's law; set allow_lossy=true if that is wanted")
+        raise ValueError(
+            f"verifier={config.verifier._target_.split('.')[-1]} changes the target's distribution; set allow_lossy=true if that is wanted"
+        )
     made: Target = make(config, "target")
     if made.model.runtime is not None:
         made = Target(CausalLM(made.model.model, made.model.context), made.tokenizer)  # runtimes says what is measured

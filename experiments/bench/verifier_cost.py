@@ -1,6 +1,6 @@
-"""The mode `verifiers`: what every exact verifier costs relative to one softmax over the same rows, and what making laws from logits costs.
+"""The mode `verifiers`: what every exact verifier costs relative to one softmax over the same rows, and what making distributions from logits costs.
 
-Every verifier gets the same laws and the same draft: chains of N slots, and binary trees of N slots whose siblings are drawn independently.
+Every verifier gets the same distributions and the same draft: chains of N slots, and binary trees of N slots whose siblings are drawn independently.
 Softmax and verifiers are timed in turn, so that other load hits all of them; a ratio is one verification over the softmax of the same round.
 """
 
@@ -46,13 +46,14 @@ def logits_and_draft(shape: str, num_slots: int, num_rows: int, vocabulary: int,
 
 
 def ratios(verifiers: dict[str, Verifier], logits: Tensor, draft: Draft, repeats: int) -> dict[str, dict[str, Any]]:
-    """Per verifier: median ratio to softmax with a 95 % interval over the repeats, and milliseconds. "law": what the sampler makes of the logits."""
+    """Per verifier: median ratio to softmax with a 95 % interval over the repeats, and milliseconds. "distribution": what the sampler makes of the
+    logits."""
     p, device, ids = logits.softmax(-1), logits.device, torch.arange(len(logits), device=logits.device)
-    seconds: dict[str, list[float]] = {name: [] for name in ("softmax", "law", *verifiers)}
+    seconds: dict[str, list[float]] = {name: [] for name in ("softmax", "distribution", *verifiers)}
     sampler = Sampler()
     for index in range(repeats + 1):
         noise = Noise(0).at(ids, ids + index)
-        works = {"softmax": lambda: logits.softmax(-1), "law": lambda: sampler.law(logits)}
+        works = {"softmax": lambda: logits.softmax(-1), "distribution": lambda: sampler.distribution(logits)}
         works |= {name: lambda rule=rule: rule(p, draft, noise) for name, rule in verifiers.items()}  # noqa: B023
         for name, work in works.items():
             spent = seconds_of(work, device)

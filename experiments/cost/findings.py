@@ -23,7 +23,7 @@ DRAFT_COSTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)  # one forward of the drafte
 
 @dataclass
 class Model:
-    """The fitted laws, and draws of them that show how sure they are."""
+    """The fitted curves, and draws of them that show how sure they are."""
 
     cells: Mapping[Cell, NDArray]
     calibrations: Mapping[str, Calibration]
@@ -38,7 +38,7 @@ class Model:
         self.draws = [fit_costs(self.cells, self.calibrations, resampled_median(self.rng)) for _ in range(self.resamples)]
 
     def spread(self, num_units: int, figure: Callable[[Costs, NDArray], Any]) -> tuple[Any, list[Any]]:
-        """A figure by the fitted laws and all units, and its draws: measurements and units both resampled."""
+        """A figure by the fitted curves and all units, and its draws: measurements and units both resampled."""
         drawn = [figure(costs, self.rng.integers(num_units, size=num_units)) for costs in self.draws]
         return figure(self.costs, np.arange(num_units)), drawn
 
@@ -127,27 +127,27 @@ def _best(curve: Sequence[Row], drawn: Sequence[int]) -> Row:
 
 
 def forward_rows(model: Model) -> list[Row]:
-    """Points of the curves of forward time: medians with their spread, and the fitted law at the same place."""
+    """Points of the curves of forward time: medians with their spread, and the fitted curve at the same place."""
     rows = []
     for cell, seconds in sorted(model.cells.items()):
-        law = model.costs.forward.get((cell.shape, cell.batch)) if cell.model == TARGET else None
+        curve = model.costs.forward.get((cell.shape, cell.batch)) if cell.model == TARGET else None
         low, middle, high = np.quantile(seconds, [0.25, 0.5, 0.75])
         place = {"model": cell.model, "shape": str(cell.shape), "batch": cell.batch, "context": cell.context, "slots": cell.slots}
-        fitted = None if law is None else float(law(cell.slots, cell.context))
+        fitted = None if curve is None else float(curve(cell.slots, cell.context))
         rows.append({**place, "seconds": float(middle), "low": float(low), "high": float(high), "fitted": fitted})
     return rows
 
 
-def law_rows(model: Model, runs: Sequence[Forwarded]) -> list[Row]:
+def curve_rows(model: Model, runs: Sequence[Forwarded]) -> list[Row]:
     """The coefficients of every setup: seconds per step and per drafted token outside the target, with intervals, and the drafter's bare forward."""
     rows = []
     for setup, costs in model.costs.phases.items():
         run = next(run for run in runs if run.setup == setup)
         row: Row = {"setup": setup, "run": run.setup_label, "plain_rest": costs.plain_rest, "drafter_forward": bare_forward(model, run)}
         for name in ("draft", "rest"):
-            law: PhaseModel = getattr(costs, name)
+            curve: PhaseModel = getattr(costs, name)
             drawn = [getattr(draw.phases[setup], name) for draw in model.draws]
-            row |= {f"{name}_per_step": law.per_step, f"{name}_per_token": law.per_token}
+            row |= {f"{name}_per_step": curve.per_step, f"{name}_per_token": curve.per_token}
             row[f"{name}_per_token_interval"] = interval([draw.per_token for draw in drawn])
         times = model.calibrations[setup].method
         row["loop_target"] = float(fit_phase(times.drafted, times.target).per_step)
@@ -162,9 +162,9 @@ def bare_forward(model: Model, run: Forwarded) -> float | None:
     return float(np.mean(found)) if found else None
 
 
-def theory_rows(law: ForwardModel, context: float, limit: int = 16) -> list[Row]:
+def theory_rows(curve: ForwardModel, context: float, limit: int = 16) -> list[Row]:
     """The best gamma for equal acceptance at all positions and a drafter of given cost: with free verification, and at the measured one."""
-    measured = lambda slots: float(law(slots, context) / law(1, context))  # noqa: E731
+    measured = lambda slots: float(curve(slots, context) / curve(1, context))  # noqa: E731
     rows = []
     for acceptance in ACCEPTANCES:
         for cost in DRAFT_COSTS:
@@ -201,6 +201,6 @@ def _difference(phase: Row) -> str:
     return f"{text} ({phase['moves']:+.0%} on the speedup{few})"
 
 
-def plain_law(model: Model) -> ForwardModel:
-    """The target's law for chains at the smallest measured batch."""
+def plain_curve(model: Model) -> ForwardModel:
+    """The target's curve for chains at the smallest measured batch."""
     return model.costs.forward[CHAIN, min(batch for shape, batch in model.costs.forward if shape == CHAIN)]

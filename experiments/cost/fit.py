@@ -1,4 +1,4 @@
-"""Simple laws fitted to measured times: a forward as a polygon over its slots plus lines in the context, a phase as a line in what was drafted.
+"""Simple curves fitted to measured times: a forward as a polygon over its slots plus lines in the context, a phase as a line in what was drafted.
 
 All coefficients are times and none is negative (`scipy.optimize.nnls`); residuals are relative, so a slow cell weighs no more than a fast one.
 """
@@ -46,7 +46,7 @@ class ForwardModel:
 
 
 def fit_forward(slots: ArrayLike, context: ArrayLike, seconds: ArrayLike) -> ForwardModel:
-    """The law of cells measured at `slots`, `context`, `seconds`, [cells] each. A term that the cells cannot tell apart is left at zero.
+    """The curve of cells measured at `slots`, `context`, `seconds`, [cells] each. A term that the cells cannot tell apart is left at zero.
 
     Raises ValueError unless there is a positive time for at least one cell.
     """

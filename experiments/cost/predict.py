@@ -29,7 +29,7 @@ class PhaseCosts:
 
 @dataclass(frozen=True)
 class Costs:
-    """All fitted laws."""
+    """All fitted curves."""
 
     forward: dict[tuple[Shape, int], ForwardModel]  # by shape of the draft and batch size
     phases: dict[str, PhaseCosts]  # by setup
@@ -48,7 +48,7 @@ class Costs:
 
 
 def fit_costs(cells: Mapping[Cell, NDArray], calibrations: Mapping[str, Calibration], centre: Centre = median) -> Costs:
-    """Fits every law to the measurements, each summed up by `centre`."""
+    """Fits every curve to the measurements, each summed up by `centre`."""
     grouped: dict[tuple[Shape, int], list[tuple[int, int, float]]] = {}
     for cell, seconds in cells.items():
         if cell.model == TARGET:
@@ -113,7 +113,7 @@ def clipped(depths: NDArray, lengths: NDArray) -> NDArray:
     return kept
 
 
-def accepted_law(acceptance: Acceptance, lengths: NDArray) -> NDArray:
+def accepted_distribution(acceptance: Acceptance, lengths: NDArray) -> NDArray:
     """P(so many tokens are accepted) for each length, [G, K + 1]: depth i is reached if it was drafted and all before it were accepted."""
     reached = np.concatenate([[1.0], np.cumprod(acceptance.conditional)])
     drafted = clipped(acceptance.depths, lengths)[:, ::-1].cumsum(1)[:, ::-1]  # P(depth >= i)
@@ -123,22 +123,22 @@ def accepted_law(acceptance: Acceptance, lengths: NDArray) -> NDArray:
 
 def tokens_per_step(acceptance: Acceptance, lengths: NDArray) -> NDArray:
     """Expected, far from the end of the text; [G]. With equal rates at all positions it is `theory.expected_tokens`."""
-    law = accepted_law(acceptance, lengths)
-    return 1 + law @ np.arange(law.shape[1])
+    distribution = accepted_distribution(acceptance, lengths)
+    return 1 + distribution @ np.arange(distribution.shape[1])
 
 
-def steps_needed(law: NDArray, forward_depths: NDArray, seconds: NDArray, longest: int) -> NDArray:
+def steps_needed(distribution: NDArray, forward_depths: NDArray, seconds: NDArray, longest: int) -> NDArray:
     """Expected forwards and their seconds for texts of 0 ... L tokens, [G, L + 1, 4]: steps, draft, target, rest.
 
-    `law` [G, K + 1] of accepted tokens, `forward_depths` [G, K + 1], `seconds` [K + 1, 3] by drafted tokens. The last draft of a text is shortened to
-    what is left of the text, so short answers take more steps than length / tokens per step.
+    `distribution` [G, K + 1] of accepted tokens, `forward_depths` [G, K + 1], `seconds` [K + 1, 3] by drafted tokens. The last draft of a text is
+    shortened to what is left of the text, so short answers take more steps than length / tokens per step.
     """
-    column, found = np.arange(law.shape[1]), np.zeros((len(law), longest + 1, 4))
+    column, found = np.arange(distribution.shape[1]), np.zeros((len(distribution), longest + 1, 4))
     step = np.concatenate([np.ones((len(seconds), 1)), seconds], 1)
     for left in range(1, longest + 1):
         found[:, left] = forward_depths @ step[np.minimum(column, left - 1)]
-        behind = left - 1 - np.arange(min(law.shape[1], left - 1))  # what is left after each count; emitting all of it ends the text
-        found[:, left] += np.einsum("gk,gkc->gc", law[:, : len(behind)], found[:, behind])
+        behind = left - 1 - np.arange(min(distribution.shape[1], left - 1))  # what is left after each count; emitting all of it ends the text
+        found[:, left] += np.einsum("gk,gkc->gc", distribution[:, : len(behind)], found[:, behind])
     return found
 
 
@@ -148,7 +148,7 @@ def speedup_at_lengths(run: Forwarded, costs: Costs, units: NDArray, lengths: Se
     rows = np.concatenate([run.lengths[unit] for unit in units])
     context = float(run.method.context.mean())
     seconds = costs.method(run, np.arange(len(acceptance.depths)), context)
-    table = steps_needed(accepted_law(acceptance, wanted), clipped(acceptance.forward_depths, wanted), seconds, int(rows.max()))
+    table = steps_needed(accepted_distribution(acceptance, wanted), clipped(acceptance.forward_depths, wanted), seconds, int(rows.max()))
     spent = table[:, rows, 1:].sum((1, 2)) / rows.sum() / run.method.rows.mean()  # rows that share a forward share its time
     num_units = len(run.lengths)
     plain = by_unit(costs.plain(run, run.baseline).sum(-1), run.baseline.unit, num_units)

@@ -11,12 +11,12 @@ from experiments.cost.findings import (
     TOLERANCE,
     Model,
     Row,
+    curve_rows,
     forward_rows,
     gamma_rows,
-    law_rows,
     median_error,
     missing,
-    plain_law,
+    plain_curve,
     run_rows,
     theory_rows,
 )
@@ -31,16 +31,16 @@ def result_of(model: Model, runs: Sequence[Forwarded], provenance: dict[str, Any
     compared = run_rows(model, runs)
     curves, best = gamma_rows(model, runs)
     context = float(np.median(np.concatenate([run.method.context for run in runs])))
-    laws = [
+    forwards = [
         {
             "shape": str(shape),
             "batch": batch,
-            "slots": law.knots.tolist(),
-            "seconds": law.base.tolist(),
-            "per_1000_cached": law.per_cached,
-            "per_slot_and_1000_cached": law.per_slot_cached,
+            "slots": curve.knots.tolist(),
+            "seconds": curve.base.tolist(),
+            "per_1000_cached": curve.per_cached,
+            "per_slot_and_1000_cached": curve.per_slot_cached,
         }
-        for (shape, batch), law in sorted(model.costs.forward.items())
+        for (shape, batch), curve in sorted(model.costs.forward.items())
     ]
     return {
         "median_error": median_error(compared),
@@ -51,9 +51,9 @@ def result_of(model: Model, runs: Sequence[Forwarded], provenance: dict[str, Any
         "runs": compared,
         "gamma_curve": curves,
         "forwards": forward_rows(model),
-        "forward_laws": laws,
-        "step_laws": law_rows(model, runs),
-        "theory": theory_rows(plain_law(model), context) if CHAIN in {shape for shape, _ in model.costs.forward} else [],
+        "forward_curves": forwards,
+        "step_curves": curve_rows(model, runs),
+        "theory": theory_rows(plain_curve(model), context) if CHAIN in {shape for shape, _ in model.costs.forward} else [],
         "provenance": provenance,
     }
 
@@ -78,7 +78,7 @@ def report(result: dict[str, Any]) -> None:
     """Prints the tables and what must be read with them."""
     render(_forward_table(result), title="one forward of the target, ms (fitted)")
     print()
-    render(_law_table(result), title="outside the target's forward, ms")
+    render(_curve_table(result), title="outside the target's forward, ms")
     print()
     render(
         _run_table(result),
@@ -116,16 +116,16 @@ def _milliseconds(seconds: float | None) -> str:
 
 def _forward_table(result: dict[str, Any]) -> list[Row]:
     rows = []
-    for law in result["forward_laws"]:
-        chosen = [place for place, slots in enumerate(law["slots"]) if place < 3 or place % 2 == 0 or slots == law["slots"][-1]]
-        curve = "  ".join(f"{law['slots'][place]:.0f}: {1000 * law['seconds'][place]:.2f}" for place in chosen)
-        row = {"shape": law["shape"], "batch": str(law["batch"]), "slots: ms": curve}
-        row |= {"+ per 1000 cached": _milliseconds(law["per_1000_cached"])}
-        rows.append(row | {"and per slot": _milliseconds(law["per_slot_and_1000_cached"])})
+    for found in result["forward_curves"]:
+        chosen = [place for place, slots in enumerate(found["slots"]) if place < 3 or place % 2 == 0 or slots == found["slots"][-1]]
+        curve = "  ".join(f"{found['slots'][place]:.0f}: {1000 * found['seconds'][place]:.2f}" for place in chosen)
+        row = {"shape": found["shape"], "batch": str(found["batch"]), "slots: ms": curve}
+        row |= {"+ per 1000 cached": _milliseconds(found["per_1000_cached"])}
+        rows.append(row | {"and per slot": _milliseconds(found["per_slot_and_1000_cached"])})
     return rows
 
 
-def _law_table(result: dict[str, Any]) -> list[Row]:
+def _curve_table(result: dict[str, Any]) -> list[Row]:
     return [
         {
             "setup": row["run"],
@@ -134,7 +134,7 @@ def _law_table(result: dict[str, Any]) -> list[Row]:
             "rest": f"{_milliseconds(row['rest_per_step'])} + {_milliseconds(row['rest_per_token'])} per token",
             "rest, plain decoding": _milliseconds(row["plain_rest"]),
         }
-        for row in result["step_laws"]
+        for row in result["step_curves"]
     ]
 
 

@@ -17,7 +17,7 @@ from experiments.lossless.checks import (
 )
 from experiments.lossless.checks.enumerated_steps import EXACT, YIELD_NAME, error_of
 from experiments.lossless.enumeration.proposals import chain, distinct, tree
-from experiments.lossless.enumeration.step_law import examine
+from experiments.lossless.enumeration.step_distribution import examine
 from experiments.lossless.enumeration.tables import GOLDEN
 from experiments.lossless.mutants.blocks import BLOCK_MUTANTS
 from experiments.lossless.mutants.chains import MUTANTS, ChainRule, Mutant, SiblingRule
@@ -114,7 +114,7 @@ def run_mutants(listener: Listener = lambda name: None) -> list[dict[str, Any]]:
 
 
 def rejecting(mutant: Mutant | SlowMutant | LoopMutant | DrafterMutant | RealMutant) -> list[str]:
-    """Names of the checks that reject a mutant: of one step, its law and its expected tokens; of a loop, all that decode, and the logits.
+    """Names of the checks that reject a mutant: of one step, its distribution and its expected tokens; of a loop, all that decode, and the logits.
 
     Wrong drafters go through the long texts, which do not need a table that is small enough to be enumerated.
     """

@@ -1,8 +1,8 @@
 """How small a bias the bets on long texts still find, by `python -m experiments.lossless.power`: drafters that are wrong in a share of their steps.
 
-On the table of 80 tokens, where a hundred thousand tokens take seconds. For each wrong drafter the total variation between the law of an emitted
-token and the target's is computed at every token, the share is chosen so that its mean is the one asked for, and the bets alone (not the comparison
-of drawn and declared laws, which sees such faults at once) judge the texts of several seeds. Prints one JSON line for each.
+On the table of 80 tokens, where a hundred thousand tokens take seconds. For each wrong drafter the total variation between the distribution of an
+emitted token and the target's is computed at every token, the share is chosen so that its mean is the one asked for, and the bets alone (not the
+comparison of drawn and declared distributions, which sees such faults at once) judge the texts of several seeds. Prints one JSON line for each.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from spec.interfaces import Wrapped
 from spec.sampling import Sampler
 from spec.types import Draft, Verdict
 
-Law = Callable[[Tensor, Tensor, Tensor], Tensor]  # p, q declared, q drawn from, [S, V] each -> the law of the emitted token
+Distribution = Callable[[Tensor, Tensor, Tensor], Tensor]  # p, q declared, q drawn from, [S, V] each -> the distribution of the emitted token
 
 
 def residual(p: Tensor, q: Tensor) -> Tensor:
@@ -37,20 +37,20 @@ def odds(p: Tensor, q: Tensor) -> Tensor:
 
 
 def drawn_otherwise(p: Tensor, q: Tensor, drawn: Tensor) -> Tensor:
-    """Tokens drawn from one law and judged by another."""
+    """Tokens drawn from one distribution and judged by another."""
     kept = drawn * odds(p, q)
     return kept + (1 - kept.sum(-1, keepdim=True)) * residual(p, q)
 
 
-def dropped(bad: Callable[[Tensor], Tensor]) -> Law:
-    """Drafts that end before a bad token: the token there comes from the target's own law."""
+def dropped(bad: Callable[[Tensor], Tensor]) -> Distribution:
+    """Drafts that end before a bad token: the token there comes from the target's own distribution."""
 
-    def law(p: Tensor, q: Tensor, drawn: Tensor) -> Tensor:
+    def distribution(p: Tensor, q: Tensor, drawn: Tensor) -> Tensor:
         good = q * ~bad(q)
         kept = good * odds(p, q)
         return kept + (good.sum(-1, keepdim=True) - kept.sum(-1, keepdim=True)) * residual(p, q) + (q * bad(q)).sum(-1, keepdim=True) * p
 
-    return law
+    return distribution
 
 
 def by_accept_number(p: Tensor, q: Tensor, drawn: Tensor) -> Tensor:
@@ -79,18 +79,18 @@ def peeked(p: Tensor, q: Tensor, drawn: Tensor) -> Tensor:
     return 0.5 * p + kept + (0.5 - kept.sum(-1, keepdim=True)) * residual(p, q)
 
 
-LAWS: dict[str, Law] = {
+LAWS: dict[str, Distribution] = {
     "D4": dropped(lambda q: q < q.amax(-1, keepdim=True) / 4),
     "D5": dropped(lambda q: torch.arange(q.shape[-1]).expand_as(q) == 2),
     "D14": by_accept_number,
     "D15": by_residual_number,
 }
-FIRST_ONLY: dict[str, Law] = {"D16": peeked}  # it looks at the first number alone
+FIRST_ONLY: dict[str, Distribution] = {"D16": peeked}  # it looks at the first number alone
 
 
 @dataclass
 class Measured(Wrapped):
-    """A verifier that computes how far the law of each emitted token is from the target's, given what the drafter did."""
+    """A verifier that computes how far the distribution of each emitted token is from the target's, given what the drafter did."""
 
     identity: str
     drafter: Any = None
@@ -100,16 +100,16 @@ class Measured(Wrapped):
     def __call__(self, p: Tensor, draft: Draft, noise: Any) -> Verdict:
         verdict = self.inner(p, draft, noise)
         self.tokens += int(verdict.counts.sum())
-        law = FIRST_ONLY.get(self.identity) or LAWS.get(self.identity, drawn_otherwise)
-        laws, drawn = self.drafter.laws, self.drafter.drawn
-        for depth in range(len(laws) if self.drafter.wrong else 0):
+        distribution = FIRST_ONLY.get(self.identity) or LAWS.get(self.identity, drawn_otherwise)
+        distributions, drawn = self.drafter.distributions, self.drafter.drawn
+        for depth in range(len(distributions) if self.drafter.wrong else 0):
             if depth and self.identity in FIRST_ONLY:
                 break
-            declared = laws[depth] if self.identity in LAWS or self.identity in FIRST_ONLY else self._declared(draft, depth)
+            declared = distributions[depth] if self.identity in LAWS or self.identity in FIRST_ONLY else self._declared(draft, depth)
             if declared is None:
                 continue
             reached = (verdict.counts > depth) & ((draft.sizes > depth + 1) | (self.identity in LAWS) | (self.identity in FIRST_ONLY))
-            off = (law(p[:, min(depth, p.shape[1] - 1)], declared, drawn[depth]) - p[:, min(depth, p.shape[1] - 1)]).abs().sum(-1) / 2
+            off = (distribution(p[:, min(depth, p.shape[1] - 1)], declared, drawn[depth]) - p[:, min(depth, p.shape[1] - 1)]).abs().sum(-1) / 2
             self.total += float((off * reached).sum())
         return verdict
 
@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=Effort.long_texts)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--only", nargs="*", default=[], help="mutants, such as D6")
-    parser.add_argument("--texts-only", action="store_true", help="judge emitted tokens alone, as for a drafter that declares no laws")
+    parser.add_argument("--texts-only", action="store_true", help="judge emitted tokens alone, as for a drafter that declares no distributions")
     given = parser.parse_args()
     torch.set_num_threads(1)
     for mutant in DRAFTER_MUTANTS:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.analysis.terminal import Row, render
-from experiments.recording.code import law_packages
-from experiments.recording.proofs.law import battery_hash, law_hash
+from experiments.recording.code import decoding_packages
+from experiments.recording.proofs.code_hash import battery_hash, code_hash
 from experiments.recording.proofs.lookup import COMMITTED, check_places, files_in, verdicts_in
 from experiments.recording.proofs.verdict import Recorded, name_of, read, write
 
@@ -40,14 +40,14 @@ def keep(paths: Sequence[Path], folder: Path) -> int:
         print(f"kept: {write(item.record, folder)}")
     for item in held:
         if item not in current:
-            print(f"left out: {item.file} was judged for other code ({item.record['law']}); judge again")
+            print(f"left out: {item.file} was judged for other code ({item.record['code']}); judge again")
     return int(len(current) < len(held))
 
 
 def show(held: Sequence[Recorded]) -> int:
     """A row per verdict that is kept."""
     render([row_of(item) for item in held])
-    print(f"{len(held)} verdicts, {sum(map(holds, held))} of them for this code ({law_hash()})")
+    print(f"{len(held)} verdicts, {sum(map(holds, held))} of them for this code ({code_hash()})")
     return 0
 
 
@@ -63,7 +63,7 @@ def row_of(item: Recorded) -> Row:
 
 def holds(item: Recorded) -> bool:
     """Whether the code is still the one that was judged."""
-    return item.record["law"] == law_hash(law_packages(item.record["settings"]))
+    return item.record["code"] == code_hash(decoding_packages(item.record["settings"]))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ class Check:
     detail: str  # one sentence: what was looked at, or what is wrong
     statistic: float | None = None
     p_value: float | None = None  # below alpha: fail
-    tv: float | None = None  # distance found between the laws; exact where they were enumerated
+    tv: float | None = None  # distance found between the distributions; exact where they were enumerated
     detectable_tv: float | None = None  # a bias at least this large between what the check compares is found with probability `power`
     power: float | None = None
     alpha: float | None = None  # false-alarm rate that the p-value was compared with; None: `Effort.alpha`

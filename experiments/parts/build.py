@@ -54,7 +54,9 @@ def build(config: Mapping[str, Any], settings: Settings, prompts: list[Prompt]) 
     wanted: dict[str, Wanted] = {name: make(config, f"peers.{name}") for name in settings.peers or {}}
     check_pair(made["drafter"], made["verifier"])
     if not made["verifier"].exact and not settings.allow_lossy:
-        raise ValueError(f"verifier={config['verifier']['_target_'].split('.')[-1]} changes the target's law; set allow_lossy=true if that is wanted")
+        raise ValueError(
+            f"verifier={config['verifier']['_target_'].split('.')[-1]} changes the target's distribution; set allow_lossy=true if that is wanted"
+        )
     for peer in wanted.values():
         peer.check(made["drafter"])
     made["target"] = make(config, "target")

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from experiments.recording.code import law_packages
-from experiments.recording.proofs.law import law_hash
+from experiments.recording.code import decoding_packages
+from experiments.recording.proofs.code_hash import code_hash
 from experiments.recording.proofs.settings import Case, settings_of
 from spec.model import resolve_name
 
@@ -23,7 +23,7 @@ def case_of(
     named = {place: name for part in ("target", "drafter") for place, name in named_models(config[part], part)}
     named |= unnamed(checkpoints, named)
     models = {place: {"name": name, "version": model_version(name)} for place, name in named.items()}
-    return Case(settings_of(config, device, dtype), law_hash(law_packages(config)), models)
+    return Case(settings_of(config, device, dtype), code_hash(decoding_packages(config)), models)
 
 
 def models(config: Mapping[str, Any], checkpoints: Mapping[str, str] = MappingProxyType({})) -> dict[str, str | None]:

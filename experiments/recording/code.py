@@ -36,8 +36,9 @@ def foreign_packages(config: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(sorted({target.split(".")[0] for target in _targets(config)} - set(OURS)))
 
 
-def law_packages(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Packages besides spec, drafters and verifiers whose code can change the law of the output, in alphabetical order: where a user's parts are."""
+def decoding_packages(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Packages besides spec, drafters and verifiers whose code can change the distribution of the output, in alphabetical order: where a user's parts
+    are."""
     parts = {name: config.get(name) or {} for name in ("drafter", "verifier", "sampling")}
     in_experiments = any(target.startswith("experiments.") for target in _targets(parts))
     return tuple(sorted({*foreign_packages(parts), *foreign_packages({"target": config.get("target")}), *(["experiments"] * in_experiments)}))

@@ -28,7 +28,7 @@ def circumstances(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
 
 def library_versions() -> dict[str, str | None]:
     """Versions of Python, of this package and of those that it stands on; None of one that is not installed."""
-    return {"python": platform.python_version()} | {name: _version(name) for name in ("foretoken", "torch", "transformers", "hydra-core")}
+    return {"python": platform.python_version()} | {name: _version(name) for name in ("draftproof", "torch", "transformers", "hydra-core")}
 
 
 def load_average() -> float | None:

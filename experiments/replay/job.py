@@ -19,7 +19,7 @@ from experiments.recording.machine import circumstances
 from experiments.replay.evaluate import Evaluation, Outcome
 from experiments.replay.recorded_target import Replay
 from experiments.replay.settings import Settings, drafter_name
-from experiments.replay.setup import DrafterBuilder, check_sampling, fitting, load_tokenizer, open_laws, target_of
+from experiments.replay.setup import DrafterBuilder, check_sampling, fitting, load_tokenizer, open_distributions, target_of
 from experiments.replay.texts import Recording, open_recording
 from experiments.replay.totals import footnotes, lines, table_rows, totals
 
@@ -36,10 +36,10 @@ def execute(config: DictConfig | Mapping[str, Any]) -> list[Outcome]:
     builder = DrafterBuilder(plain, target)
     longest = builder(asked.lengths[-1])
     texts = fitting(recording, longest, target, asked.skip_too_long)
-    laws = open_laws(asked, texts, sampling)
-    asks = (asked.oracle or laws is not None) and not longest.traits.makes_trees  # of a tree's drafts no length can be chosen
+    distributions = open_distributions(asked, texts, sampling)
+    asks = (asked.oracle or distributions is not None) and not longest.traits.makes_trees  # of a tree's drafts no length can be chosen
     replay = Replay(target, make(plain, "sampling"), recording.eos_ids, recording.budget)
-    evaluation = Evaluation(replay, asked.cost, builder, asked.lengths, partial(builder, ruled=False) if asks else None, laws)
+    evaluation = Evaluation(replay, asked.cost, builder, asked.lengths, partial(builder, ruled=False) if asks else None, distributions)
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("texts", total=len(texts) * (len(asked.lengths) + asks))
         outcomes = evaluation.run(texts, lambda: bar.advance(task))

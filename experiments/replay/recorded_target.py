@@ -84,8 +84,8 @@ class DraftSampler(Sampler):
         vars(self).update(vars(sampler))
         self.recorded = sampler
 
-    def law(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None = None) -> Tensor:
-        return logits if logits.is_meta else self.recorded.law(logits, contexts)
+    def distribution(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None = None) -> Tensor:
+        return logits if logits.is_meta else self.recorded.distribution(logits, contexts)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ class Settings:
     lengths: Sequence[int | None]  # in rising order; [None] where the drafter has none
     cost: Price
     oracle: bool
-    laws: Path | None
+    distributions: Path | None
     skip_too_long: bool
     categories: bool
     output: Path | None
@@ -35,7 +35,7 @@ class Settings:
         held = {name: config[name] for name in ("oracle", "skip_too_long", "categories", "tokenizer", "device", "threads")}
         check_booleans({name: held[name] for name in ("oracle", "skip_too_long", "categories")})
         cost, lengths = Price(**config["cost"]), lengths_of(config)
-        files = {name: None if config[name] is None else Path(config[name]) for name in ("laws", "output")}
+        files = {name: None if config[name] is None else Path(config[name]) for name in ("distributions", "output")}
         check_output(files["output"])
         return cls(config, Source.of(config), lengths, cost, **files, **held)
 

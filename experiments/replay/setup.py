@@ -7,7 +7,7 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from experiments.parts.build import make
-from experiments.replay import laws
+from experiments.replay import distributions
 from experiments.replay.recorded_target import ANY_CONTEXT, NEEDS_TARGET, RecordedTarget, recorded_target, resolve_device
 from experiments.replay.settings import Settings
 from experiments.replay.texts import RecordedText, Recording
@@ -21,9 +21,11 @@ log = logging.getLogger(__name__)
 def check_sampling(config: Mapping[str, Any], recording: Recording) -> dict[str, Any]:
     """How the texts are taken to be sampled, without target and seed of the YAML. Raises ValueError where the run says otherwise."""
     recorded = None if recording.config is None else recording.config["sampling"]
-    sampling = laws.lasting(config["sampling"])
-    if recorded is not None and sampling != laws.lasting(recorded):
-        raise ValueError(f"the run was recorded with {laws.lasting(recorded)}, not with {sampling}; leave sampling out to replay it as it was")
+    sampling = distributions.lasting(config["sampling"])
+    if recorded is not None and sampling != distributions.lasting(recorded):
+        raise ValueError(
+            f"the run was recorded with {distributions.lasting(recorded)}, not with {sampling}; leave sampling out to replay it as it was"
+        )
     return sampling
 
 
@@ -98,8 +100,8 @@ def fitting(recording: Recording, drafter: Drafter, target: RecordedTarget, skip
     return fits
 
 
-def open_laws(asked: Settings, texts: list[RecordedText], sampling: dict[str, Any]) -> dict[str, laws.TextLaws] | None:
-    """The target's laws along the texts, from the file that was named or lies in the run's folder; None where there is none."""
-    own = asked.source.recorded / "laws.npz"
-    path = asked.laws if asked.laws is not None else own if own.exists() else None
-    return None if path is None else laws.load(path, texts, sampling)
+def open_distributions(asked: Settings, texts: list[RecordedText], sampling: dict[str, Any]) -> dict[str, distributions.TextDistributions] | None:
+    """The target's distributions along the texts, from the file that was named or lies in the run's folder; None where there is none."""
+    own = [asked.source.recorded / name for name in ("distributions.npz", "laws.npz")]  # the second is how earlier versions called it
+    path = asked.distributions or next((file for file in own if file.exists()), None)
+    return None if path is None else distributions.load(path, texts, sampling)

@@ -56,7 +56,7 @@ def label(outcome: Outcome) -> str:
 
 
 def footnotes(found: Sequence[Outcome], sampling: dict[str, Any], recording: Recording, live: dict[str, Any] | None) -> list[str]:
-    """What the figures are conditional on, the live run's own where it used the same drafter, and the overlap of the laws."""
+    """What the figures are conditional on, the live run's own where it used the same drafter, and the overlap of the distributions."""
     notes = []
     if recording.config is None:
         notes.append("plain texts: how they were decoded is not known; a drafted token counts as accepted where it is the recorded one")
@@ -65,18 +65,20 @@ def footnotes(found: Sequence[Outcome], sampling: dict[str, Any], recording: Rec
     else:
         notes.append(
             f"recorded at temperature {sampling['temperature']:g}: conditional on the recorded text; a drafted token counts as accepted where it is "
-            "the recorded one, as under sample_match, and under every exact rule for drafts without a law of their own"
+            "the recorded one, as under sample_match, and under every exact rule for drafts without a distribution of their own"
         )
         if any(outcome.kind == EXPECTED for outcome in found):
-            notes.append("expected: token-level speculative sampling, given the recorded text, from the laws of target and drafter")
+            notes.append("expected: token-level speculative sampling, given the recorded text, from the distributions of target and drafter")
         elif not any(outcome.overlap for outcome in found):
-            notes.append("the expected acceptance of sampled drafts needs the target's laws: python -m experiments.replay.laws recorded=...")
+            notes.append(
+                "the expected acceptance of sampled drafts needs the target's distributions: python -m experiments.replay.distributions recorded=..."
+            )
     if live is not None and live["num_steps"]:
         notes.append(f"the run itself, with this drafter: {live['num_tokens'] / live['num_steps']:.2f} tokens/step, all texts")
     for outcome in found:
         if outcome.overlap is not None and outcome.category == ALL:
             low, high = (bound / outcome.judged for bound in outcome.overlap)
-            span = f"{low:.4f} to {high:.4f}, which differ by what the recorded laws leave out"
+            span = f"{low:.4f} to {high:.4f}, which differ by what the recorded distributions leave out"
             notes.append(f"expected acceptance, the mean sum of min(p, q) over {outcome.judged} tokens: {span}")
     return notes
 

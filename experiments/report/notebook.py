@@ -11,7 +11,7 @@ from experiments.analysis.frames import Runs, load_runs
 from experiments.analysis.tables import comparison_rows
 from experiments.lossless.checks.enumerated_steps import EXACT
 from experiments.lossless.enumeration.proposals import chain
-from experiments.lossless.enumeration.step_law import examine
+from experiments.lossless.enumeration.step_distribution import examine
 from experiments.lossless.enumeration.tables import GOLDEN
 from experiments.lossless.mutants.chains import MUTANTS
 from experiments.parts.roles import step_lines
@@ -45,10 +45,10 @@ def answer(generation: Generation, tokenizer: Any, row: int = 0) -> str:
 
 
 def enumerate_rules(num_tokens: int = 3) -> pd.DataFrame:
-    """Columns rule, sound, tv, tokens_per_step: exact laws of one step on a table model of four tokens, by enumerating every outcome.
+    """Columns rule, sound, tv, tokens_per_step: exact distributions of one step on a table model of four tokens, by enumerating every outcome.
 
-    tv is the total variation distance between the law of the emitted text and the target's own, and sound says whether it is zero within rounding:
-    what was found, not what a rule says of itself. The wrong rules are each wrong in one way that has been seen in the field.
+    tv is the total variation distance between the distribution of the emitted text and the target's own, and sound says whether it is zero within
+    rounding: what was found, not what a rule says of itself. The wrong rules are each wrong in one way that has been seen in the field.
     """
     torch.set_num_threads(1)
     rows = []

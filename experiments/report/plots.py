@@ -180,9 +180,9 @@ def predicted_against_measured(predictions: pd.DataFrame) -> Figure:
 
 
 def exactness(rules: pd.DataFrame) -> Figure:
-    """Distance from the target's law of each verifier, right and wrong ones, from `notebook.enumerate_rules`."""
+    """Distance from the target's distribution of each verifier, right and wrong ones, from `notebook.enumerate_rules`."""
     with rc_context(STYLE):
-        figure, axes = _single(1.0 + 0.24 * len(rules), "Distance from the target's law, enumerated")
+        figure, axes = _single(1.0 + 0.24 * len(rules), "Distance from the target's distribution, enumerated")
         for place, (sound, label) in enumerate(((True, "ours"), (False, "wrong in one way"))):
             held = rules[rules["sound"] == sound]
             style = {"color": COLOURS[place], "marker": MARKERS[place], "linestyle": "none", "label": label}

@@ -15,7 +15,7 @@ NAMED = re.compile(r"\b[0-9a-f]{8}\b")  # the name of a verdict in a mark
 def proved(runs: Runs) -> list[Block]:
     """How many of the runs are proved exact, and which of them are not meant to be, a sentence each."""
     lossy = [name for name, document in zip(runs.methods, runs.documents, strict=False) if (document.get("proof") or {}).get("verdict") == LOSSY]
-    changed = f"The output of these runs does not have the target's law, by design: {', '.join(lossy)}."
+    changed = f"The output of these runs does not have the target's distribution, by design: {', '.join(lossy)}."
     return [*_judged(runs), *([Text(changed, "warn")] if lossy else [])]
 
 
@@ -54,7 +54,7 @@ def row_of(record: dict[str, Any], file: str | None) -> Row:
         "of": f"{named['drafter']}, {named['verifier']}, {named['sampling']}",
         "on": f"{record['models']['target']['name']}, {origin['dtype']} on {origin['device']}",
         "date": str(origin["date"])[:10],
-        "code": f"{record['law']} ({origin['git_commit'] or 'no commit'})",
+        "code": f"{record['code']} ({origin['git_commit'] or 'no commit'})",
         "versions": ", ".join(f"{name} {origin['versions'].get(name)}" for name in ("torch", "transformers")),
         "file": file or "-",
         "checks": "; ".join(told) + caught,

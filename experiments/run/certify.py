@@ -12,7 +12,7 @@ from experiments.parts.build import Parts, checkpoints_of, compose_other, make
 from experiments.parts.settings import Settings
 from experiments.parts.versions import case_of
 from experiments.recording.machine import library_versions
-from experiments.recording.proofs.law import battery_hash
+from experiments.recording.proofs.code_hash import battery_hash
 from experiments.recording.proofs.lookup import COMMITTED, Asked, check_places, verdicts_in
 from experiments.recording.proofs.proof import Proof, prove
 from experiments.recording.proofs.settings import Case
@@ -40,7 +40,7 @@ class Prover:
     def look_up(self, device: str, dtype: str, claims_exact: bool) -> Proof:
         """The proof by the verdicts that are recorded now. Loads no model; `device` and `dtype` are those of the loaded target."""
         self._case = self._case or case_of(self.config, device, dtype, checkpoints_of(self.config))
-        asked = Asked(self._case, library_versions(), battery_hash(), effort_of(self.battery), self._standard, laws_of(self.folder))
+        asked = Asked(self._case, library_versions(), battery_hash(), effort_of(self.battery), self._standard, codes_of(self.folder))
         return replace(prove(asked, verdicts_in(self.places), claims_exact, self.folder), asked=self.wanted)
 
     def of_summary(self, summary: Mapping[str, Any]) -> Proof:
@@ -85,9 +85,9 @@ def overrides_of(options: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name}={'null' if value is None else str(value)}"
 
 
-def laws_of(folder: Path) -> frozenset[str | None]:
+def codes_of(folder: Path) -> frozenset[str | None]:
     """Hashes of the code that began and continued a folder; None for a hash that is not known."""
     path = folder / "manifest.json"
     held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     codes: Sequence[dict[str, Any]] = [held.get("code") or {}, *(change["from"] for change in held.get("code_changes", []))] if held else []
-    return frozenset(code.get("law") for code in codes)
+    return frozenset(code.get("decoding") for code in codes)

@@ -20,11 +20,11 @@ from experiments.parts.settings import Settings, resolved
 from experiments.parts.tracking.interface import Tracker
 from experiments.parts.tracking.rows import prompt_figures
 from experiments.parts.versions import models
-from experiments.recording.code import code_version, foreign_packages, law_packages
+from experiments.recording.code import code_version, decoding_packages, foreign_packages
 from experiments.recording.files import write_atomically
 from experiments.recording.identity import Identity, config_hash
 from experiments.recording.machine import circumstances, load_average
-from experiments.recording.proofs.law import law_hash
+from experiments.recording.proofs.code_hash import code_hash
 from experiments.recording.proofs.proof import Proof
 from experiments.recording.recorder import Recorder
 from experiments.run import self_test
@@ -62,7 +62,7 @@ def execute(config: DictConfig | Mapping[str, Any], folder: Path, group: str | N
 
 def origin(config: Mapping[str, Any], prompts: Sequence[Prompt]) -> dict[str, Any]:
     """Code, models and data of a resolved configuration, as they are now. Loads no weights; what cannot be found out is None."""
-    code = code_version(foreign_packages(config)) | {"law": law_hash(law_packages(config))}
+    code = code_version(foreign_packages(config)) | {"decoding": code_hash(decoding_packages(config))}
     return {"code": code, "models": models(config, checkpoints_of(config)), "data": fingerprint(prompts)[:12]}
 
 

@@ -18,12 +18,15 @@ from spec.sampling import Sampler
 from spec.state import Limits
 
 FILE = "bets.json"
-MOST = 64_000_000  # numbers of laws that may wait for the end of an answer: 256 MB in float32. The steps of an answer after that are not bet on
+MOST = (
+    64_000_000  # numbers of distributions that may wait for the end of an answer: 256 MB in float32. The steps of an answer after that are not bet on
+)
 LEVEL, POWER = 1e-3, 0.95  # at which a run says how small a bias it would have seen
 
 
 def witness_of(drafter: Drafter, verifier: Verifier, sampler: Sampler, limits: Limits) -> Witness | None:
-    """The witness of a run; None at temperature 0, where nothing is drawn. It judges between answers: timed steps only hand it their laws."""
+    """The witness of a run; None at temperature 0, where nothing is drawn. It judges between answers: timed steps only hand it their
+    distributions."""
     if sampler.greedy:
         return None
     return Witness(verifier, limits.eos_ids, sees_drafts(drafter, verifier), judge_drafts=False, most=MOST, in_steps=False)

@@ -76,7 +76,7 @@ Made by `python -m experiments.training` with the settings in `conf/train_pair.y
 ({sum(map(len, pools["library"])):,} tokens), {len(corpus.tests)} modules of its test suites, and repeat-with-an-edit examples
 generated from the library modules.
 {len(corpus.held_out)} library modules, chosen by the hash of their path, were held out of all three. No text of the library is stored here.
-The drafter was distilled: the target was asked once for its laws on {asked}
+The drafter was distilled: the target was asked once for its distributions on {asked}
 of the same data, of {len(pools["samples"])} continuations that the target wrote at temperatures {list(settings.sample_temperatures)},
 and of spans of library text said two to four times over.
 

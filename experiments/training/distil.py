@@ -1,4 +1,5 @@
-"""What the drafter of the embedded pair learns from: the target's own writing, spans said over and over, and the target's laws on all of it."""
+"""What the drafter of the embedded pair learns from: the target's own writing, spans said over and over, and the target's distributions on all of
+it."""
 
 import logging
 import random
@@ -58,7 +59,8 @@ def lesson(target: LlamaForCausalLM, windows: Tensor, num_likeliest: int) -> Les
 
 
 def distillation(model: Any, material: Lesson) -> Tensor:
-    """Cross-entropy to the target's law over its likeliest tokens: the drafter learns the law that acceptance, sum of min(p, q), depends on."""
+    """Cross-entropy to the target's distribution over its likeliest tokens: the drafter learns the distribution that acceptance, sum of min(p, q),
+    depends on."""
     device = model.device
     wanted = material.logits.to(device).float().softmax(-1)
     offered = model(input_ids=material.windows[:, :-1].to(device), use_cache=False).logits.float()

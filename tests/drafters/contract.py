@@ -1,4 +1,4 @@
-"""What the tests of drafters with an assistant share: a decode whose drafts are recorded, and the laws that each slot should declare."""
+"""What the tests of drafters with an assistant share: a decode whose drafts are recorded, and the distributions that each slot should declare."""
 
 import copy
 from collections.abc import Callable
@@ -59,11 +59,11 @@ def recorded(
     return generation, found
 
 
-def law_after(model: Any, sampler: Sampler, tokens: list[int]) -> Tensor:
-    """The law of the next token, everything computed anew; [V]."""
+def distribution_after(model: Any, sampler: Sampler, tokens: list[int]) -> Tensor:
+    """The distribution of the next token, everything computed anew; [V]."""
     with torch.inference_mode():
         logits = model(input_ids=torch.tensor([tokens]), use_cache=False).logits[:, -1:]
-    return sampler.law(logits, lambda row, slot: tokens)[0, 0]
+    return sampler.distribution(logits, lambda row, slot: tokens)[0, 0]
 
 
 def check_shape(proposal: Proposal) -> None:
@@ -78,8 +78,9 @@ def check_shape(proposal: Proposal) -> None:
             assert int(draft.depths()[row, :size].max()) <= max(proposal.room[row] - 1, 0)
 
 
-def check_laws(proposal: Proposal, model: Any, sampler: Sampler, siblings: str = "distinct") -> int:
-    """Every used slot declares the assistant's law after its parent, less what its siblings' rule takes out; returns how many were looked at."""
+def check_distributions(proposal: Proposal, model: Any, sampler: Sampler, siblings: str = "distinct") -> int:
+    """Every used slot declares the assistant's distribution after its parent, less what its siblings' rule takes out; returns how many were looked
+    at."""
     draft, checked = proposal.draft, 0
     if draft.num_slots == 1:
         return 0
@@ -88,10 +89,10 @@ def check_laws(proposal: Proposal, model: Any, sampler: Sampler, siblings: str =
         older: dict[int, list[int]] = {}
         for slot in range(1, int(draft.sizes[row]) if not proposal.done[row] else 1):
             parent, token = int(draft.parents[row, slot]), int(draft.tokens[row, slot])
-            law = law_after(model, sampler, [*tokens, *draft.path(row, parent)])
+            distribution = distribution_after(model, sampler, [*tokens, *draft.path(row, parent)])
             if siblings == "distinct":
-                law[older.get(parent, [])] = 0
-            assert torch.allclose(draft.q[row, slot], law / law.sum(), atol=1e-9, rtol=1e-9)
+                distribution[older.get(parent, [])] = 0
+            assert torch.allclose(draft.q[row, slot], distribution / distribution.sum(), atol=1e-9, rtol=1e-9)
             assert draft.q[row, slot, token] > 0
             assert siblings == "independent" or token not in older.get(parent, [])
             older.setdefault(parent, []).append(token)

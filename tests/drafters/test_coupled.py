@@ -8,7 +8,7 @@ from drafters.none import NoDraft
 from spec.noise import Noise
 from spec.sampling import Sampler
 from tests.drafters.bench import check_greedy_identity
-from tests.drafters.contract import assistant_model, check_shape, law_after, recorded
+from tests.drafters.contract import assistant_model, check_shape, distribution_after, recorded
 from verifiers.coupled import Coupled
 
 
@@ -25,7 +25,7 @@ def test_tokens_are_the_best_sums_of_log_probability_and_the_positions_noise(num
                 slot = 1 + (depth - 1) * num_children
                 text = [*proposal.rows[row], *draft.path(row, slot)][:-1]
                 noise = Noise(4).at(torch.tensor([row]), torch.tensor([0])).gumbel(torch.tensor([len(text)]), 40)[0]
-                best = (law_after(assistant_model(), sampler, text).log() + noise).topk(num_children).indices
+                best = (distribution_after(assistant_model(), sampler, text).log() + noise).topk(num_children).indices
                 assert draft.tokens[row, slot : slot + num_children].tolist() == best.tolist()
 
 

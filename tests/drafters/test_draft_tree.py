@@ -7,7 +7,7 @@ from drafters.draft_tree import DraftTree
 from spec import CausalLM, Limits, decode
 from spec.sampling import Sampler
 from tests.drafters.bench import PROMPTS, check_greedy_identity
-from tests.drafters.contract import assistant_model, check_laws, check_shape, law_after, recorded
+from tests.drafters.contract import assistant_model, check_distributions, check_shape, distribution_after, recorded
 from tests.tiny import build
 from verifiers.traversal import Traversal
 
@@ -22,10 +22,10 @@ def grown(num_nodes=7, num_rounds=3):
 
 @pytest.mark.parametrize("make", [lambda: fixed(widths=[2, 2, 1]), grown], ids=["fixed", "grown"])
 @pytest.mark.parametrize("options", [{}, {"top_k": 2}, {"repetition_penalty": 1.5}], ids=str)
-def test_declares_the_laws_it_draws_from(make, options):
+def test_declares_the_distributions_it_draws_from(make, options):
     sampler = Sampler(seed=2, **options)
     _, proposals = recorded(make(), sampler, new=8)
-    assert sum(check_laws(proposal, assistant_model(), sampler) for proposal in proposals) > 50
+    assert sum(check_distributions(proposal, assistant_model(), sampler) for proposal in proposals) > 50
     for proposal in proposals:
         check_shape(proposal)
 
@@ -41,36 +41,36 @@ def test_growth_puts_every_token_where_it_promises_most():
     _, proposals = recorded(grown(8, 4), Sampler(seed=2), PROMPTS[:1], new=6)
     sampler, (first, *_) = Sampler(), proposals
     draft, row = first.draft, first.rows[0]
-    laws: list[torch.Tensor] = []
+    distributions: list[torch.Tensor] = []
     reach, left = [1.0], []
     for slot in range(1, draft.num_slots):
-        if slot % 2:  # a round of two tokens begins: all slots so far have their laws
-            for node in range(len(laws), slot):
-                laws.append(law_after(assistant_model(), sampler, [*row, *draft.path(0, node)]))
-                left.append(laws[node].clone())
+        if slot % 2:  # a round of two tokens begins: all slots so far have their distributions
+            for node in range(len(distributions), slot):
+                distributions.append(distribution_after(assistant_model(), sampler, [*row, *draft.path(0, node)]))
+                left.append(distributions[node].clone())
         parent, token = int(draft.parents[0, slot]), int(draft.tokens[0, slot])
-        chances = [reach[node] * float(left[node].sum()) for node in range(len(laws))]
+        chances = [reach[node] * float(left[node].sum()) for node in range(len(distributions))]
         assert chances[parent] == pytest.approx(max(chances), rel=1e-9)
         left[parent][token] = 0
-        reach.append(reach[parent] * float(laws[parent][token]))
+        reach.append(reach[parent] * float(distributions[parent][token]))
     assert draft.num_slots == 9
 
 
 def test_growth_at_temperature_zero_takes_the_most_probable_paths():
     _, proposals = recorded(grown(6, 2), Sampler(temperature=0), PROMPTS[:1], new=6)
     draft, row = proposals[0].draft, proposals[0].rows[0]
-    law = law_after(assistant_model(), Sampler(), row)
+    distribution = distribution_after(assistant_model(), Sampler(), row)
     assert draft.q is None
-    assert draft.tokens[0, 1:4].tolist() == law.topk(3).indices.tolist()
-    taken = law.topk(3).values.tolist()
-    further = law.sort(descending=True).values[3:6].tolist()
+    assert draft.tokens[0, 1:4].tolist() == distribution.topk(3).indices.tolist()
+    taken = distribution.topk(3).values.tolist()
+    further = distribution.sort(descending=True).values[3:6].tolist()
     for chance, token in zip(taken, draft.tokens[0, 1:4].tolist(), strict=True):
-        further += (chance * law_after(assistant_model(), Sampler(), [*row, token])).tolist()
+        further += (chance * distribution_after(assistant_model(), Sampler(), [*row, token])).tolist()
     depths, parents = draft.depths()[0], draft.parents[0]
     reached = []
     for slot in range(4, 7):
-        above = law_after(assistant_model(), Sampler(), [*row, *draft.path(0, int(parents[slot]))])
-        before = float(law[draft.tokens[0, parents[slot]]]) if depths[slot] == 2 else 1.0
+        above = distribution_after(assistant_model(), Sampler(), [*row, *draft.path(0, int(parents[slot]))])
+        before = float(distribution[draft.tokens[0, parents[slot]]]) if depths[slot] == 2 else 1.0
         reached.append(before * float(above[draft.tokens[0, slot]]))
     assert reached == pytest.approx(sorted(further, reverse=True)[:3], rel=1e-9)
 

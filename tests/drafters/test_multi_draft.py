@@ -6,15 +6,15 @@ import torch
 from drafters.multi_draft import MultiDraft
 from spec.sampling import Sampler
 from tests.drafters.bench import PROMPTS, check_greedy_identity
-from tests.drafters.contract import assistant_model, check_laws, check_shape, law_after, recorded
+from tests.drafters.contract import assistant_model, check_distributions, check_shape, distribution_after, recorded
 
 
 @pytest.mark.parametrize("siblings", ["independent", "distinct"])
 @pytest.mark.parametrize("options", [{}, {"top_k": 2}, {"repetition_penalty": 1.5}], ids=str)
-def test_declares_the_laws_it_draws_from(siblings, options):
+def test_declares_the_distributions_it_draws_from(siblings, options):
     sampler = Sampler(seed=2, **options)
     _, proposals = recorded(MultiDraft(model=assistant_model(), num_chains=3, num_tokens=3, siblings=siblings), sampler, new=8)
-    assert sum(check_laws(proposal, assistant_model(), sampler, siblings) for proposal in proposals) > 50
+    assert sum(check_distributions(proposal, assistant_model(), sampler, siblings) for proposal in proposals) > 50
     for proposal in proposals:
         check_shape(proposal)
 
@@ -25,11 +25,11 @@ def test_greedy_siblings_are_the_most_probable_tokens_and_one_that_is_drawn():
     for proposal in proposals:
         draft = proposal.draft
         for row in (row for row, room in enumerate(proposal.room) if room > 1):
-            law = law_after(assistant_model(), sampler, proposal.rows[row])
-            best = law.topk(2).indices
+            distribution = distribution_after(assistant_model(), sampler, proposal.rows[row])
+            best = distribution.topk(2).indices
             assert draft.tokens[row, 1:3].tolist() == best.tolist()
-            assert torch.equal(draft.q[row, 1:3], torch.nn.functional.one_hot(best, len(law)).to(draft.q.dtype))
-            rest = law.scatter(0, best, 0.0)
+            assert torch.equal(draft.q[row, 1:3], torch.nn.functional.one_hot(best, len(distribution)).to(draft.q.dtype))
+            rest = distribution.scatter(0, best, 0.0)
             assert torch.allclose(draft.q[row, 3], rest / rest.sum())
 
 
@@ -55,8 +55,8 @@ def test_temperature_zero_takes_the_most_probable_first_tokens(siblings):
     sampler = Sampler(temperature=0)
     _, proposals = recorded(MultiDraft(model=assistant_model(), num_chains=3, siblings=siblings), sampler, new=6)
     assert all(proposal.draft.q is None for proposal in proposals)
-    law = law_after(assistant_model(), Sampler(), PROMPTS[0])
-    assert proposals[0].draft.tokens[0, 1:4].tolist() == law.topk(3).indices.tolist()
+    distribution = distribution_after(assistant_model(), Sampler(), PROMPTS[0])
+    assert proposals[0].draft.tokens[0, 1:4].tolist() == distribution.topk(3).indices.tolist()
 
 
 @pytest.mark.parametrize("num_chains", [1, 3])

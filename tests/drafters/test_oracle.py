@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 from drafters.none import NoDraft
 from drafters.oracle import Oracle, blurred
 from experiments.lossless.enumeration.proposals import Partial, Row, chain
-from experiments.lossless.enumeration.step_law import expected_emitted, step_law
+from experiments.lossless.enumeration.step_distribution import expected_emitted, step_distribution
 from experiments.lossless.enumeration.tables import GOLDEN, Instance
 from spec.sampling import Sampler
 from tests.drafters.contract import assistant_model, check_greedy_text, check_shape, recorded
@@ -34,7 +34,7 @@ def oracle_row(instance: Instance, growth: Partial, slot: int) -> Row:
 
 def test_a_step_emits_what_constant_acceptance_predicts():
     expected = (1 - 0.7**4) / (1 - 0.7)  # Leviathan et al., equation 1
-    assert expected_emitted(step_law(chain(GOLDEN, 3, oracle_row), Recursive())) == pytest.approx(expected, abs=1e-12)
+    assert expected_emitted(step_distribution(chain(GOLDEN, 3, oracle_row), Recursive())) == pytest.approx(expected, abs=1e-12)
 
 
 def judged(generation):

@@ -12,7 +12,7 @@ from drafters.stopping.entropy import Entropy
 from drafters.stopping.heuristic import Heuristic
 from spec.sampling import Sampler
 from tests.drafters.bench import PROMPTS, check_greedy_identity
-from tests.drafters.contract import assistant_model, check_laws, check_shape, law_after, recorded
+from tests.drafters.contract import assistant_model, check_distributions, check_shape, distribution_after, recorded
 
 CPU = torch.device("cpu")
 RULES = {
@@ -37,10 +37,10 @@ def test_greedy_text_is_unchanged(name):
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_shapes_and_laws(name):
+def test_shapes_and_distributions(name):
     sampler = Sampler(seed=2)
     _, proposals = recorded(drafter(RULES[name]()), sampler, new=10)
-    assert sum(check_laws(proposal, assistant_model(), sampler) for proposal in proposals) >= (1 if "clock" in name else 10)
+    assert sum(check_distributions(proposal, assistant_model(), sampler) for proposal in proposals) >= (1 if "clock" in name else 10)
     for proposal in proposals:
         check_shape(proposal)
         assert proposal.draft.is_chain
@@ -82,7 +82,7 @@ def test_confidence_keeps_the_token_that_made_it_stop():
     assert stopped > 3
 
 
-def test_entropy_stops_before_the_law_that_is_too_flat():
+def test_entropy_stops_before_the_distribution_that_is_too_flat():
     _, proposals = recorded(drafter(Entropy(0.1, 0.5)), Sampler(seed=2), new=8)
     lengths = set()
     for proposal in proposals:
@@ -91,7 +91,9 @@ def test_entropy_stops_before_the_law_that_is_too_flat():
                 continue
             lengths.add(size)
             entropies = [
-                float(torch.special.entr(law_after(assistant_model(), Sampler(), [*proposal.rows[row], *proposal.draft.path(row, slot)])).sum())
+                float(
+                    torch.special.entr(distribution_after(assistant_model(), Sampler(), [*proposal.rows[row], *proposal.draft.path(row, slot)])).sum()
+                )
                 for slot in range(size)
             ]
             bounds = [1 - (0.1 * entropy) ** 0.5 >= 0.5 for entropy in entropies]
@@ -107,7 +109,7 @@ def test_entropy_raises_its_threshold_while_too_little_is_accepted():
 
 
 def certain(prob, vocabulary=4):
-    """A law whose largest probability is `prob`."""
+    """A distribution whose largest probability is `prob`."""
     return torch.tensor([[prob, *[(1 - prob) / (vocabulary - 1)] * (vocabulary - 1)]], dtype=torch.float64)
 
 

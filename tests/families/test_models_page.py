@@ -1,4 +1,4 @@
-"""docs/models.md is what `python -m experiments.lossless.families` finds: a part on every run, all where FORETOKEN_ALL_FAMILIES is set."""
+"""docs/models.md is what `python -m experiments.lossless.families` finds: a part on every run, all where DRAFTPROOF_ALL_FAMILIES is set."""
 
 import os
 import warnings
@@ -56,7 +56,7 @@ def test_a_variant_is_what_the_page_says(question):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.skipif(not os.environ.get("FORETOKEN_ALL_FAMILIES"), reason="set FORETOKEN_ALL_FAMILIES=1 for the whole table, which takes minutes")
+@pytest.mark.skipif(not os.environ.get("DRAFTPROOF_ALL_FAMILIES"), reason="set DRAFTPROOF_ALL_FAMILIES=1 for the whole table, which takes minutes")
 def test_the_whole_table_is_what_the_page_says():
     for trial in trials():
         holds(trial)

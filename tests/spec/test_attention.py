@@ -92,11 +92,11 @@ def test_another_attention_is_refused():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_sixteen_bits_decode_and_laws_stay_in_float32(dtype):
+def test_sixteen_bits_decode_and_distributions_stay_in_float32(dtype):
     model = build("llama").to(dtype)
     made = decode(CausalLM(model), DraftModel(model=model), Recursive(), PROMPTS, sampler=Sampler(0.8), limits=Limits(8))
     assert all(len(sequence) == len(prompt) + 8 for sequence, prompt in zip(made.sequences, PROMPTS, strict=True))
-    assert Sampler(0.8).law(torch.zeros(1, 1, 4, dtype=dtype)).dtype == torch.float32
+    assert Sampler(0.8).distribution(torch.zeros(1, 1, 4, dtype=dtype)).dtype == torch.float32
 
 
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")

@@ -224,7 +224,7 @@ def test_non_finite_logits_are_never_sampled(value):
         run(CausalLM(model))
 
 
-def test_greedy_verifier_refuses_a_soft_law(target):
+def test_greedy_verifier_refuses_a_soft_distribution(target):
     with pytest.raises(ValueError, match="temperature 0"):
         decode(target, NoDraft(), Greedy(), [[1, 2]], sampler=Sampler(1.0), limits=Limits(4))
 

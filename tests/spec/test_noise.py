@@ -1,4 +1,4 @@
-"""The counter-based noise: known numbers, the laws it claims, and that no key shares its number with another."""
+"""The counter-based noise: known numbers, the distributions it claims, and that no key shares its number with another."""
 
 import math
 
@@ -40,12 +40,12 @@ def known_answers(device: str) -> dict[str, list]:
     ids, positions = torch.tensor([0, 1, 2**40], device=device), torch.tensor([0, 17, 4095], device=device)
     noise, slots = Noise(1234).at(ids, positions), torch.tensor([0, 1, 63], device=device)
     many, half = torch.arange(64, device=device).expand(3, 64), torch.full((3, 64), 0.5, device=device)
-    law = torch.tensor([0.1, 0.0, 0.2, 0.3, 0.4], device=device).expand(3, 64, 5)
+    distribution = torch.tensor([0.1, 0.0, 0.2, 0.3, 0.4], device=device).expand(3, 64, 5)
     return {
         "bits": noise.bits(slots, Purpose.ACCEPT).tolist(),
         "uniforms": noise.uniform(slots, Purpose.RESIDUAL).tolist(),
         "bernoulli": noise.bernoulli(half, Purpose.ACCEPT, many).long().tolist(),
-        "categorical": noise.categorical(law, Purpose.DRAFT, many).tolist(),
+        "categorical": noise.categorical(distribution, Purpose.DRAFT, many).tolist(),
         "gumbel": noise.gumbel(positions, 4).tolist(),
     }
 
@@ -93,10 +93,10 @@ def test_cuda_gives_the_numbers_of_the_cpu():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_draws_the_tokens_of_the_cpu_from_a_large_vocabulary():
-    law = torch.rand(256, 32_000, generator=torch.Generator().manual_seed(0))
+    distribution = torch.rand(256, 32_000, generator=torch.Generator().manual_seed(0))
     ids = torch.arange(256)
-    cpu = Noise(3).at(ids, ids).categorical(law, Purpose.DRAFT, ids)
-    cuda = Noise(3).at(ids.cuda(), ids.cuda()).categorical(law.cuda(), Purpose.DRAFT, ids.cuda())
+    cpu = Noise(3).at(ids, ids).categorical(distribution, Purpose.DRAFT, ids)
+    cuda = Noise(3).at(ids.cuda(), ids.cuda()).categorical(distribution.cuda(), Purpose.DRAFT, ids.cuda())
     assert cpu.tolist() == cuda.cpu().tolist()
 
 
@@ -133,7 +133,7 @@ def test_purposes_and_seeds_are_independent():
 
 @pytest.mark.parametrize("vary", ["sequence", "position", "slot"])
 @pytest.mark.parametrize("prob", [0.003, 0.3, 0.75])
-def test_bernoulli_law(vary, prob):
+def test_bernoulli_distribution(vary, prob):
     noise, slots = keys(NUM_DRAWS, vary=vary)
     hits = noise.bernoulli(torch.full((NUM_DRAWS,), prob, dtype=torch.float64), Purpose.ACCEPT, slots).sum()
     observed = torch.stack([NUM_DRAWS - hits, hits])
@@ -148,13 +148,13 @@ def test_bernoulli_of_zero_and_one_is_certain():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("vary", ["sequence", "position", "slot"])
-@pytest.mark.parametrize("law", [[0.1, 0.2, 0.3, 0.4], [0.0, 0.5, 0.0, 0.25, 0.25, 0.0], [1.0], [0.0, 0.0, 3.0], [2.0, 0.0, 6.0]])
-def test_categorical_law(law, vary, dtype):
+@pytest.mark.parametrize("distribution", [[0.1, 0.2, 0.3, 0.4], [0.0, 0.5, 0.0, 0.25, 0.25, 0.0], [1.0], [0.0, 0.0, 3.0], [2.0, 0.0, 6.0]])
+def test_categorical_distribution(distribution, vary, dtype):
     noise, slots = keys(NUM_DRAWS, vary=vary)
-    weights = torch.tensor(law, dtype=dtype)
+    weights = torch.tensor(distribution, dtype=dtype)
     drawn = noise.categorical(weights.expand(NUM_DRAWS, -1), Purpose.DRAFT, slots)
     expected = weights.double() / weights.double().sum() * NUM_DRAWS
-    assert chi_square(torch.bincount(drawn, minlength=len(law)), expected) > ALPHA
+    assert chi_square(torch.bincount(drawn, minlength=len(distribution)), expected) > ALPHA
 
 
 class Extreme(StepNoise):
@@ -167,39 +167,39 @@ class Extreme(StepNoise):
 @pytest.mark.parametrize("purpose", [Purpose.DRAFT, Purpose.RESIDUAL], ids=["smallest", "largest"])
 @pytest.mark.parametrize("scale", [1.0, 1e-30, 1e30, 1 / 3])
 def test_index_of_probability_zero_is_never_drawn_at_the_ends(purpose, scale):
-    law = torch.tensor([0.0, 0.0, 0.1, 0.0, 0.7, 0.2, 0.0, 0.0], dtype=torch.float64) * scale
+    distribution = torch.tensor([0.0, 0.0, 0.1, 0.0, 0.7, 0.2, 0.0, 0.0], dtype=torch.float64) * scale
     zero = torch.zeros(1, dtype=torch.int64)
-    drawn = Extreme(zero, zero).categorical(law[None], purpose, zero)
+    drawn = Extreme(zero, zero).categorical(distribution[None], purpose, zero)
     assert drawn.tolist() == [2 if purpose == Purpose.DRAFT else 5]
 
 
-def test_index_of_probability_zero_is_never_drawn_from_sparse_laws():
+def test_index_of_probability_zero_is_never_drawn_from_sparse_distributions():
     generator = torch.Generator().manual_seed(0)
-    law = torch.rand(2000, 300, generator=generator) * (torch.rand(2000, 300, generator=generator) < 0.02)
-    law[:, 150] += 1e-6
+    distribution = torch.rand(2000, 300, generator=generator) * (torch.rand(2000, 300, generator=generator) < 0.02)
+    distribution[:, 150] += 1e-6
     ids = torch.arange(2000)
-    drawn = Noise(5).at(ids, ids).categorical(law, Purpose.RESIDUAL, ids)
-    assert bool((law.gather(1, drawn[:, None]) > 0).all())
+    drawn = Noise(5).at(ids, ids).categorical(distribution, Purpose.RESIDUAL, ids)
+    assert bool((distribution.gather(1, drawn[:, None]) > 0).all())
 
 
 def test_row_draws_the_same_in_any_batch_and_order():
     ids, positions = torch.tensor([4, 9, 2, 7]), torch.tensor([10, 3, 10, 44])
-    slots, law = torch.arange(6).expand(4, 6), torch.rand(4, 6, 11, generator=torch.Generator().manual_seed(0))
+    slots, distribution = torch.arange(6).expand(4, 6), torch.rand(4, 6, 11, generator=torch.Generator().manual_seed(0))
     whole = Noise(7).at(ids, positions)
-    tokens, hits = whole.categorical(law, Purpose.DRAFT, slots), whole.bernoulli(law[..., 0], Purpose.ACCEPT, slots)
+    tokens, hits = whole.categorical(distribution, Purpose.DRAFT, slots), whole.bernoulli(distribution[..., 0], Purpose.ACCEPT, slots)
     gumbel = whole.gumbel(positions, 11)
     for order in ([2], [3, 0], [1, 2, 0, 3]):
         part = Noise(7).at(ids[order], positions[order])
-        assert torch.equal(part.categorical(law[order], Purpose.DRAFT, slots[order]), tokens[order])
-        assert torch.equal(part.bernoulli(law[order][..., 0], Purpose.ACCEPT, slots[order]), hits[order])
+        assert torch.equal(part.categorical(distribution[order], Purpose.DRAFT, slots[order]), tokens[order])
+        assert torch.equal(part.bernoulli(distribution[order][..., 0], Purpose.ACCEPT, slots[order]), hits[order])
         assert torch.equal(part.gumbel(positions[order], 11), gumbel[order])
 
 
 def test_slots_draw_the_same_one_by_one():
     ids, slots = torch.tensor([4, 9]), torch.arange(6).expand(2, 6)
-    noise, law = Noise(7).at(ids, ids), torch.rand(2, 6, 11, generator=torch.Generator().manual_seed(0))
-    whole = noise.categorical(law, Purpose.DRAFT, slots)
-    one_by_one = [noise.categorical(law[:, slot], Purpose.DRAFT, slots[:, slot]) for slot in range(6)]
+    noise, distribution = Noise(7).at(ids, ids), torch.rand(2, 6, 11, generator=torch.Generator().manual_seed(0))
+    whole = noise.categorical(distribution, Purpose.DRAFT, slots)
+    one_by_one = [noise.categorical(distribution[:, slot], Purpose.DRAFT, slots[:, slot]) for slot in range(6)]
     assert torch.equal(torch.stack(one_by_one, 1), whole)
 
 
@@ -219,7 +219,7 @@ def test_no_collision_of_shifted_keys():
     assert len(numbers.unique()) == len(distinct)
 
 
-def test_gumbel_law():
+def test_gumbel_distribution():
     ids = torch.arange(200)
     noise = Noise(0).at(ids, ids * 0)
     g = noise.gumbel(torch.arange(100).expand(200, 100), 2).flatten()
@@ -228,11 +228,11 @@ def test_gumbel_law():
     assert chi_square(torch.bincount(cells, minlength=20), torch.full((20,), len(g) / 20)) > ALPHA
 
 
-def test_gumbel_maximum_draws_the_law():
-    law = torch.tensor([0.1, 0.0, 0.2, 0.3, 0.4], dtype=torch.float64)
+def test_gumbel_maximum_draws_the_distribution():
+    distribution = torch.tensor([0.1, 0.0, 0.2, 0.3, 0.4], dtype=torch.float64)
     ids = torch.arange(NUM_DRAWS)
-    drawn = (law.log() + Noise(0).at(ids, ids * 0).gumbel(ids * 0 + 9, 5)).argmax(-1)
-    assert chi_square(torch.bincount(drawn, minlength=5), law * NUM_DRAWS) > ALPHA
+    drawn = (distribution.log() + Noise(0).at(ids, ids * 0).gumbel(ids * 0 + 9, 5)).argmax(-1)
+    assert chi_square(torch.bincount(drawn, minlength=5), distribution * NUM_DRAWS) > ALPHA
 
 
 def test_gumbel_is_keyed_by_position_and_not_by_step():

@@ -81,7 +81,7 @@ def test_drafter_that_does_not_say_that_it_branches_is_refused_at_its_first_draf
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("verifier", [Recursive(), Rejection(), Block(), Coupled()], ids=repr)
-def test_law_that_is_not_finite_is_refused(target, verifier, value):
+def test_distribution_that_is_not_finite_is_refused(target, verifier, value):
     q = torch.full((1, 2, VOCABULARY), 1 / VOCABULARY, dtype=torch.float64)
     q[0, 1, 7] = value
     with pytest.raises(ValueError, match=r"not finite \(row 0, slot 1\)"):
@@ -91,6 +91,6 @@ def test_law_that_is_not_finite_is_refused(target, verifier, value):
 def test_rows_of_q_that_nobody_reads_may_hold_anything():
     q = torch.full((2, 3, 4), 0.25)
     q[:, 0], q[1, 2] = torch.nan, torch.nan
-    Draft.chain(torch.zeros(2, 3, dtype=torch.int64), torch.tensor([3, 2]), q).check_laws()
+    Draft.chain(torch.zeros(2, 3, dtype=torch.int64), torch.tensor([3, 2]), q).check_distributions()
     with pytest.raises(ValueError, match=r"row 1, slot 2"):
-        Draft.chain(torch.zeros(2, 3, dtype=torch.int64), q=q).check_laws()
+        Draft.chain(torch.zeros(2, 3, dtype=torch.int64), q=q).check_distributions()

@@ -1,4 +1,4 @@
-"""Laws: what transformers' own processors make of the same logits, and the edges."""
+"""Distributions: what transformers' own processors make of the same logits, and the edges."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from tests.tiny import build
 OPTIONS = {"temperature": 0.7, "top_k": 9, "top_p": 0.8, "min_p": 0.02, "repetition_penalty": 1.4}
 
 
-def test_the_law_is_what_generate_samples_from():
+def test_the_distribution_is_what_generate_samples_from():
     """Compared with the processor list that transformers itself builds for the same settings."""
     model = build("llama")
     prefix = [3, 5, 5, 8]
@@ -20,38 +20,38 @@ def test_the_law_is_what_generate_samples_from():
     config = GenerationConfig(do_sample=True, **OPTIONS)
     theirs = model._get_logits_processor(config, input_ids_seq_length=4, logits_processor=LogitsProcessorList(), device="cpu")
     expected = theirs(torch.tensor([prefix]), logits[0]).softmax(-1)
-    assert torch.allclose(Sampler(**OPTIONS).law(logits, lambda row, slot: prefix)[0], expected, atol=1e-15)
+    assert torch.allclose(Sampler(**OPTIONS).distribution(logits, lambda row, slot: prefix)[0], expected, atol=1e-15)
 
 
 def test_each_slot_is_penalised_by_its_own_context():
     logits = torch.randn(2, 3, 10, generator=torch.Generator().manual_seed(1))
     contexts = {(row, slot): [row, slot, slot + 4] for row in range(2) for slot in range(3)}
     sampler = Sampler(repetition_penalty=2.0)
-    whole = sampler.law(logits, lambda row, slot: contexts[row, slot])
+    whole = sampler.distribution(logits, lambda row, slot: contexts[row, slot])
     for (row, slot), context in contexts.items():
-        alone = sampler.law(logits[row : row + 1, slot : slot + 1], lambda _row, _slot, context=context: context)
+        alone = sampler.distribution(logits[row : row + 1, slot : slot + 1], lambda _row, _slot, context=context: context)
         assert torch.equal(whole[row, slot], alone[0, 0])
 
 
 def test_temperature_zero_takes_the_lowest_of_equal_logits():
-    law = Sampler(0).law(torch.tensor([[[1.0, 3.0, 3.0, 2.0]]]))
-    assert law.tolist() == [[[0.0, 1.0, 0.0, 0.0]]]
+    distribution = Sampler(0).distribution(torch.tensor([[[1.0, 3.0, 3.0, 2.0]]]))
+    assert distribution.tolist() == [[[0.0, 1.0, 0.0, 0.0]]]
 
 
 def test_half_precision_logits_become_float32_and_float64_stays():
     logits = torch.randn(1, 2, 8)
-    assert Sampler().law(logits.bfloat16()).dtype == torch.float32
-    assert Sampler().law(logits.double()).dtype == torch.float64
-    assert torch.allclose(Sampler().law(logits.double()).sum(-1), torch.ones(1, 2, dtype=torch.float64))
+    assert Sampler().distribution(logits.bfloat16()).dtype == torch.float32
+    assert Sampler().distribution(logits.double()).dtype == torch.float64
+    assert torch.allclose(Sampler().distribution(logits.double()).sum(-1), torch.ones(1, 2, dtype=torch.float64))
 
 
 def test_masked_logits_are_no_error_but_a_row_of_them_is():
     logits = torch.zeros(1, 2, 4)
     logits[0, 0, 1] = float("-inf")
-    assert Sampler().law(logits)[0, 0, 1] == 0
+    assert Sampler().distribution(logits)[0, 0, 1] == 0
     logits[0, 1] = float("-inf")
     with pytest.raises(ValueError, match="slot 1"):
-        Sampler().law(logits)
+        Sampler().distribution(logits)
 
 
 @pytest.mark.parametrize("temperature", [-1.0, float("nan"), float("inf")])
@@ -62,7 +62,7 @@ def test_bad_temperatures_are_refused(temperature):
 
 def test_a_prefix_reader_without_contexts_says_what_it_needs():
     with pytest.raises(ValueError, match="needs contexts"):
-        Sampler(processors=[MinLengthLogitsProcessor(3, 0)]).law(torch.zeros(1, 1, 4))
+        Sampler(processors=[MinLengthLogitsProcessor(3, 0)]).distribution(torch.zeros(1, 1, 4))
 
 
 def test_seeds_that_no_device_holds_are_refused():
@@ -73,9 +73,9 @@ def test_seeds_that_no_device_holds_are_refused():
 def test_processors_must_leave_a_token():
     forbid = lambda ids, scores: torch.full_like(scores, float("-inf"))  # noqa: E731
     with pytest.raises(ValueError, match="at least one token"):
-        Sampler(processors=[forbid]).law(torch.zeros(1, 1, 4), lambda row, slot: [0])
+        Sampler(processors=[forbid]).distribution(torch.zeros(1, 1, 4), lambda row, slot: [0])
     with pytest.raises(ValueError, match="temperature and processors left"):
-        Sampler(1e-40).law(torch.ones(1, 1, 4))
+        Sampler(1e-40).distribution(torch.ones(1, 1, 4))
 
 
 def test_a_sampler_takes_another_noise_and_keeps_everything_else():
@@ -84,5 +84,5 @@ def test_a_sampler_takes_another_noise_and_keeps_everything_else():
     logits = torch.randn(1, 2, 40, generator=torch.Generator().manual_seed(2))
     assert (other.noise(state), other.among(state).noise(state)) == (2, 2)
     assert (other.seed, other.greedy) == (3, False)
-    assert torch.equal(other.law(logits), sampler.law(logits))
+    assert torch.equal(other.distribution(logits), sampler.distribution(logits))
     assert isinstance(sampler.noise(state), StepNoise)  # the first one keeps its own

@@ -1,7 +1,8 @@
 """How often one of K siblings at one node is accepted: the optimum by optimal transport, and what each rule reaches.
 
-p and q are float64 rows [V], the target's law and the law that siblings are drawn from; K-fold, independently or without replacement. All results
-are floats in [0, 1]; 1 + them is the tokens per step of a tree of depth one. Where q runs out of tokens before K, fewer are drafted.
+p and q are float64 rows [V], the target's distribution and the distribution that siblings are drawn from; K-fold, independently or without
+replacement. All results are floats in [0, 1]; 1 + them is the tokens per step of a tree of depth one. Where q runs out of tokens before K, fewer are
+drafted.
 """
 
 import math

@@ -13,7 +13,7 @@ from drafters.draft_model import DraftModel
 from drafters.lookahead import Lookahead
 from experiments.lossless.enumeration.loop import TableLoop
 from experiments.lossless.enumeration.proposals import Partial, Row, chain, distinct, independent, one_hot, pack, tree
-from experiments.lossless.enumeration.step_law import assert_exact, examine, tv
+from experiments.lossless.enumeration.step_distribution import assert_exact, examine, tv
 from experiments.lossless.enumeration.tables import B4, GOLDEN, INSTANCES, SMALL, A, Instance, S, Z, random_instance
 from spec.noise import Noise
 from spec.types import Draft
@@ -76,8 +76,8 @@ def test_places_that_survive_block_verification():
 
 @pytest.mark.parametrize("instance", INSTANCES, ids=name)
 def test_block_of_one_token_and_of_certain_tokens_is_token_level(instance):
-    laws = [examine(instance, chain(instance, 1), verifier).law for verifier in (Rejection(), Block(), Recursive())]
-    assert max(tv(laws[0], law) for law in laws) < 1e-15
+    distributions = [examine(instance, chain(instance, 1), verifier).distribution for verifier in (Rejection(), Block(), Recursive())]
+    assert max(tv(distributions[0], distribution) for distribution in distributions) < 1e-15
     for declare in (True, False):
         certain = chain(instance, 3, lambda instance, growth, slot: Row(one_hot(slot % instance.vocabulary, instance.vocabulary)), declare=declare)
         reports = [examine(instance, certain, verifier) for verifier in (Rejection(), Block(), SampleMatch())]
@@ -93,7 +93,7 @@ def chance_to_keep(instance: Instance, gamma: int, *, block: bool) -> list[float
     """
     found = [0.0] * gamma
     for x in product(range(instance.vocabulary), repeat=gamma):
-        p, q = ([float(law(x[:i])[x[i]]) for i in range(gamma)] for law in (instance.p, instance.q))
+        p, q = ([float(distribution(x[:i])[x[i]]) for i in range(gamma)] for distribution in (instance.p, instance.q))
         drawn, weight = prod(q), 1.0
         for i in range(gamma if drawn else 0):
             weight = min(1.0, weight * p[i] / q[i]) if block else weight * min(1.0, p[i] / q[i])
@@ -115,7 +115,7 @@ def test_block_is_never_worse_than_token_level_nor_better_than_the_prefix_bound(
     for report in (token, block):
         kept = [sum(report.lengths[place:]) for place in range(1, depth + 1)]
         assert kept == pytest.approx(chance_to_keep(instance, depth, block=report is block), abs=1e-12)
-    bound = 1 + sum(1 - tv(instance.target_law(length), drafted.target_law(length)) for length in range(1, depth + 1))
+    bound = 1 + sum(1 - tv(instance.target_distribution(length), drafted.target_distribution(length)) for length in range(1, depth + 1))
     assert block.expected <= bound + 1e-12
 
 
@@ -140,7 +140,7 @@ def test_draft_of_p_itself_is_accepted_whole(verifier, gamma):
 
 
 @pytest.mark.parametrize("verifier", [Rejection(), Block()], ids=repr)
-def test_law_that_equals_p_but_for_rounding_is_accepted_whole(verifier):
+def test_distribution_that_equals_p_but_for_rounding_is_accepted_whole(verifier):
     rounded = Instance("rounded", 4, GOLDEN.p, lambda prefix: (GOLDEN.p(prefix).log() - 0.7).softmax(0))
     assert_exact(examine(rounded, chain(rounded, 2), verifier), 3)
 
@@ -151,7 +151,7 @@ def test_one_hot_p_emits_its_own_path(verifier, gamma):
     greedy = Instance("greedy", 4, lambda prefix: one_hot(int(GOLDEN.p(prefix).argmax()), 4), GOLDEN.q)
     report = examine(greedy, chain(greedy, gamma), verifier)
     assert_exact(report)
-    assert all(emitted == (3, 1, 2, 1)[: len(emitted)] for emitted, weight in report.law.items() if weight > 0)
+    assert all(emitted == (3, 1, 2, 1)[: len(emitted)] for emitted, weight in report.distribution.items() if weight > 0)
 
 
 @pytest.mark.parametrize("verifier", EXACT, ids=repr)
@@ -162,7 +162,7 @@ def test_padding_slots_change_nothing(verifier, declare):
     padded.p[:, 3:] = torch.nan
     if padded.draft.q is not None:
         padded.draft.q[:, 3:] = torch.nan
-    assert tv(examine(GOLDEN, padded, verifier, 3).law, examine(GOLDEN, bare, verifier).law) < 1e-15
+    assert tv(examine(GOLDEN, padded, verifier, 3).distribution, examine(GOLDEN, bare, verifier).distribution) < 1e-15
 
 
 @pytest.mark.parametrize("verifier", [*EXACT, Lenient(), Ensemble()], ids=repr)
@@ -186,11 +186,11 @@ def test_rejection_makes_the_very_choices_of_the_recursive_verifier():
 
 
 def judged(verifier: object, p: list[list[float]], tokens: list[int], q: list[list[float]]):
-    """The verdict when all is rejected that may be, and the law that the last token was drawn from."""
+    """The verdict when all is rejected that may be, and the distribution that the last token was drawn from."""
     noise = Refusing()
     draft = Draft.chain(torch.tensor([tokens]), q=torch.tensor([q], dtype=torch.float64))
     verdict = verifier(torch.tensor([p], dtype=torch.float64), draft, noise)  # type: ignore[operator]
-    return verdict.counts.tolist(), noise.law.tolist()[0]
+    return verdict.counts.tolist(), noise.distribution.tolist()[0]
 
 
 @pytest.mark.parametrize("verifier", [Rejection(), Block()], ids=repr)
@@ -206,21 +206,21 @@ def test_ratio_that_overflows_makes_the_block_certain_again():
 
 @pytest.mark.parametrize("verifier", [Rejection(), Block()], ids=repr)
 @pytest.mark.parametrize("q", [[torch.nan, torch.nan], [torch.nan, 0.4]], ids=["all", "some"])
-def test_token_with_a_law_that_is_not_finite_is_rejected_for_one_of_the_targets(verifier, q):
+def test_token_with_a_distribution_that_is_not_finite_is_rejected_for_one_of_the_targets(verifier, q):
     p = [[0.25, 0.75], [0.5, 0.5]]
-    counts, law = judged(verifier, p, [0, 0], [[0, 0], q])
+    counts, distribution = judged(verifier, p, [0, 0], [[0, 0], q])
     assert counts == [1]
-    assert law == p[0]
+    assert distribution == p[0]
 
 
 def test_rejection_without_a_residual_falls_back_to_p():
-    law = [0.25, 0.75]
+    distribution = [0.25, 0.75]
     noise = Refusing()
     noise.bernoulli = lambda prob, purpose, slots: torch.zeros_like(prob, dtype=torch.bool)  # type: ignore[method-assign]
-    draft = Draft.chain(torch.tensor([[0, 1, 1]]), q=torch.tensor([[[0, 0], law, law]], dtype=torch.float64))
+    draft = Draft.chain(torch.tensor([[0, 1, 1]]), q=torch.tensor([[[0, 0], distribution, distribution]], dtype=torch.float64))
     for verifier in (Rejection(), Block()):
-        assert verifier(torch.tensor([[law] * 3], dtype=torch.float64), draft, noise).counts.tolist() == [1]  # type: ignore[arg-type]
-        assert noise.law.tolist() == [law]
+        assert verifier(torch.tensor([[distribution] * 3], dtype=torch.float64), draft, noise).counts.tolist() == [1]  # type: ignore[arg-type]
+        assert noise.distribution.tolist() == [distribution]
 
 
 @pytest.mark.parametrize("verifier", [Rejection(), Block(), Lenient(), Ensemble()], ids=repr)
@@ -236,7 +236,7 @@ def test_draft_that_may_branch_is_refused(verifier):
 
 
 @pytest.mark.parametrize("verifier", EXACT, ids=repr)
-def test_float32_laws_stay_close(verifier):
+def test_float32_distributions_stay_close(verifier):
     proposals = chain(GOLDEN, 2)
     assert proposals.draft.q is not None
     low = type(proposals)(Draft.chain(proposals.draft.tokens, q=proposals.draft.q.float()), proposals.p.float(), proposals.weights)
@@ -246,8 +246,8 @@ def test_float32_laws_stay_close(verifier):
 def unlucky(instance: Instance, growth: Partial, slot: int) -> Row | None:
     """Every second place is never drafted by q."""
     row = independent(instance, growth, slot)
-    law = row.law * (torch.arange(instance.vocabulary) % 2 == 0)
-    return Row(law / law.sum()) if law.sum() > 0 else None
+    distribution = row.distribution * (torch.arange(instance.vocabulary) % 2 == 0)
+    return Row(distribution / distribution.sum()) if distribution.sum() > 0 else None
 
 
 @pytest.mark.parametrize("verifier", EXACT, ids=repr)
@@ -258,7 +258,7 @@ def test_tokens_that_q_never_drafts(verifier, instance):
 
 @pytest.mark.parametrize("verifier", EXACT, ids=repr)
 @pytest.mark.parametrize("loop", [TableLoop(), TableLoop(SMALL, 3, eos=2), TableLoop(Z, 3)], ids=["golden", "eos", "zeros"])
-def test_loop_emits_the_law_of_the_target(verifier, loop):
+def test_loop_emits_the_distribution_of_the_target(verifier, loop):
     loop = replace(loop, verifier=verifier)
     assert loop.error(lambda assistant: DraftModel(model=assistant, num_tokens=2)) < 1e-12
 

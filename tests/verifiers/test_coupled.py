@@ -1,4 +1,4 @@
-"""Gumbel coupling: the same text for a seed whatever was drafted, its law by chi-square, and how often a coupled drafter is followed."""
+"""Gumbel coupling: the same text for a seed whatever was drafted, its distribution by chi-square, and how often a coupled drafter is followed."""
 
 from dataclasses import dataclass
 
@@ -80,11 +80,11 @@ def test_noise_keyed_by_step_is_convicted_by_the_drafter_that_shows():
 
 
 def p_value(found: Tensor) -> float:
-    """Chi-square of golden texts [S, L] against their exact joint law."""
-    law = torch.tensor(list(GOLDEN.target_law(found.shape[1]).values()), dtype=torch.float64)
+    """Chi-square of golden texts [S, L] against their exact joint distribution."""
+    distribution = torch.tensor(list(GOLDEN.target_distribution(found.shape[1]).values()), dtype=torch.float64)
     cells = (found * 4 ** torch.arange(found.shape[1] - 1, -1, -1)).sum(1)
-    expected = law * len(found)
-    return float(chi2.sf(((torch.bincount(cells, minlength=len(law)) - expected) ** 2 / expected).sum().item(), len(law) - 1))
+    expected = distribution * len(found)
+    return float(chi2.sf(((torch.bincount(cells, minlength=len(distribution)) - expected) ** 2 / expected).sum().item(), len(distribution) - 1))
 
 
 @pytest.mark.parametrize("gamma", [0, 1, 2])

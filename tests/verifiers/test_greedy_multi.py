@@ -20,7 +20,7 @@ from experiments.lossless.enumeration.proposals import (
     top_then_one,
     tree,
 )
-from experiments.lossless.enumeration.step_law import assert_exact, examine, tv
+from experiments.lossless.enumeration.step_distribution import assert_exact, examine, tv
 from experiments.lossless.enumeration.tables import B4, GOLDEN, INSTANCES, SMALL, A, Instance, Z, iid, random_instance
 from spec.noise import Noise
 from tests.verifiers.siblings import greedy_acceptance
@@ -50,7 +50,7 @@ def test_one_level(instance, num_children, acceptance):
 def test_chain_is_token_level_rejection(instance, gamma, expected, width):
     report = examine(instance, chain(instance, gamma, width=width), GreedyMulti())
     assert_exact(report, expected)
-    assert tv(report.law, examine(instance, chain(instance, gamma), Recursive()).law) < 1e-14
+    assert tv(report.distribution, examine(instance, chain(instance, gamma), Recursive()).distribution) < 1e-14
 
 
 def of_two_levels(instance: Instance) -> float:
@@ -107,9 +107,9 @@ def wary(instance: Instance, growth: Partial, slot: int) -> Row:
 
 def wary_but_different(instance: Instance, growth: Partial, slot: int) -> Row:
     """The same, but without its sibling's token."""
-    law = instance.q(()) ** (1 + growth.tokens[2])
-    law = law.index_fill(0, torch.tensor(growth.tokens[1]), 0.0)
-    return Row(law / law.sum())
+    distribution = instance.q(()) ** (1 + growth.tokens[2])
+    distribution = distribution.index_fill(0, torch.tensor(growth.tokens[1]), 0.0)
+    return Row(distribution / distribution.sum())
 
 
 def test_last_row_may_not_hang_on_what_was_drawn_below_a_sibling_that_it_may_repeat():
@@ -132,7 +132,7 @@ def test_one_hot_p_emits_its_own_path():
     greedy = Instance("greedy", 4, lambda prefix: one_hot(int(GOLDEN.p(prefix).argmax()), 4), GOLDEN.q)
     report = examine(greedy, tree(greedy, [2, 2], top_then_one(2)), GreedyMulti())
     assert_exact(report)
-    assert all(emitted == (3, 1, 2)[: len(emitted)] for emitted, weight in report.law.items() if weight > 0)
+    assert all(emitted == (3, 1, 2)[: len(emitted)] for emitted, weight in report.distribution.items() if weight > 0)
 
 
 def test_empty_draft_samples_p():
@@ -141,11 +141,11 @@ def test_empty_draft_samples_p():
 
 
 def test_padding_and_width_change_nothing():
-    laws = [
-        examine(SMALL, tree(SMALL, [2, 2], top_then_one(2), **packing), GreedyMulti()).law
+    distributions = [
+        examine(SMALL, tree(SMALL, [2, 2], top_then_one(2), **packing), GreedyMulti()).distribution
         for packing in ({}, {"num_slots": 9}, {"width": 2}, {"width": 4})
     ]
-    assert max(tv(laws[0], law) for law in laws) < 1e-15
+    assert max(tv(distributions[0], distribution) for distribution in distributions) < 1e-15
 
 
 @settings(max_examples=15, deadline=None, derandomize=True)
@@ -187,7 +187,7 @@ def test_row_is_judged_alike_in_any_batch():
         assert alone.emitted(one.draft).tolist() == whole.emitted(proposals.draft)[index[None]].tolist()
 
 
-def test_float32_laws_stay_close():
+def test_float32_distributions_stay_close():
     proposals = tree(SMALL, [2, 1], top_then_one(2))
     assert proposals.draft.q is not None
     low = Proposals(replace(proposals.draft, q=proposals.draft.q.float()), proposals.p.float(), proposals.weights)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.lossless.enumeration.proposals import Proposals, chain, distinct, independent, one_hot, propose, top, tree
-from experiments.lossless.enumeration.step_law import assert_exact, examine, tv
+from experiments.lossless.enumeration.step_distribution import assert_exact, examine, tv
 from experiments.lossless.enumeration.tables import B4, GOLDEN, INSTANCES, SMALL, A, Instance, Z, random_instance
 from spec.noise import Noise
 from tests.verifiers.siblings import kseq, transport_bound
@@ -42,7 +42,7 @@ def test_one_level(instance, num_siblings, acceptance, rho):
 def test_chain_is_token_level_rejection(instance, gamma, expected, width):
     report = examine(instance, chain(instance, gamma, width=width), KSeq())
     assert_exact(report, expected)
-    assert tv(report.law, examine(instance, chain(instance, gamma), Recursive()).law) < 1e-14
+    assert tv(report.distribution, examine(instance, chain(instance, gamma), Recursive()).distribution) < 1e-14
 
 
 def of_depth_two(instance: Instance, width: int) -> float:
@@ -66,8 +66,11 @@ def test_wide_and_deep(instance, widths):
 
 
 def test_padding_and_width_change_nothing():
-    laws = [examine(SMALL, tree(SMALL, [2, 1], independent, **packing), KSeq()).law for packing in ({}, {"num_slots": 8}, {"width": 2}, {"width": 4})]
-    assert max(tv(laws[0], law) for law in laws) < 1e-14
+    distributions = [
+        examine(SMALL, tree(SMALL, [2, 1], independent, **packing), KSeq()).distribution
+        for packing in ({}, {"num_slots": 8}, {"width": 2}, {"width": 4})
+    ]
+    assert max(tv(distributions[0], distribution) for distribution in distributions) < 1e-14
 
 
 @pytest.mark.parametrize("instance", [GOLDEN, A, B4], ids=name)
@@ -117,7 +120,7 @@ def test_draft_of_p_itself_is_accepted_whole():
     assert_exact(examine(itself, tree(itself, [2, 1], independent), KSeq()), 3)
 
 
-def test_one_hot_laws():
+def test_one_hot_distributions():
     greedy = Instance("greedy", 4, lambda prefix: one_hot(int(GOLDEN.p(prefix).argmax()), 4), GOLDEN.q)
     assert_exact(examine(greedy, tree(greedy, [2], independent), KSeq()))
     certain = Instance("certain", 4, GOLDEN.p, lambda prefix: one_hot(3, 4))
@@ -151,7 +154,7 @@ def test_nan_in_q_is_refused(widths, column):
 
 
 def test_float32_is_exact_before_rho_is():
-    """Few bisections leave rho a millionth too large, which costs a millionth of the acceptance and nothing of the law."""
+    """Few bisections leave rho a millionth too large, which costs a millionth of the acceptance and nothing of the distribution."""
     proposals = tree(SMALL, [3], independent)
     assert proposals.draft.q is not None
     low = Proposals(replace(proposals.draft, q=proposals.draft.q.float()), proposals.p.float(), proposals.weights)

@@ -1,4 +1,4 @@
-"""The lossy verifiers: not the target's law, but exactly the law that each one promises, and refused unless asked for."""
+"""The lossy verifiers: not the target's distribution, but exactly the distribution that each one promises, and refused unless asked for."""
 
 from itertools import pairwise
 
@@ -8,7 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from drafters.prompt_lookup import PromptLookup
 from experiments.lossless.enumeration.proposals import chain, distinct, independent, top, tree
-from experiments.lossless.enumeration.step_law import assert_exact, complete_with_p, examine, tv
+from experiments.lossless.enumeration.step_distribution import assert_exact, complete_with_p, examine, tv
 from experiments.lossless.enumeration.tables import B4, GOLDEN, INSTANCES, A, Instance
 from spec import CausalLM, Draft, Limits, Noise, Sampler, decode
 from tests.verifiers.test_recursive import name
@@ -30,8 +30,8 @@ def mixture(instance: Instance, weight: float) -> Instance:
 @pytest.mark.parametrize("gamma", [1, 2])
 def test_ensemble_gives_drafted_places_the_mixture(instance, weight, gamma):
     mixed, report = mixture(instance, weight), examine(instance, chain(instance, gamma), Ensemble(weight))
-    assert tv(complete_with_p(report.law, mixed, gamma), mixed.target_law(gamma)) < 1e-12
-    distance = tv(instance.target_law(1), mixture(instance, 0.0).target_law(1))
+    assert tv(complete_with_p(report.distribution, mixed, gamma), mixed.target_distribution(gamma)) < 1e-12
+    distance = tv(instance.target_distribution(1), mixture(instance, 0.0).target_distribution(1))
     assert examine(instance, chain(instance, 1), Ensemble(weight), length=1).error == pytest.approx((1 - weight) * distance, abs=1e-12)
     assert report.lengths[0] == pytest.approx(weight * distance, abs=1e-12)
 
@@ -46,16 +46,16 @@ def test_lenience_at_the_golden_root(leniency, accepted, error):
 @pytest.mark.parametrize("instance", INSTANCES, ids=name)
 @pytest.mark.parametrize("leniency", [0.3, 0.5, 0.8, 1.0])
 @pytest.mark.parametrize("declare", [True, False])
-def test_lenient_law_is_the_promised_one_and_never_above_its_bound(instance, leniency, declare):
+def test_lenient_distribution_is_the_promised_one_and_never_above_its_bound(instance, leniency, declare):
     report = examine(instance, chain(instance, 1, declare=declare), Lenient(leniency))
     p, drafted = instance.p(()), instance.q(())
-    laws = [drafted] if declare else torch.eye(instance.vocabulary, dtype=torch.float64)
+    distributions = [drafted] if declare else torch.eye(instance.vocabulary, dtype=torch.float64)
     weights = [1.0] if declare else drafted.tolist()
     promised = torch.zeros_like(p)
-    for weight, q in zip(weights, laws, strict=True):
+    for weight, q in zip(weights, distributions, strict=True):
         kept, rest = torch.minimum(q, p / leniency), (p / leniency - q).clamp(min=0)
         promised += weight * (kept + (1 - kept.sum()) * rest / rest.sum())
-    found = complete_with_p(report.law, instance, 1)
+    found = complete_with_p(report.distribution, instance, 1)
     assert [found.get((token,), 0.0) for token in range(instance.vocabulary)] == pytest.approx(promised.tolist(), abs=1e-12)
     assert bool((promised <= p / leniency + 1e-12).all())
 
@@ -64,7 +64,7 @@ def test_lenient_law_is_the_promised_one_and_never_above_its_bound(instance, len
 def test_lossless_end_of_the_scale_is_rejection(verifier):
     report = examine(GOLDEN, chain(GOLDEN, 3), verifier)
     assert_exact(report)
-    assert tv(report.law, examine(GOLDEN, chain(GOLDEN, 3), Rejection()).law) < 1e-14
+    assert tv(report.distribution, examine(GOLDEN, chain(GOLDEN, 3), Rejection()).distribution) < 1e-14
 
 
 def test_more_leniency_accepts_more_and_errs_more():
@@ -90,10 +90,10 @@ def test_typical_keeps_the_longest_likely_path(instance, epsilon, delta, widths,
         for slot in range(size):
             path, likely, logs = proposals.draft.path(row, slot), True, 0.0
             for place, token in enumerate(path):
-                law = instance.p(tuple(path[:place]))
-                entropy = -float((law * law.clamp(min=1e-300).log()).sum())
-                likely &= float(law[token]) > min(epsilon, delta * 2.718281828459045**-entropy)
-                logs += float(law[token].log())
+                distribution = instance.p(tuple(path[:place]))
+                entropy = -float((distribution * distribution.clamp(min=1e-300).log()).sum())
+                likely &= float(distribution[token]) > min(epsilon, delta * 2.718281828459045**-entropy)
+                logs += float(distribution[token].log())
             if likely and (len(path), logs) > (best[0], best[1] + 1e-9):
                 best = (len(path), logs, slot)
         kept = [slot for slot in verdict.path[row].tolist() if slot >= 0]
@@ -101,7 +101,7 @@ def test_typical_keeps_the_longest_likely_path(instance, epsilon, delta, widths,
         assert proposals.draft.path(row, kept[-1]) == proposals.draft.path(row, best[2])
 
 
-def test_typical_is_greedy_where_the_law_is_certain():
+def test_typical_is_greedy_where_the_distribution_is_certain():
     p = torch.eye(4, dtype=torch.float64)[torch.tensor([[2, 3, 1, 0, 0]])]
     draft = Draft(torch.tensor([[0, 2, 1, 3, 3]]), torch.tensor([[-1, 0, 0, 1, 2]]), torch.tensor([5]))
     verdict = Typical()(p, draft, Noise(0).at(draft.sizes, draft.sizes))

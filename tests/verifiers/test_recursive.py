@@ -1,4 +1,4 @@
-"""The recursive verifier, enumerated: the law of what a step emits, and how many tokens that is, against closed forms."""
+"""The recursive verifier, enumerated: the distribution of what a step emits, and how many tokens that is, against closed forms."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.lossless.enumeration.proposals import Partial, Row, chain, distinct, independent, one_hot, pack, propose, top, tree
-from experiments.lossless.enumeration.step_law import assert_exact, examine, tv
+from experiments.lossless.enumeration.step_distribution import assert_exact, examine, tv
 from experiments.lossless.enumeration.tables import B4, GOLDEN, INSTANCES, A, Instance, S, Z, constant, iid, random_instance
 from spec.noise import Noise
 from spec.types import Draft
@@ -99,7 +99,7 @@ def test_draft_of_p_itself_is_accepted_whole(gamma):
     assert_exact(examine(itself, chain(itself, gamma), Recursive()), gamma + 1)
 
 
-def test_law_that_equals_p_but_for_rounding_is_accepted_whole():
+def test_distribution_that_equals_p_but_for_rounding_is_accepted_whole():
     rounded = Instance("rounded", 4, GOLDEN.p, lambda prefix: (GOLDEN.p(prefix).log() - 0.7).softmax(0))
     assert_exact(examine(rounded, chain(rounded, 2), Recursive()), 3)
 
@@ -109,13 +109,13 @@ def test_one_hot_p_emits_its_own_path(gamma):
     greedy = Instance("greedy", 4, lambda prefix: one_hot(int(GOLDEN.p(prefix).argmax()), 4), GOLDEN.q)
     report = examine(greedy, chain(greedy, gamma), Recursive())
     assert_exact(report)
-    assert all(emitted == (3, 1, 2, 1)[: len(emitted)] for emitted, weight in report.law.items() if weight > 0)
+    assert all(emitted == (3, 1, 2, 1)[: len(emitted)] for emitted, weight in report.distribution.items() if weight > 0)
 
 
 def test_empty_draft_samples_p():
     report = examine(GOLDEN, chain(GOLDEN, 0), Recursive())
     assert_exact(report, 1.0)
-    assert report.law == pytest.approx({(token,): float(mass) for token, mass in enumerate(GOLDEN.p(()))}, abs=1e-15)
+    assert report.distribution == pytest.approx({(token,): float(mass) for token, mass in enumerate(GOLDEN.p(()))}, abs=1e-15)
 
 
 @pytest.mark.parametrize(("widths", "rule"), [([1, 1], independent), ([2, 1], distinct), ([2, 1], top)], ids=["chain", "soft tree", "one-hot tree"])
@@ -124,14 +124,14 @@ def test_padding_slots_change_nothing(widths, rule):
     padded.draft.tokens[:, bare.draft.num_slots :] = 3
     report = examine(GOLDEN, padded, Recursive())
     assert_exact(report)
-    assert tv(report.law, examine(GOLDEN, bare, Recursive()).law) < 1e-15
+    assert tv(report.distribution, examine(GOLDEN, bare, Recursive()).distribution) < 1e-15
 
 
 def test_width_is_only_a_hint():
-    laws = [examine(GOLDEN, tree(GOLDEN, [2, 1], distinct, width=width), Recursive()).law for width in (None, 2, 3)]
-    laws_of_chains = [examine(GOLDEN, chain(GOLDEN, 2, width=width), Recursive()).law for width in (None, 1, 2)]
-    assert max(tv(laws[0], law) for law in laws) < 1e-15
-    assert max(tv(laws_of_chains[0], law) for law in laws_of_chains) < 1e-15
+    distributions = [examine(GOLDEN, tree(GOLDEN, [2, 1], distinct, width=width), Recursive()).distribution for width in (None, 2, 3)]
+    distributions_of_chains = [examine(GOLDEN, chain(GOLDEN, 2, width=width), Recursive()).distribution for width in (None, 1, 2)]
+    assert max(tv(distributions[0], distribution) for distribution in distributions) < 1e-15
+    assert max(tv(distributions_of_chains[0], distribution) for distribution in distributions_of_chains) < 1e-15
 
 
 def hesitant(instance: Instance, growth: Partial, slot: int) -> Row | None:
@@ -143,8 +143,8 @@ def hesitant(instance: Instance, growth: Partial, slot: int) -> Row | None:
 
 def dropping(instance: Instance) -> list[Partial]:
     """The same, but the unlikely token is dropped, which breaks the contract."""
-    law = instance.q(())
-    kept = [Partial((0, token), (-1, 0), (law,), {0: 0, 1: 1}, float(mass)) for token, mass in enumerate(law) if mass >= 0.3]
+    distribution = instance.q(())
+    kept = [Partial((0, token), (-1, 0), (distribution,), {0: 0, 1: 1}, float(mass)) for token, mass in enumerate(distribution) if mass >= 0.3]
     return [*kept, Partial(weight=1 - sum(growth.weight for growth in kept))]
 
 
@@ -166,9 +166,9 @@ def lookup(instance: Instance, growth: Partial, slot: int) -> Row:
 
 def other_model(instance: Instance, growth: Partial, slot: int) -> Row | None:
     """A second drafter, without the tokens that its siblings have."""
-    law = constant([1 / instance.vocabulary] * instance.vocabulary)(()).clone()
-    law[growth.siblings(slot)] = 0
-    return Row(law / law.sum()) if law.sum() > 0 else None
+    distribution = constant([1 / instance.vocabulary] * instance.vocabulary)(()).clone()
+    distribution[growth.siblings(slot)] = 0
+    return Row(distribution / distribution.sum()) if distribution.sum() > 0 else None
 
 
 @pytest.mark.parametrize("instance", INSTANCES, ids=name)
@@ -189,14 +189,14 @@ def test_any_tree_of_any_drafter_is_exact(data, seed, vocabulary, zeros):
 
 
 class Refusing:
-    """A noise that rejects all it may and keeps the law of the last token."""
+    """A noise that rejects all it may and keeps the distribution of the last token."""
 
     def bernoulli(self, prob, purpose, slots):
         return prob >= 1
 
-    def categorical(self, law, purpose, slots):
-        self.law = law
-        return law.argmax(-1)
+    def categorical(self, distribution, purpose, slots):
+        self.distribution = distribution
+        return distribution.argmax(-1)
 
 
 def one_step(p: list[list[float]], tokens: list[int], q: list[list[float]], noise: object):
@@ -212,11 +212,11 @@ def test_token_whose_declared_probability_underflowed(mass, kept):
 
 
 def test_rejection_without_a_residual_falls_back_to_p():
-    noise, law = Refusing(), [0.25, 0.75]
+    noise, distribution = Refusing(), [0.25, 0.75]
     noise.bernoulli = lambda prob, purpose, slots: torch.zeros_like(prob, dtype=torch.bool)  # type: ignore[method-assign]
-    verdict = one_step([law, law], [0, 1], [[0, 0], law], noise)
+    verdict = one_step([distribution, distribution], [0, 1], [[0, 0], distribution], noise)
     assert verdict.counts.tolist() == [1]
-    assert noise.law.tolist() == [law]
+    assert noise.distribution.tolist() == [distribution]
 
 
 def test_row_is_judged_alike_in_any_batch():
@@ -229,7 +229,7 @@ def test_row_is_judged_alike_in_any_batch():
         assert alone.emitted(one.draft).tolist() == whole.emitted(proposals.draft)[index[None]].tolist()
 
 
-def test_float32_laws_stay_close():
+def test_float32_distributions_stay_close():
     instance = iid("close", (0.6, 0.4), (0.5, 0.5))
     proposals = chain(instance, 2)
     low = type(proposals)(Draft.chain(proposals.draft.tokens, q=proposals.draft.q.float()), proposals.p.float(), proposals.weights)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import verifiers.sample_match as module
 from experiments.lossless.enumeration.proposals import Partial, Row, distinct, independent, one_hot, propose, top, tree
-from experiments.lossless.enumeration.step_law import assert_exact, examine, tv
+from experiments.lossless.enumeration.step_distribution import assert_exact, examine, tv
 from experiments.lossless.enumeration.tables import B4, GOLDEN, INSTANCES, A, Instance, random_instance
 from spec.noise import Noise, Purpose
 from spec.residual import rows_at
@@ -48,9 +48,9 @@ def test_more_siblings_than_the_drafter_has_tokens(instance, rule):
 
 @pytest.mark.parametrize("instance", [GOLDEN, A, B4], ids=name)
 @pytest.mark.parametrize("rule", [distinct, top])
-def test_same_law_as_the_recursive_verifier_for_certain_tokens(instance, rule):
+def test_same_distribution_as_the_recursive_verifier_for_certain_tokens(instance, rule):
     proposals = tree(instance, [2, 1], rule, declare=False)
-    assert tv(examine(instance, proposals, SampleMatch()).law, examine(instance, proposals, Recursive()).law) < 1e-14
+    assert tv(examine(instance, proposals, SampleMatch()).distribution, examine(instance, proposals, Recursive()).distribution) < 1e-14
 
 
 def always(token: int):
@@ -62,7 +62,7 @@ def test_repeated_siblings_are_one_branch_with_all_their_children():
     parted = propose(GOLDEN, [(0, always(1)), (0, always(1)), (1, always(2)), (2, always(3))])
     merged = propose(GOLDEN, [(0, always(1)), (1, always(2)), (1, always(3))])
     reports = [examine(GOLDEN, proposals, SampleMatch()) for proposals in (parted, merged)]
-    assert tv(reports[0].law, reports[1].law) < 1e-15
+    assert tv(reports[0].distribution, reports[1].distribution) < 1e-15
     assert_exact(reports[0], 1 + float(GOLDEN.p(())[1]) * (1 + float(GOLDEN.p((1,))[2:].sum())))
 
 
@@ -80,14 +80,14 @@ def test_any_tree_of_any_drafter_is_exact(data, seed, vocabulary, zeros):
 def test_q_is_not_looked_at():
     proposals = tree(GOLDEN, [2, 1], distinct)
     blind = replace(proposals, draft=replace(proposals.draft, q=torch.full_like(proposals.p, torch.nan)))
-    assert tv(examine(GOLDEN, proposals, SampleMatch()).law, examine(GOLDEN, blind, SampleMatch()).law) == 0
+    assert tv(examine(GOLDEN, proposals, SampleMatch()).distribution, examine(GOLDEN, blind, SampleMatch()).distribution) == 0
 
 
 def test_padding_slots_change_nothing():
     bare, padded = tree(GOLDEN, [2, 1], distinct), tree(GOLDEN, [2, 1], distinct, num_slots=8)
     padded.draft.tokens[:, 5:] = 3
     padded.p[:, 5:] = torch.nan
-    assert tv(examine(GOLDEN, bare, SampleMatch(), 3).law, examine(GOLDEN, padded, SampleMatch(), 3).law) < 1e-15
+    assert tv(examine(GOLDEN, bare, SampleMatch(), 3).distribution, examine(GOLDEN, padded, SampleMatch(), 3).distribution) < 1e-15
 
 
 def test_row_is_judged_alike_in_any_batch():

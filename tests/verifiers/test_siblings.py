@@ -1,4 +1,4 @@
-"""Formulas for siblings at one node: against the anchors, against brute force and linear programming, and as properties on drawn laws."""
+"""Formulas for siblings at one node: against the anchors, against brute force and linear programming, and as properties on drawn distributions."""
 
 from itertools import product
 
@@ -12,38 +12,44 @@ from torch import Tensor
 
 from experiments.lossless.enumeration.tables import B4, GOLDEN, A, Instance, Z
 from tests.verifiers import siblings
-from tests.verifiers.drawn_laws import pairs, root
+from tests.verifiers.drawn_distributions import pairs, root
 
 NINE = {"abs": 1e-9, "rel": 0}
 
 
-def tuple_law(q: Tensor, num_siblings: int, replacement: bool) -> dict[tuple[int, ...], float]:
-    """The law of the drafted tokens in drawn order; shorter tuples where q runs out."""
-    law: dict[tuple[int, ...], float] = {(): 1.0}
+def tuple_distribution(q: Tensor, num_siblings: int, replacement: bool) -> dict[tuple[int, ...], float]:
+    """The distribution of the drafted tokens in drawn order; shorter tuples where q runs out."""
+    distribution: dict[tuple[int, ...], float] = {(): 1.0}
     support = [token for token in range(len(q)) if q[token] > 0]
     for _ in range(num_siblings if replacement else min(num_siblings, len(support))):
-        law = {
+        distribution = {
             (*drafts, token): mass * float(q[token]) / (1 if replacement else sum(float(q[other]) for other in support if other not in drafts))
-            for drafts, mass in law.items()
+            for drafts, mass in distribution.items()
             for token in support
             if replacement or token not in drafts
         }
-    return law
+    return distribution
 
 
 def bound_by_subsets(p: Tensor, q: Tensor, num_siblings: int, replacement: bool) -> float:
     """The dual over all 2^V sets."""
-    law = tuple_law(q, num_siblings, replacement)
+    distribution = tuple_distribution(q, num_siblings, replacement)
     chosen = [{token for token, inside in enumerate(mask) if inside} for mask in product((0, 1), repeat=len(p))]
-    return min(sum(float(p[x]) for x in subset) + 1 - sum(mass for drafts, mass in law.items() if set(drafts) <= subset) for subset in chosen)
+    return min(
+        sum(float(p[x]) for x in subset) + 1 - sum(mass for drafts, mass in distribution.items() if set(drafts) <= subset) for subset in chosen
+    )
 
 
 def bound_by_program(p: Tensor, q: Tensor, num_siblings: int, replacement: bool) -> float:
     """The primal: the coupling of drafts and output with the largest mass on outputs that were drafted."""
-    law = tuple_law(q, num_siblings, replacement)
-    cells = [(drafts, token) for drafts in law for token in range(len(p))]
-    rows = [[float(cell[0] == drafts) for cell in cells] for drafts in law] + [[float(cell[1] == token) for cell in cells] for token in range(len(p))]
-    found = linprog([-float(token in drafts) for drafts, token in cells], A_eq=np.array(rows), b_eq=[*law.values(), *p.tolist()], bounds=(0, None))
+    distribution = tuple_distribution(q, num_siblings, replacement)
+    cells = [(drafts, token) for drafts in distribution for token in range(len(p))]
+    rows = [[float(cell[0] == drafts) for cell in cells] for drafts in distribution] + [
+        [float(cell[1] == token) for cell in cells] for token in range(len(p))
+    ]
+    found = linprog(
+        [-float(token in drafts) for drafts, token in cells], A_eq=np.array(rows), b_eq=[*distribution.values(), *p.tolist()], bounds=(0, None)
+    )
     return -found.fun
 
 
@@ -135,9 +141,11 @@ def test_greedy_multi_draft_is_optimal_for_its_own_way_of_drafting(pair: tuple[T
     top = [token for token in top if q[token] > 0]
     rest = q.clone()
     rest[top] = 0
-    law = {(*top, token): float(rest[token] / rest.sum()) for token in range(len(q)) if rest[token] > 0} or {tuple(top): 1.0}
+    distribution = {(*top, token): float(rest[token] / rest.sum()) for token in range(len(q)) if rest[token] > 0} or {tuple(top): 1.0}
     chosen = [{token for token, inside in enumerate(mask) if inside} for mask in product((0, 1), repeat=len(p))]
-    best = min(sum(float(p[x]) for x in subset) + 1 - sum(mass for drafts, mass in law.items() if set(drafts) <= subset) for subset in chosen)
+    best = min(
+        sum(float(p[x]) for x in subset) + 1 - sum(mass for drafts, mass in distribution.items() if set(drafts) <= subset) for subset in chosen
+    )
     assert siblings.greedy_acceptance(p, q, k) == pytest.approx(best, **NINE)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.lossless.enumeration.proposals import Proposals, chain, distinct, independent, one_hot, propose, top, tree
-from experiments.lossless.enumeration.step_law import assert_exact, examine, tv
+from experiments.lossless.enumeration.step_distribution import assert_exact, examine, tv
 from experiments.lossless.enumeration.tables import B4, GOLDEN, INSTANCES, SMALL, A, Instance, Prefix, S, Z, iid, random_instance
 from experiments.lossless.mutants.trees import deep_child
 from spec.noise import Noise
@@ -62,13 +62,13 @@ TREES = [
 def test_chain_is_block_verification(instance, gamma, expected):
     report = examine(instance, chain(instance, gamma), Traversal())
     assert_exact(report, expected)
-    assert tv(report.law, examine(instance, chain(instance, gamma), Block()).law) < 1e-14
+    assert tv(report.distribution, examine(instance, chain(instance, gamma), Block()).distribution) < 1e-14
 
 
 @pytest.mark.parametrize("instance", INSTANCES, ids=name)
 def test_chain_that_is_not_known_to_be_one(instance):
     known, unknown = (examine(instance, chain(instance, 2, width=width), Traversal()) for width in (1, None))
-    assert tv(known.law, unknown.law) < 1e-14
+    assert tv(known.distribution, unknown.distribution) < 1e-14
 
 
 @pytest.mark.parametrize(("instance", "widths", "rule", "expected"), TREES, ids=name)
@@ -97,9 +97,9 @@ def test_deterministic_tree_is_walked(widths, expected, declare):
     assert report.expected == pytest.approx(expected, abs=1e-10)  # anchors printed to ten places
 
 
-def test_deterministic_tree_has_the_law_of_top_down():
-    laws = [examine(GOLDEN, tree(GOLDEN, [2, 1], top, declare=False), verifier).law for verifier in (Traversal(), Recursive())]
-    assert tv(*laws) < 1e-14
+def test_deterministic_tree_has_the_distribution_of_top_down():
+    distributions = [examine(GOLDEN, tree(GOLDEN, [2, 1], top, declare=False), verifier).distribution for verifier in (Traversal(), Recursive())]
+    assert tv(*distributions) < 1e-14
 
 
 @pytest.mark.parametrize("instance", INSTANCES, ids=name)
@@ -131,7 +131,7 @@ def test_draft_of_p_itself(plan):
     assert_exact(examine(itself, propose(itself, plan), Traversal()), 3)
 
 
-def test_law_that_equals_p_but_for_rounding_is_accepted_whole():
+def test_distribution_that_equals_p_but_for_rounding_is_accepted_whole():
     rounded = Instance("rounded", 4, GOLDEN.p, lambda prefix: (GOLDEN.p(prefix).log() - 0.7).softmax(0))
     assert_exact(examine(rounded, chain(rounded, 2, width=None), Traversal()), 3)
 
@@ -140,7 +140,7 @@ def test_one_hot_p_emits_its_own_path():
     greedy = Instance("greedy", 4, lambda prefix: one_hot(int(GOLDEN.p(prefix).argmax()), 4), GOLDEN.q)
     report = examine(greedy, tree(greedy, [2, 1], distinct), Traversal())
     assert_exact(report, examine(greedy, tree(greedy, [2, 1], distinct), Recursive()).expected)
-    assert all(emitted == (3, 1, 2)[: len(emitted)] for emitted, weight in report.law.items() if weight > 0)
+    assert all(emitted == (3, 1, 2)[: len(emitted)] for emitted, weight in report.distribution.items() if weight > 0)
 
 
 def test_empty_draft_samples_p():
@@ -155,11 +155,11 @@ def test_padding_slots_change_nothing(widths, rule):
     padded.draft.tokens[:, bare.draft.num_slots :] = 3
     assert padded.draft.q is not None
     padded.draft.q[:, bare.draft.num_slots :] = torch.nan
-    assert tv(examine(GOLDEN, padded, Traversal()).law, examine(GOLDEN, bare, Traversal()).law) < 1e-15
+    assert tv(examine(GOLDEN, padded, Traversal()).distribution, examine(GOLDEN, bare, Traversal()).distribution) < 1e-15
 
 
 def permuted(instance: Instance, order: list[int]) -> Instance:
-    """The same laws with token x called order[x]."""
+    """The same distributions with token x called order[x]."""
     names = torch.tensor(order)
 
     def renamed(prefix: Prefix) -> Prefix:
@@ -175,9 +175,9 @@ def permuted(instance: Instance, order: list[int]) -> Instance:
 def test_permuting_the_vocabulary_commutes(rule):
     order = [2, 0, 1]
     other = permuted(SMALL, order)
-    law = examine(SMALL, tree(SMALL, [2, 1], rule), Traversal()).law
-    renamed = {tuple(order[token] for token in emitted): weight for emitted, weight in law.items()}
-    assert tv(examine(other, tree(other, [2, 1], rule), Traversal()).law, renamed) < 1e-14
+    distribution = examine(SMALL, tree(SMALL, [2, 1], rule), Traversal()).distribution
+    renamed = {tuple(order[token] for token in emitted): weight for emitted, weight in distribution.items()}
+    assert tv(examine(other, tree(other, [2, 1], rule), Traversal()).distribution, renamed) < 1e-14
 
 
 @settings(max_examples=15, deadline=None, derandomize=True)
@@ -219,8 +219,8 @@ def test_nan_in_q_is_refused(proposals, slot, column):
 @pytest.mark.parametrize(("mass", "kept"), [(0.5, 2), (0.0, 1)])
 def test_token_whose_declared_probability_underflowed(mass, kept):
     class Likeliest:
-        def categorical(self, law, purpose, slots):
-            return law.argmax(-1)
+        def categorical(self, distribution, purpose, slots):
+            return distribution.argmax(-1)
 
     p = [[1 - mass, mass], [0.5, 0.5]]
     q = [[0, 0], [1.0, 0.0]]
@@ -251,7 +251,7 @@ def test_row_is_judged_alike_in_any_batch():
         assert alone.emitted(one.draft).tolist() == whole.emitted(proposals.draft)[index[None]].tolist()
 
 
-def test_float32_laws_stay_close():
+def test_float32_distributions_stay_close():
     proposals = tree(SMALL, [2, 1], distinct)
     assert proposals.draft.q is not None
     low = Proposals(replace(proposals.draft, q=proposals.draft.q.float()), proposals.p.float(), proposals.weights)
@@ -270,6 +270,6 @@ def test_inputs_are_left_as_they_were():
     assert torch.equal(q, proposals.draft.q)
 
 
-def test_laws_that_leave_no_residual():
+def test_distributions_that_leave_no_residual():
     equal = iid("equal", (0.5, 0.5), (0.5, 0.5))
     assert_exact(examine(equal, tree(equal, [2, 2], independent), Traversal()), 3)

@@ -1,4 +1,5 @@
-"""Is the GPU's output right? Compares runtimes with each other and the CPU, a verifier's law and the noise, and counts how often the host waits.
+"""Is the GPU's output right? Compares runtimes with each other and the CPU, a verifier's distribution and the noise, and counts how often the host
+waits.
 
 On a machine without a GPU the same code compares the CPU with itself.
 """
@@ -63,7 +64,7 @@ def samples_are_the_cpus(lab: Lab) -> dict[str, Any]:
 
 
 def verdicts_are_the_cpus(device: str) -> dict[str, Any]:
-    """Random laws in float64: every verdict of three rules on the device equals the CPU's."""
+    """Random distributions in float64: every verdict of three rules on the device equals the CPU's."""
     generator = torch.Generator().manual_seed(0)
     num_rows, num_slots, vocabulary = 64, 6, 500
     p, q = (torch.randn(num_rows, num_slots, vocabulary, generator=generator, dtype=torch.float64).mul(2).softmax(-1) for _ in range(2))

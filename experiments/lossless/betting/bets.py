@@ -1,10 +1,10 @@
 """A test that may look at any time: capital that is staked on where a bias would show, and that cannot grow if there is none.
 
-Before a token is drawn from its law, a set of tokens is chosen whose probability m under that law is known. The bet with tilt t multiplies the
-capital by exp(t) / (1 - m + m exp(t)) if the token falls into the set and by 1 / (1 - m + m exp(t)) if it does not. Under the law the expected
-factor is 1 whatever the set, so the capital is a martingale, and the probability that it EVER reaches 1 / alpha is at most alpha (Ville's
-inequality; Waudby-Smith and Ramdas, arXiv 2010.09686). Many bets run side by side, each with its share of the starting capital of 1; their sum, the
-e-value, is such a capital again. Letters besides the usual: S observed tokens, F sets, C contexts.
+Before a token is drawn from its distribution, a set of tokens is chosen whose probability m under that distribution is known. The bet with tilt t
+multiplies the capital by exp(t) / (1 - m + m exp(t)) if the token falls into the set and by 1 / (1 - m + m exp(t)) if it does not. Under the
+distribution the expected factor is 1 whatever the set, so the capital is a martingale, and the probability that it EVER reaches 1 / alpha is at most
+alpha (Ville's inequality; Waudby-Smith and Ramdas, arXiv 2010.09686). Many bets run side by side, each with its share of the starting capital of 1;
+their sum, the e-value, is such a capital again. Letters besides the usual: S observed tokens, F sets, C contexts.
 """
 
 import math
@@ -31,7 +31,7 @@ class Bets:
     sets: Sequence[str]  # F names
     contexts: Sequence[str] = ()  # C names
     taken: int = 0  # tokens seen so far
-    impossible: int = 0  # tokens of probability 0 among them: they refute the law at once
+    impossible: int = 0  # tokens of probability 0 among them: they refute the distribution at once
     highest: float = 0.0  # the largest log e-value so far
     log_capital: Tensor = field(init=False)  # [F, T, 1 + C] of every bet, 0 = as much as it began with
 

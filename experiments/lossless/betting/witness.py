@@ -1,8 +1,9 @@
-"""Watches a verifier: emitted tokens are tested against the target's law, and drafted tokens against the law that was declared for them.
+"""Watches a verifier: emitted tokens are tested against the target's distribution, and drafted tokens against the distribution that was declared for
+them.
 
-Known before a token is drawn are the row's text so far, where the steps began and ended in it, and the laws. Given all that, and given that a step
-goes on at least this far, the next token of an exact verifier follows the target's law. So a bet may choose places by their depth in the step, by
-the outcomes of earlier steps or by their number, but never by whether their own token was accepted. Letters: S tokens, C contexts.
+Known before a token is drawn are the row's text so far, where the steps began and ended in it, and the distributions. Given all that, and given that
+a step goes on at least this far, the next token of an exact verifier follows the target's distribution. So a bet may choose places by their depth in
+the step, by the outcomes of earlier steps or by their number, but never by whether their own token was accepted. Letters: S tokens, C contexts.
 """
 
 from collections.abc import Iterable, Sequence
@@ -75,22 +76,23 @@ class Seen:
 
 @dataclass
 class Witness(Wrapped):
-    """Wraps a verifier and stands in for it. `texts` judges emitted tokens, `drafts` drafted ones whose law is declared; `judge` does the work.
+    """Wraps a verifier and stands in for it. `texts` judges emitted tokens, `drafts` drafted ones whose distribution is declared; `judge` does the
+    work.
 
-    `use_drafts`: the laws and tokens of drafts may be used to choose sets for emitted tokens (`sees_drafts` says when). `eos_ids` are bet on by
-    themselves. `log_probs`, where it is wanted, collects by sequence and position the probability that each emitted token had.
+    `use_drafts`: the distributions and tokens of drafts may be used to choose sets for emitted tokens (`sees_drafts` says when). `eos_ids` are bet on
+    by themselves. `log_probs`, where it is wanted, collects by sequence and position the probability that each emitted token had.
     """
 
     eos_ids: Sequence[int] = ()
     use_drafts: bool = True
     judge_drafts: bool = True
-    most: int = 4_000_000  # numbers in the laws that may wait to be judged
+    most: int = 4_000_000  # numbers in the distributions that may wait to be judged
     in_steps: bool = True  # judge within a step when `most` numbers wait; False: do not bet on further steps until `judge` is called
     num_passed: int = 0  # steps without bets, because `most` numbers waited
     log_probs: dict[int, dict[int, tuple[int, float]]] | None = None  # row hash -> position -> (token, log p)
     texts: Bets = field(default_factory=lambda: Bets(NAMES, EMITTED))
     drafts: Bets = field(default_factory=lambda: Bets(NAMES, DRAFTED))
-    num_modes: int = 0  # drafted tokens that are the most probable one of their law
+    num_modes: int = 0  # drafted tokens that are the most probable one of their distribution
     mode_mass: float = 0.0  # how many of them chance would give
 
     def __post_init__(self) -> None:
@@ -137,13 +139,16 @@ class Witness(Wrapped):
         if not seen:
             return
         parts = [part.places for part in seen]
-        width = parts[0].laws.shape[1]
+        width = parts[0].distributions.shape[1]
         others = None
         if any(part.others is not None for part in parts):
-            none = (part.laws.new_full((1, 1), torch.nan).expand(len(part.tokens), width) if part.others is None else part.others for part in parts)
+            none = (
+                part.distributions.new_full((1, 1), torch.nan).expand(len(part.tokens), width) if part.others is None else part.others
+                for part in parts
+            )
             others = torch.cat(list(none))
         tokens, drafted = torch.cat([part.tokens for part in parts]), torch.cat([part.drafted for part in parts])
-        places = Places(torch.cat([part.laws for part in parts]), tokens, others, drafted)
+        places = Places(torch.cat([part.distributions for part in parts]), tokens, others, drafted)
         found = sets_of(places, torch.tensor(list(self.eos_ids), dtype=torch.int64, device=tokens.device), self.generator)
         before = []
         for sequence, where in zip((row for part in seen for row in part.sequences), found.where.tolist(), strict=True):
@@ -152,8 +157,8 @@ class Witness(Wrapped):
         found = behind(found, torch.tensor(before, dtype=torch.float64))
         bets.add(found.mass, found.hit, torch.cat([part.context for part in seen]), found.impossible)
         if bets is self.drafts:
-            largest = places.laws == places.laws.amax(1, keepdim=True)  # one token, or several that tie
-            self.mode_mass += float((places.laws * largest).sum())
+            largest = places.distributions == places.distributions.amax(1, keepdim=True)  # one token, or several that tie
+            self.mode_mass += float((places.distributions * largest).sum())
             self.num_modes += int(largest.gather(1, tokens[:, None]).sum())
 
     def _drafted(self, step: Step, histories: Sequence[History]) -> Seen:
@@ -173,7 +178,7 @@ class Witness(Wrapped):
         p, draft, verdict = step.p, step.draft, step.verdict
         rows, depths = (verdict.path >= 0).nonzero(as_tuple=True)
         slots, tokens = verdict.path[rows, depths], verdict.emitted(draft)[rows, depths]
-        laws, others, drafted = p[rows, slots], None, torch.full_like(rows, -1)
+        distributions, others, drafted = p[rows, slots], None, torch.full_like(rows, -1)
         leaves = torch.zeros(len(rows), dtype=torch.bool)
         if self.use_drafts:
             first = first_children(draft)[rows, slots]  # -1 where there is none
@@ -184,13 +189,13 @@ class Witness(Wrapped):
                 others = torch.where(first[:, None] < 0, torch.nan, draft.q[rows, first.clamp(min=0)])
         sequences = [step.batch[row] for row in rows.tolist()]
         if self.log_probs is not None:
-            logs = laws.gather(1, tokens[:, None]).squeeze(1).double().log().tolist()
+            logs = distributions.gather(1, tokens[:, None]).squeeze(1).double().log().tolist()
             positions = (step.root_positions[rows] + 1 + depths).tolist()
             for sequence, position, token, log in zip(sequences, positions, tokens.tolist(), logs, strict=True):
                 self.log_probs.setdefault(sequence, {})[position] = (token, log)
         rows, depths = rows.cpu(), depths.cpu()
         own = [*(depths == count for count in range(4)), depths >= 4, leaves]
-        return Seen(Places(laws, tokens, others, drafted), torch.stack([*own, *common(step, rows, histories)], 1), sequences)
+        return Seen(Places(distributions, tokens, others, drafted), torch.stack([*own, *common(step, rows, histories)], 1), sequences)
 
 
 def common(step: Step, rows: Tensor, histories: Sequence[History]) -> Iterable[Tensor]:

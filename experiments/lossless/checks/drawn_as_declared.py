@@ -1,8 +1,8 @@
-"""Watches the drafter while it draws: from which law each drafted token came, and whether it used random numbers of the right purpose.
+"""Watches the drafter while it draws: from which distribution each drafted token came, and whether it used random numbers of the right purpose.
 
-Frequencies need thousands of tokens to see that a declared law is not the one that was drawn from. Here the two laws are compared, so one token is
-enough, and the difference is known to the last digit. A drafter that does not draw by the step's noise cannot be watched; the bets judge it.
-Letters besides the usual: E draws of a step.
+Frequencies need thousands of tokens to see that a declared distribution is not the one that was drawn from. Here the two distributions are compared,
+so one token is enough, and the difference is known to the last digit. A drafter that does not draw by the step's noise cannot be watched; the bets
+judge it. Letters besides the usual: E draws of a step.
 """
 
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from spec.state import DecodeState
 from spec.types import Draft, Verdict
 
 NAME = "drawn as declared"
-CLOSE = 1e-6  # total variation that rounding may make between the two forms of one float32 law
+CLOSE = 1e-6  # total variation that rounding may make between the two forms of one float32 distribution
 CERTAIN = 1 - 1e-6
 ENOUGH = 4000  # drafted tokens that are compared
 FOREIGN = {Purpose.ACCEPT: "judge drafted tokens", Purpose.RESIDUAL: "draw what replaces a rejected token"}
@@ -29,7 +29,7 @@ FOREIGN = {Purpose.ACCEPT: "judge drafted tokens", Purpose.RESIDUAL: "draw what 
 class Drawing:
     """One call of `categorical`."""
 
-    laws: Tensor  # [B, K, V]
+    distributions: Tensor  # [B, K, V]
     results: Tensor  # [B, K]
 
 
@@ -43,7 +43,7 @@ class Watch:
     verifying: bool = False
     repeated: str = ""
     compared: int = 0  # drafted tokens whose draw was seen
-    unseen: int = 0  # drafted tokens whose law leaves a choice, but whose draw was not seen
+    unseen: int = 0  # drafted tokens whose distribution leaves a choice, but whose draw was not seen
     differing: int = 0
     worst: float = 0.0  # total variation between declared and drawn from
     total: float = 0.0
@@ -82,9 +82,9 @@ class Watch:
             self.unseen += len(rows)
             return
         results = torch.cat([drawing.results for drawing in self.drawings], 1)  # [B, E]
-        laws = torch.cat([drawing.laws for drawing in self.drawings], 1)
-        weights = torch.rand(laws.shape[2], dtype=torch.float64, generator=torch.Generator().manual_seed(7)).to(laws.device)
-        marks = (laws.double() @ weights) / laws.sum(2, dtype=torch.float64)  # a number per law, to find the nearest
+        distributions = torch.cat([drawing.distributions for drawing in self.drawings], 1)
+        weights = torch.rand(distributions.shape[2], dtype=torch.float64, generator=torch.Generator().manual_seed(7)).to(distributions.device)
+        marks = (distributions.double() @ weights) / distributions.sum(2, dtype=torch.float64)  # a number per distribution, to find the nearest
         mark = draft.q[rows, slots].double() @ weights
         same = results[rows] == draft.tokens[rows, slots][:, None]
         distance = (marks[rows] - mark[:, None]).abs().masked_fill(~same, torch.inf)
@@ -92,11 +92,11 @@ class Watch:
         self.unseen += int((~drawn).sum())
         rows, slots, nearest = rows[drawn], slots[drawn], distance.argmin(1)[drawn]
         declared = draft.q[rows, slots]
-        apart = between(laws[rows, nearest], declared)
+        apart = between(distributions[rows, nearest], declared)
         for place in (
             (apart > CLOSE).nonzero().flatten().tolist()
-        ):  # the marks of two laws may be equal by chance, so all draws of this token are asked
-            others = laws[rows[place], same[drawn][place]]
+        ):  # the marks of two distributions may be equal by chance, so all draws of this token are asked
+            others = distributions[rows[place], same[drawn][place]]
             apart[place] = between(others, declared[place]).min()
         self.compared += len(apart)
         self.differing += int((apart > CLOSE).sum())
@@ -108,9 +108,9 @@ class Watch:
 
 
 def between(drawn: Tensor, declared: Tensor) -> Tensor:
-    """Total variation between laws [S, V] that need not sum to 1 and laws [S, V] or [V] that do; float64 [S]."""
-    laws = drawn.double()
-    return (laws / laws.sum(1, keepdim=True) - declared.double()).abs().sum(1) / 2
+    """Total variation between distributions [S, V] that need not sum to 1 and distributions [S, V] or [V] that do; float64 [S]."""
+    distributions = drawn.double()
+    return (distributions / distributions.sum(1, keepdim=True) - declared.double()).abs().sum(1) / 2
 
 
 @dataclass(frozen=True)
@@ -127,11 +127,11 @@ class WatchedNoise(StepNoise):
         self.watch.note(self, purpose, slots)
         return super().bits(slots, purpose)
 
-    def categorical(self, law: Tensor, purpose: Purpose, slots: Tensor) -> Tensor:
-        result = super().categorical(law, purpose, slots)  # asks for its number by `uniform`
+    def categorical(self, distribution: Tensor, purpose: Purpose, slots: Tensor) -> Tensor:
+        result = super().categorical(distribution, purpose, slots)  # asks for its number by `uniform`
         if not self.watch.verifying:
-            whole = law.ndim == 3
-            self.watch.drawings.append(Drawing(law if whole else law[:, None], result if whole else result[:, None]))
+            whole = distribution.ndim == 3
+            self.watch.drawings.append(Drawing(distribution if whole else distribution[:, None], result if whole else result[:, None]))
         return result
 
 
@@ -150,7 +150,7 @@ class Watching(Wrapped):
 
 
 def verdict_of(watch: Watch, declares: bool) -> Check:
-    """`declares`: any drafted token came with a law."""
+    """`declares`: any drafted token came with a distribution."""
     if watch.foreign:
         taken = " and ".join(f"{purpose.name} numbers, which {FOREIGN[purpose]}" for purpose in sorted(watch.foreign))
         return Check(NAME, FAIL, f"the drafter takes {taken}: drafts may use DRAFT numbers alone")
@@ -158,12 +158,12 @@ def verdict_of(watch: Watch, declares: bool) -> Check:
         return Check(NAME, FAIL, watch.repeated)
     if watch.differing:
         share = watch.differing / watch.compared
-        detail = f"{share:.0%} of {watch.compared} drafted tokens were drawn from another law than the declared one, by TV {watch.worst:.3g} at most"
+        detail = f"{share:.0%} of {watch.compared} drafted tokens were drawn from another distribution than declared, by TV {watch.worst:.3g} at most"
         return Check(NAME, FAIL, detail, tv=watch.total / watch.compared, detectable_tv=CLOSE, power=1.0)
     if not declares:
-        return Check(NAME, NOT_APPLICABLE, "the drafter declares no laws (q is left out), which is exact for any tokens")
+        return Check(NAME, NOT_APPLICABLE, "the drafter declares no distributions (q is left out), which is exact for any tokens")
     if not watch.compared:
         return Check(NAME, NOT_APPLICABLE, f"{watch.unseen} drafted tokens were not drawn through the step's noise; the counts alone judge them")
-    about = f"{watch.compared} drafted tokens were drawn from the very laws declared for them"
+    about = f"{watch.compared} drafted tokens were drawn from the very distributions declared for them"
     left = f"; {watch.unseen} were not drawn through the step's noise" if watch.unseen else ""
     return Check(NAME, PASS, about + left, tv=watch.total / watch.compared, detectable_tv=CLOSE, power=1.0)

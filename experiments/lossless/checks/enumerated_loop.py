@@ -16,7 +16,7 @@ NOT_ON_TABLES = (ValueError, TypeError, AttributeError, NotImplementedError, Key
 
 
 def check_loop(subject: Subject, effort: Effort) -> Check:
-    """Runs the golden table, a smaller vocabulary with longer texts, an end token, and zeros in the laws."""
+    """Runs the golden table, a smaller vocabulary with longer texts, an end token, and zeros in the distributions."""
     done, alone, missing, crash = 0, 0, "", ""
     for loop in map(partial(_with, subject), LOOPS):
         try:
@@ -63,7 +63,7 @@ def convicted(subject: Subject, loop: TableLoop, error: float, kept: list[tuple[
     ):
         found = look()
         if found >= EXACT:
-            detail = f"{_describe(tried)}: {how}the law of the output is off by TV {found:.3g}"
+            detail = f"{_describe(tried)}: {how}the distribution of the output is off by TV {found:.3g}"
             return Check(NAME, FAIL, detail, tv=found, detectable_tv=EXACT, power=1.0)
     return None
 

@@ -1,4 +1,4 @@
-"""The verifier alone, enumerated: every outcome of one step on table models, completed by the target, against the target's own law."""
+"""The verifier alone, enumerated: every outcome of one step on table models, completed by the target, against the target's own distribution."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from typing import Any
 
 from experiments.lossless.enumeration.branches import GumbelError
 from experiments.lossless.enumeration.proposals import Proposals, Rule, distinct, independent, one_hot, top, tree
-from experiments.lossless.enumeration.step_law import Report, examine
+from experiments.lossless.enumeration.step_distribution import Report, examine
 from experiments.lossless.enumeration.tables import B4, GOLDEN, A, Instance, S, Z
 from experiments.lossless.subject import FAIL, NOT_APPLICABLE, NOT_RUN, PASS, Check, Effort, Subject
 from spec.interfaces import Verifier
@@ -47,7 +47,7 @@ class Case:
 
 
 def cases(verifier: Verifier, greedy: bool) -> Iterator[Case]:
-    """Every kind of draft that the verifier says it takes (`chains_only`, `takes`); at temperature 0 the target's laws are one-hot."""
+    """Every kind of draft that the verifier says it takes (`chains_only`, `takes`); at temperature 0 the target's distributions are one-hot."""
     taken = getattr(verifier, "takes", None)  # names of rules
     for instance in (GOLDEN, A, B4, S, Z):
         instance = hardened(instance) if greedy else instance
@@ -68,7 +68,7 @@ def hardened(instance: Instance) -> Instance:
 
 
 def check_steps(subject: Subject, effort: Effort) -> list[Check]:
-    """The laws, and what is known of the expected number of tokens. A draft that the verifier refuses is named, not counted."""
+    """The distributions, and what is known of the expected number of tokens. A draft that the verifier refuses is named, not counted."""
     verifier, refused, seen = subject.verifier, {}, []
     for case in cases(verifier, subject.sampler.greedy):
         try:
@@ -76,7 +76,7 @@ def check_steps(subject: Subject, effort: Effort) -> list[Check]:
         except ValueError as error:
             refused[case.name] = str(error)
         except GumbelError as error:
-            return [Check(NAME, NOT_APPLICABLE, f"{type(verifier).__name__}: {error}; the race over a real vocabulary finds its law")]
+            return [Check(NAME, NOT_APPLICABLE, f"{type(verifier).__name__}: {error}; the race over a real vocabulary finds its distribution")]
         except AttributeError as error:
             return [Check(NAME, NOT_RUN, f"{type(verifier).__name__} asks the noise for what cannot be followed outcome by outcome ({error})")]
         except AssertionError as error:
@@ -86,12 +86,12 @@ def check_steps(subject: Subject, effort: Effort) -> list[Check]:
     worst, report = max(seen, key=lambda pair: error_of(pair[1]))
     error = error_of(report)
     about = f"{len(seen)} kinds of drafts" + (f", {len(refused)} more are refused" if refused else "")
-    detail = about if error < EXACT else f"{worst.name}: the law of the emitted tokens is off by TV {error:.3g}"
+    detail = about if error < EXACT else f"{worst.name}: the distribution of the emitted tokens is off by TV {error:.3g}"
     return [Check(NAME, PASS if error < EXACT else FAIL, detail, tv=error, detectable_tv=EXACT, power=1.0), _expected(verifier, seen)]
 
 
 def error_of(report: Report) -> float:
-    """TV from the target; a law that does not sum to 1 counts too."""
+    """TV from the target; a distribution that does not sum to 1 counts too."""
     return max(report.error, abs(report.mass - 1))
 
 

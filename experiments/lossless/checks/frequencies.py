@@ -1,10 +1,10 @@
-"""Frequencies against exact expectations: Pearson's chi-square on the joint law of the first tokens, looked at a fixed number of times.
+"""Frequencies against exact expectations: Pearson's chi-square on the joint distribution of the first tokens, looked at a fixed number of times.
 
 A vocabulary is far too large for a cell per text, so a text x_1 ... x_L is brought to the unit cube by the randomised probability integral
-transform: with the target's law p of every token given those before it, and v uniform, u_t = P(tokens ordered before x_t) + v p(x_t). If the texts
-follow p, then u_1, ..., u_L are independent and uniform whatever the prompt was, and cells of equal width have equal, exactly known
-probabilities. The order may be any function of the prefix; power is best where it is that of p / q for the law q that a bias would lean towards.
-Letters besides the usual: S texts, L tokens of each that are looked at, C cells.
+transform: with the target's distribution p of every token given those before it, and v uniform, u_t = P(tokens ordered before x_t) + v p(x_t). If the
+texts follow p, then u_1, ..., u_L are independent and uniform whatever the prompt was, and cells of equal width have equal, exactly known
+probabilities. The order may be any function of the prefix; power is best where it is that of p / q for the distribution q that a bias would lean
+towards. Letters besides the usual: S texts, L tokens of each that are looked at, C cells.
 """
 
 import math
@@ -18,23 +18,23 @@ from scipy.stats import chi2, ncx2
 from torch import Tensor
 
 CONTINUE, REJECT, PASS = "continue", "reject", "pass"
-LEAST_EXPECTED = 10.0  # texts that a cell must expect at the first look; with fewer, the tail of the chi-square law is too light
+LEAST_EXPECTED = 10.0  # texts that a cell must expect at the first look; with fewer, the tail of the chi-square distribution is too light
 SURPLUS = 1000  # an early look ends the test only below alpha / SURPLUS, so that a sweep of SURPLUS tests can still be corrected for their number
 
 
-def integral_transform(laws: Tensor, tokens: Tensor, v: Tensor, scores: Tensor | None = None) -> Tensor:
-    """laws [S, L, V], tokens [S, L], v [S, L] uniform and drawn for this alone -> u [S, L], float64 in [0, 1].
+def integral_transform(distributions: Tensor, tokens: Tensor, v: Tensor, scores: Tensor | None = None) -> Tensor:
+    """distributions [S, L, V], tokens [S, L], v [S, L] uniform and drawn for this alone -> u [S, L], float64 in [0, 1].
 
-    Tokens stand in descending order of `scores` [S, L, V] (default: the laws), ties in ascending order of id. A token that the law
+    Tokens stand in descending order of `scores` [S, L, V] (default: the distributions), ties in ascending order of id. A token that the distribution
     excludes lands at 1, where a method that emits it too often is seen like any other.
     """
-    laws = laws.double()
-    laws = laws / laws.sum(-1, keepdim=True)
-    scores = laws if scores is None else scores
-    mine, ids = scores.gather(-1, tokens[..., None]), torch.arange(laws.shape[-1], device=laws.device)
+    distributions = distributions.double()
+    distributions = distributions / distributions.sum(-1, keepdim=True)
+    scores = distributions if scores is None else scores
+    mine, ids = scores.gather(-1, tokens[..., None]), torch.arange(distributions.shape[-1], device=distributions.device)
     before = (scores > mine) | ((scores == mine) & (ids < tokens[..., None]))
-    own = laws.gather(-1, tokens[..., None]).squeeze(-1)
-    start = (laws * before).sum(-1)
+    own = distributions.gather(-1, tokens[..., None]).squeeze(-1)
+    start = (distributions * before).sum(-1)
     return torch.where(own > 0, start + v * own, 1.0).clamp(0.0, 1.0)
 
 
@@ -45,7 +45,7 @@ def equal_cells(u: Tensor, bins: int) -> Tensor:
 
 
 def token_cells(tokens: Tensor, vocabulary: int) -> Tensor:
-    """tokens [S, L] -> cells [S], a cell per text: for table models, against the joint law [V, ..., V] flattened."""
+    """tokens [S, L] -> cells [S], a cell per text: for table models, against the joint distribution [V, ..., V] flattened."""
     places = vocabulary ** torch.arange(tokens.shape[1] - 1, -1, -1, device=tokens.device)
     return (tokens * places).sum(1)
 
@@ -58,7 +58,7 @@ def noncentrality(df: int, alpha: float, power: float) -> float:
 
 
 def samples_needed(num_cells: int, tv: float, alpha: float = 1e-6, power: float = 0.999) -> int:
-    """Texts with which every bias of at least `tv` between the laws of the cells is found."""
+    """Texts with which every bias of at least `tv` between the distributions of the cells is found."""
     return math.ceil(noncentrality(num_cells - 1, alpha, power) / (4 * tv**2))
 
 
@@ -82,15 +82,19 @@ class SequentialTest:
     taken: int = 0  # texts that the last look has seen
 
     def __post_init__(self) -> None:
-        law = torch.full((self.expected,), 1 / self.expected, dtype=torch.float64) if isinstance(self.expected, int) else self.expected.double().cpu()
+        distribution = (
+            torch.full((self.expected,), 1 / self.expected, dtype=torch.float64) if isinstance(self.expected, int) else self.expected.double().cpu()
+        )
         if not 0 < self.alpha < 1 or self.num_looks < 1 or self.num_samples < 1:
             raise ValueError(
                 f"alpha={self.alpha}, num_looks={self.num_looks}, num_samples={self.num_samples}: give 0 < alpha < 1, at least one look, one text"
             )
-        self.law, self.groups = _pooled(law, LEAST_EXPECTED / self.looks[0])
-        if int((self.law > 0).sum()) < 2:
-            raise ValueError(f"{self.num_samples} texts are too few for {len(law)} cells; give at least {math.ceil(LEAST_EXPECTED * len(law))}")
-        self.counts = torch.zeros_like(self.law)  # of the last look
+        self.distribution, self.groups = _pooled(distribution, LEAST_EXPECTED / self.looks[0])
+        if int((self.distribution > 0).sum()) < 2:
+            raise ValueError(
+                f"{self.num_samples} texts are too few for {len(distribution)} cells; give at least {math.ceil(LEAST_EXPECTED * len(distribution))}"
+            )
+        self.counts = torch.zeros_like(self.distribution)  # of the last look
         self.waiting: list[Tensor] = []
 
     @cached_property
@@ -107,7 +111,7 @@ class SequentialTest:
 
     @property
     def df(self) -> int:
-        return int((self.law > 0).sum()) - 1
+        return int((self.distribution > 0).sum()) - 1
 
     @property
     def wanted(self) -> int:
@@ -121,7 +125,7 @@ class SequentialTest:
         while self.state == CONTINUE and self.wanted <= 0:
             stored = torch.cat(self.waiting)
             need = self.looks[len(self.p_values)] - self.taken
-            self.counts += torch.bincount(self.groups[stored[:need]], minlength=len(self.law)).double()
+            self.counts += torch.bincount(self.groups[stored[:need]], minlength=len(self.distribution)).double()
             self.taken, self.waiting = self.taken + need, [stored[need:]]
             self.p_values.append(float(chi2.sf(self.statistic, self.df)) if math.isfinite(self.statistic) else 0.0)
 
@@ -140,7 +144,7 @@ class SequentialTest:
     @property
     def statistic(self) -> float:
         """Pearson's chi-square of all texts of the last look."""
-        expected, possible = self.law * self.taken, self.law > 0
+        expected, possible = self.distribution * self.taken, self.distribution > 0
         if bool((self.counts[~possible] > 0).any()):
             return math.inf
         return float((((self.counts - expected) ** 2)[possible] / expected[possible]).sum())
@@ -150,36 +154,37 @@ class SequentialTest:
         """Total variation between the cells' observed and expected frequencies, less what chance alone gives; the texts' own is at least that."""
         if not self.taken:
             return None
-        raw = float((self.counts / self.taken - self.law).abs().sum()) / 2
-        return max(0.0, raw - float((2 * self.law * (1 - self.law) / (math.pi * self.taken)).sqrt().sum()) / 2)
+        raw = float((self.counts / self.taken - self.distribution).abs().sum()) / 2
+        return max(0.0, raw - float((2 * self.distribution * (1 - self.distribution) / (math.pi * self.taken)).sqrt().sum()) / 2)
 
     @property
     def detectable_tv(self) -> float:
-        """A bias of at least this total variation between the laws of the cells is rejected with probability `power` at the last look.
+        """A bias of at least this total variation between the distributions of the cells is rejected with probability `power` at the last look.
 
-        Chi-square divergence >= 4 TV^2 for any two laws (Cauchy-Schwarz), so the noncentrality is at least 4 n TV^2.
+        Chi-square divergence >= 4 TV^2 for any two distributions (Cauchy-Schwarz), so the noncentrality is at least 4 n TV^2.
         """
         strength = noncentrality(self.df, self.alpha * self.shares[-1], self.power)
         return min(1.0, math.sqrt(strength / (4 * self.looks[-1])))
 
 
-def _pooled(law: Tensor, least: float) -> tuple[Tensor, Tensor]:
-    """Cells below `least` become one, which takes in larger ones until it is no longer small; zeros stay apart. (laws, group of each cell)."""
-    order = law.argsort(stable=True)
+def _pooled(distribution: Tensor, least: float) -> tuple[Tensor, Tensor]:
+    """Cells below `least` become one, which takes in larger ones until it is no longer small; zeros stay apart. (distributions, group of each
+    cell)."""
+    order = distribution.argsort(stable=True)
     small, mass = [], 0.0
     for cell in order.tolist():
-        if law[cell] > 0:
-            if law[cell] >= least and (mass >= least or not small):
+        if distribution[cell] > 0:
+            if distribution[cell] >= least and (mass >= least or not small):
                 break
             small.append(cell)
-            mass += float(law[cell])
-    groups = torch.zeros(len(law), dtype=torch.int64)
-    alone = torch.ones(len(law), dtype=torch.bool)
+            mass += float(distribution[cell])
+    groups = torch.zeros(len(distribution), dtype=torch.int64)
+    alone = torch.ones(len(distribution), dtype=torch.bool)
     alone[small] = False
-    alone &= law > 0
+    alone &= distribution > 0
     groups[alone] = torch.arange(2, 2 + int(alone.sum()))
     groups[small] = 1
-    return torch.zeros(2 + int(alone.sum()), dtype=torch.float64).index_add_(0, groups, law), groups
+    return torch.zeros(2 + int(alone.sum()), dtype=torch.float64).index_add_(0, groups, distribution), groups
 
 
 def holm(p_values: Sequence[float], alpha: float) -> list[bool]:

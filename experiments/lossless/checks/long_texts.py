@@ -1,7 +1,8 @@
-"""Long sampled answers, many at once, read as they are decoded: every emitted token under the target's law, every drafted one under the declared law.
+"""Long sampled answers, many at once, read as they are decoded: every emitted token under the target's distribution, every drafted one under the
+declared distribution.
 
-Rows end at different times and others take their places, as in real work. Three checks come of it: the bets (`betting`, `sets`, `witness`), the laws
-behind the emitted tokens against a plain forward over the finished texts, and what was drawn against what was declared.
+Rows end at different times and others take their places, as in real work. Three checks come of it: the bets (`betting`, `sets`, `witness`), the
+distributions behind the emitted tokens against a plain forward over the finished texts, and what was drawn against what was declared.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from experiments.lossless.subject import FAIL, NOT_APPLICABLE, NOT_RUN, PASS, Ch
 from spec.noise import row_hashes
 from spec.state import Limits
 
-NAME, CONTRACT_NAME, FORWARD_NAME = "long texts", "declared laws", "laws of a plain forward"
+NAME, CONTRACT_NAME, FORWARD_NAME = "long texts", "declared distributions", "distributions of a plain forward"
 FIRST_ID = 2**41  # first sequence id, so that no noise is shared with the other checks
 WAVES = ((1, 48), (2, 256))  # rows of the first waves in multiples of the batch, and the longest text; later ones are as long as the context lets
 LATER = (2, 960)
@@ -108,9 +109,9 @@ class Reading:
                 continue
             own = logits[index, [position - 1 for position in positions]]
             self.scale = max(self.scale, float(own[own.isfinite()].abs().max()))
-            laws = sampler.law(own[:, None], lambda row, _, text=text, positions=positions: list(text[: positions[row]]))[:, 0]
-            tokens = torch.tensor([text[position] for position in positions], device=laws.device)
-            plain = laws.gather(1, tokens[:, None]).squeeze(1).double().log().tolist()
+            distributions = sampler.distribution(own[:, None], lambda row, _, text=text, positions=positions: list(text[: positions[row]]))[:, 0]
+            tokens = torch.tensor([text[position] for position in positions], device=distributions.device)
+            plain = distributions.gather(1, tokens[:, None]).squeeze(1).double().log().tolist()
             self.apart += [abs(value - emitted[position][1]) for value, position in zip(plain, positions, strict=True)]
 
 
@@ -156,32 +157,32 @@ def _where(bets: Bets) -> str:
 def _texts(bets: Bets, effort: Effort) -> Check:
     if bets.p_value <= effort.level / 2:
         found = f"{bets.impossible} have probability 0" if bets.impossible else _where(bets)
-        return Check(NAME, FAIL, f"of {bets.taken} emitted tokens {found}, against the target's law", **_figures(bets, effort))
+        return Check(NAME, FAIL, f"of {bets.taken} emitted tokens {found}, against the target's distribution", **_figures(bets, effort))
     if bets.taken < effort.long_texts:
         detail = f"stopped after {bets.taken} of {effort.long_texts} tokens, since another check had failed"
         return Check(NAME, NOT_RUN, detail, **_figures(bets, effort))
-    return Check(NAME, PASS, f"{bets.taken} emitted tokens of long texts follow the target's law", **_figures(bets, effort))
+    return Check(NAME, PASS, f"{bets.taken} emitted tokens of long texts follow the target's distribution", **_figures(bets, effort))
 
 
 def _contract(witness: Witness, effort: Effort) -> Check:
     bets = witness.drafts
     if not bets.taken:
-        return Check(CONTRACT_NAME, NOT_APPLICABLE, "the drafter declares no laws (q is left out), which is exact for any tokens")
+        return Check(CONTRACT_NAME, NOT_APPLICABLE, "the drafter declares no distributions (q is left out), which is exact for any tokens")
     if bets.p_value > effort.level / 2:
-        return Check(CONTRACT_NAME, PASS, f"{bets.taken} drafted tokens follow the laws declared for them", **_figures(bets, effort))
+        return Check(CONTRACT_NAME, PASS, f"{bets.taken} drafted tokens follow the distributions declared for them", **_figures(bets, effort))
     modes, expected = witness.num_modes / bets.taken, witness.mode_mass / bets.taken
     if modes == 1:
-        detail = f"every drafted token is the most probable one of its declared law, where chance gives {expected:.0%}: leave q out for argmax tokens"
+        detail = f"every drafted token is the most probable one declared, where chance gives {expected:.0%}: leave q out for argmax tokens"
     elif bets.impossible:
-        detail = f"{bets.impossible} of {bets.taken} drafted tokens have probability 0 in the laws declared for them"
+        detail = f"{bets.impossible} of {bets.taken} drafted tokens have probability 0 in the distributions declared for them"
     else:
         about = f"{modes:.0%} are the most probable one, where chance gives {expected:.0%}"
-        detail = f"drafted tokens do not follow the declared laws: {_where(bets)}; {about}"
+        detail = f"drafted tokens do not follow the declared distributions: {_where(bets)}; {about}"
     return Check(CONTRACT_NAME, FAIL, detail, **_figures(bets, effort))
 
 
 def _off(reading: Reading) -> tuple[bool, float]:
-    """Whether the laws in the loop are not those of a plain forward, and the difference that rounding may make."""
+    """Whether the distributions in the loop are not those of a plain forward, and the difference that rounding may make."""
     target, sampler = reading.subject.target, reading.subject.sampler
     tolerance = ULPS[target.dtype.itemsize] * torch.finfo(target.dtype).eps * reading.scale
     beyond = sum(not value <= tolerance for value in reading.apart)

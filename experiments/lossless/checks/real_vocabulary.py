@@ -1,4 +1,4 @@
-"""The verifier at the size of a real vocabulary, in float32: the law of the next token, exactly, against plain decoding's own row.
+"""The verifier at the size of a real vocabulary, in float32: the distribution of the next token, exactly, against plain decoding's own row.
 
 No model is needed: logits of a known shape go through the sampler, as in the loop. What is looked at: `real_rows`; how it is followed: `real_noise`.
 """
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from experiments.lossless.enumeration.branches import GumbelError
-from experiments.lossless.real_size.noise import first_token_law, race_law
+from experiments.lossless.real_size.noise import first_token_distribution, race_distribution
 from experiments.lossless.real_size.rows import Case, Drafts, build, cases
 from experiments.lossless.subject import FAIL, NOT_APPLICABLE, PASS, Check, Effort, Subject
 from spec.interfaces import Verifier
@@ -22,7 +22,7 @@ MANY = 8  # most classes for which the scores of a Gumbel draw are searched
 
 @dataclass(frozen=True)
 class Found:
-    """One case: how far the law of the first token is from the reference, or why that is not known."""
+    """One case: how far the distribution of the first token is from the reference, or why that is not known."""
 
     case: Case
     tv: float | None
@@ -37,7 +37,7 @@ def check_real_vocabulary(subject: Subject, effort: Effort) -> Check:
         return Check(NAME, NOT_APPLICABLE, found[0].reason)
     tv, name = max(seen)
     about = f"{len(seen)} kinds of drafts" + (f", {len(found) - len(seen)} more are refused" if len(seen) < len(found) else "")
-    detail = about if tv < LIMIT else f"{name}: the law of the next token is off by TV {tv:.3g}, of {about}"
+    detail = about if tv < LIMIT else f"{name}: the distribution of the next token is off by TV {tv:.3g}, of {about}"
     return Check(NAME, PASS if tv < LIMIT else FAIL, detail, tv=tv, detectable_tv=LIMIT, power=1.0)
 
 
@@ -48,7 +48,7 @@ def look(case: Case, verifier: Verifier, sampler: Sampler) -> Found:
     except ValueError as error:
         return Found(case, None, str(error))
     try:
-        return Found(case, distance(first_token_law(verifier, drafts), drafts))
+        return Found(case, distance(first_token_distribution(verifier, drafts), drafts))
     except GumbelError:
         return _raced(case, verifier, drafts)
     except ValueError as error:
@@ -63,14 +63,14 @@ def _raced(case: Case, verifier: Verifier, drafts: Drafts) -> Found:
     if int(drafts.classes.max()) >= MANY:
         return Found(case, None, "Gumbel numbers over too many different probabilities")
     try:
-        return Found(case, distance(race_law(verifier, drafts), replace(drafts, certain=False)))
+        return Found(case, distance(race_distribution(verifier, drafts), replace(drafts, certain=False)))
     except (AttributeError, ValueError) as error:
         return Found(case, None, f"{type(verifier).__name__} draws Gumbel numbers and others beside them ({error})")
 
 
-def distance(law: Tensor, drafts: Drafts) -> float:
-    """TV between law [V + 1] and the reference, token by token or class by class."""
-    difference = law[:-1] - drafts.reference
+def distance(distribution: Tensor, drafts: Drafts) -> float:
+    """TV between distribution [V + 1] and the reference, token by token or class by class."""
+    difference = distribution[:-1] - drafts.reference
     if not drafts.certain:
         difference = torch.bincount(drafts.classes, difference)
-    return (float(difference.abs().sum()) + float(law[-1])) / 2
+    return (float(difference.abs().sum()) + float(distribution[-1])) / 2

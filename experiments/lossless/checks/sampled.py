@@ -1,4 +1,4 @@
-"""The first tokens of many short answers of the real parts, counted: their joint law against the target's."""
+"""The first tokens of many short answers of the real parts, counted: their joint distribution against the target's."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from spec.sampling import Sampler
 
 NAME = "frequencies"
 CELLS = 64
-LARGEST = 4_000_000  # numbers in a block of laws
+LARGEST = 4_000_000  # numbers in a block of distributions
 
 
 @dataclass
@@ -41,12 +41,12 @@ class Sampling:
         for index in range(len(prompts)):
             own = [row for row, number in enumerate(ids) if number % len(prompts) == index]
             for part in blocks(own, self.length * subject.target.vocab_size):
-                laws = own_laws(subject.target, subject.sampler, prompts[index], tokens[part])
+                distributions = own_distributions(subject.target, subject.sampler, prompts[index], tokens[part])
                 scores = None
                 if assistant is not None:
-                    scores = laws / own_laws(assistant, subject.sampler, prompts[index], tokens[part]).clamp(min=1e-12)
+                    scores = distributions / own_distributions(assistant, subject.sampler, prompts[index], tokens[part]).clamp(min=1e-12)
                 v = torch.rand(len(part), self.length, dtype=torch.float64, generator=self.generator)
-                found[part] = integral_transform(laws, tokens[part], v, scores)
+                found[part] = integral_transform(distributions, tokens[part], v, scores)
         return found
 
 
@@ -57,14 +57,15 @@ def blocks(rows: list[int], numbers_per_row: int) -> Iterator[list[int]]:
 
 
 @torch.inference_mode()
-def own_laws(model: CausalLM, sampler: Sampler, prompt: Any, tokens: Tensor) -> Tensor:
-    """The model's law at each of `tokens` [S, L], from one plain forward without a cache; every place is judged after its own prefix. [S, L, V]"""
+def own_distributions(model: CausalLM, sampler: Sampler, prompt: Any, tokens: Tensor) -> Tensor:
+    """The model's distribution at each of `tokens` [S, L], from one plain forward without a cache; every place is judged after its own prefix. [S, L,
+    V]"""
     num_rows, length = tokens.shape
     ids = torch.cat([torch.tensor(list(prompt)).expand(num_rows, -1), tokens], 1).to(model.device)
     logits = model.model(input_ids=ids[:, :-1], use_cache=False).logits[:, len(prompt) - 1 :]
     prefixes = ids.tolist() if sampler.reads_prefix else []
     flat = logits.reshape(num_rows * length, 1, -1)
-    return sampler.law(flat, lambda row, _: prefixes[row // length][: len(prompt) + row % length]).view(num_rows, length, -1).cpu()
+    return sampler.distribution(flat, lambda row, _: prefixes[row // length][: len(prompt) + row % length]).view(num_rows, length, -1).cpu()
 
 
 def bins_for(length: int, num_samples: int) -> int:
@@ -87,5 +88,5 @@ def check_sampled(subject: Subject, effort: Effort) -> Check:
     figures: dict[str, Any] = {"statistic": test.statistic, "p_value": test.p_value, "tv": test.tv, "alpha": effort.alpha} if test.taken else {}
     figures |= {"detectable_tv": test.detectable_tv, "power": effort.power}
     if test.state == REJECT:
-        return Check(NAME, FAIL, f"{about} do not follow the target's law", **figures)
+        return Check(NAME, FAIL, f"{about} do not follow the target's distribution", **figures)
     return Check(NAME, PASS, about, **figures) if test.taken else Check(NAME, NOT_RUN, f"{sampling.taken} texts are too few for a look", **figures)

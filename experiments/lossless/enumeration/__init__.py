@@ -1,4 +1,4 @@
-"""Small table models whose every outcome can be followed, so that a law is known exactly.
+"""Small table models whose every outcome can be followed, so that a distribution is known exactly.
 
 Imports no other folder of `lossless`.
 """

@@ -1,8 +1,9 @@
-"""Exact laws of randomised code: a noise that, instead of drawing, follows every outcome of positive probability in turn.
+"""Exact distributions of randomised code: a noise that, instead of drawing, follows every outcome of positive probability in turn.
 
 The code under test runs unmodified on a batch. Every row carries a script of choices already made, keyed as the real noise is keyed: by root
 position, slot and purpose. Where the script is silent the row takes the first possible outcome, and a copy of it that takes another one is
-queued for a later batch; the weights of all finished rows are the exact law. Rows are independent, so exploring many at once only saves time.
+queued for a later batch; the weights of all finished rows are the exact distribution. Rows are independent, so exploring many at once only saves
+time.
 """
 
 from collections import defaultdict
@@ -100,13 +101,14 @@ class BranchingNoise:
         true = prob.double().nan_to_num(0.0).clamp(0.0, 1.0)
         return self._choose(torch.stack([1 - true, true], 1), purpose, slots).bool()
 
-    def categorical(self, law: Tensor, purpose: Purpose, slots: Tensor) -> Tensor:
-        """int64 [B] or [B, K]; law [B, V] or [B, K, V], not necessarily normalised. Like the real noise it answers V for a law without mass."""
-        if law.ndim == 3:
-            return torch.stack([self.categorical(law[:, k], purpose, slots[:, k]) for k in range(law.shape[1])], 1)
-        law = law.double()
-        total = law.sum(-1, keepdim=True)
-        odds = torch.where(total > 0, law / total.clamp(min=torch.finfo(torch.float64).tiny), 0.0)
+    def categorical(self, distribution: Tensor, purpose: Purpose, slots: Tensor) -> Tensor:
+        """int64 [B] or [B, K]; distribution [B, V] or [B, K, V], not necessarily normalised. Like the real noise it answers V for a distribution
+        without mass."""
+        if distribution.ndim == 3:
+            return torch.stack([self.categorical(distribution[:, k], purpose, slots[:, k]) for k in range(distribution.shape[1])], 1)
+        distribution = distribution.double()
+        total = distribution.sum(-1, keepdim=True)
+        odds = torch.where(total > 0, distribution / total.clamp(min=torch.finfo(torch.float64).tiny), 0.0)
         return self._choose(torch.cat([odds, (total <= 0).double()], 1), purpose, slots)
 
     def taken(self) -> Tensor:
@@ -129,15 +131,17 @@ class BranchingNoise:
         return self.branches.choose(odds.expand(num_rows, -1), columns, live, self.rows)
 
 
-def enumerate_law(run: Callable[[Branches], Tensor], keys: Keys, starts: Tensor | None = None, batch: int = 20_000) -> dict[tuple[int, ...], float]:
-    """The law of what `run` returns: outcomes [B, D] padded with -1, one per row, as tuples without the padding.
+def enumerate_distribution(
+    run: Callable[[Branches], Tensor], keys: Keys, starts: Tensor | None = None, batch: int = 20_000
+) -> dict[tuple[int, ...], float]:
+    """The distribution of what `run` returns: outcomes [B, D] padded with -1, one per row, as tuples without the padding.
 
     `starts` [S] are the probabilities of the starting points; a row's `origins` entry says which one it began at. Default: one, certain.
     """
     weights = torch.ones(1, dtype=torch.float64) if starts is None else starts.double()
     origins = torch.arange(len(weights))
     scripts = torch.full((len(weights), keys.num_columns), -1, dtype=torch.int8)
-    law: dict[tuple[int, ...], float] = defaultdict(float)
+    distribution: dict[tuple[int, ...], float] = defaultdict(float)
     pending = [(origins, scripts, weights)]
     while pending:
         origins, scripts, weights = (torch.cat(parts) for parts in zip(*pending, strict=True))
@@ -146,6 +150,6 @@ def enumerate_law(run: Callable[[Branches], Tensor], keys: Keys, starts: Tensor 
         outcomes, index = torch.unique(run(branches), dim=0, return_inverse=True)
         totals = torch.zeros(len(outcomes), dtype=torch.float64).index_add_(0, index, branches.weights)
         for outcome, total in zip(outcomes.tolist(), totals.tolist(), strict=True):
-            law[tuple(token for token in outcome if token >= 0)] += total
+            distribution[tuple(token for token in outcome if token >= 0)] += total
         pending += branches.forks
-    return dict(law)
+    return dict(distribution)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from experiments.lossless.enumeration.branches import Branches, BranchingNoise, Keys, enumerate_law
-from experiments.lossless.enumeration.step_law import Law, tv
+from experiments.lossless.enumeration.branches import Branches, BranchingNoise, Keys, enumerate_distribution
+from experiments.lossless.enumeration.step_distribution import Distribution, tv
 from experiments.lossless.enumeration.table_model import TableLM, Weights, branching, branching_rows
 from experiments.lossless.enumeration.tables import GOLDEN, GOLDEN_P, GOLDEN_Q, SMALL, Instance, Prefix, Z, golden_weights
 from spec.decode import decode
@@ -34,7 +34,7 @@ class NotFollowedError(ValueError):
 
 
 class TooManyBranchesError(ValueError):
-    """The law cannot be enumerated in reasonable time."""
+    """The distribution cannot be enumerated in reasonable time."""
 
 
 def golden_model(constants: tuple[int, int, int, int], vocabulary: int = 4) -> TableLM:
@@ -60,7 +60,7 @@ def table_models(instance: Instance) -> tuple[TableLM, TableLM]:
 class Following(Wrapped):
     """Checks whether drafted tokens with a choice were drawn through the noise."""
 
-    others: int = 0  # tokens that were not, and that are not just the most probable ones of their law
+    others: int = 0  # tokens that were not, and that are not just the most probable ones of their distribution
 
     def __call__(self, p: Tensor, draft: Draft, noise: Any) -> Verdict:
         if draft.q is not None and draft.num_slots > 1 and isinstance(noise, BranchingNoise):
@@ -87,8 +87,10 @@ class TableLoop:
     def keys(self) -> Keys:
         return Keys(NUM_SLOTS, self.length, len(PROMPT) - 1)
 
-    def law(self, make_drafter: Callable[[TableLM], Drafter], batch: int = 4000, kept: list[tuple[Tensor, Tensor]] | None = None) -> Law:
-        """The law of what the loop emits within `length` tokens, with a drafter that is made anew for every batch from the small model.
+    def distribution(
+        self, make_drafter: Callable[[TableLM], Drafter], batch: int = 4000, kept: list[tuple[Tensor, Tensor]] | None = None
+    ) -> Distribution:
+        """The distribution of what the loop emits within `length` tokens, with a drafter that is made anew for every batch from the small model.
 
         A drafter whose drafts depend on the other rows of a batch can be followed with batch=1 only. `kept` collects the scripts of every batch and
         what they led to. Raises TooManyBranchesError where it takes too long, NotFollowedError where tokens are drawn by other means.
@@ -105,10 +107,10 @@ class TableLoop:
                 kept.append((branches.scripts, outcomes))
             return outcomes
 
-        law = enumerate_law(counted, self.keys, batch=batch)
+        distribution = enumerate_distribution(counted, self.keys, batch=batch)
         if following.others:
             raise NotFollowedError("its tokens do not come from the step's noise, so their chances cannot be followed")
-        return law
+        return distribution
 
     def _runner(self, make_drafter: Callable[[TableLM], Drafter]) -> Callable[[Branches, Any], Tensor]:
         """What a batch of scripts leads to under a verifier; [B, length], -1 after the end."""
@@ -125,7 +127,7 @@ class TableLoop:
         return run
 
     def alone_otherwise(self, make_drafter: Callable[[TableLM], Drafter], kept: list[tuple[Tensor, Tensor]], most: int) -> bool:
-        """Whether any of `most` scripts, chosen evenly from those that `law` kept, leads to something else in a batch of its own."""
+        """Whether any of `most` scripts, chosen evenly from those that `distribution` kept, leads to something else in a batch of its own."""
         run, scripts, outcomes = self._runner(make_drafter), *(torch.cat(parts) for parts in zip(*kept, strict=True))
         origin, weight = torch.zeros(1, dtype=torch.int64), torch.ones(1, dtype=torch.float64)
         for index in range(0, len(scripts), max(len(scripts) // most, 1)):
@@ -134,30 +136,32 @@ class TableLoop:
                 return True
         return False
 
-    def target_law(self, start: Prefix = ()) -> Law:
-        """The target's own law of the first `length` tokens after the prompt and `start`, cut after the first EOS."""
-        sampler, weights, law = self.sampler or Sampler(), table_models(self.instance)[0].weights, {}
+    def target_distribution(self, start: Prefix = ()) -> Distribution:
+        """The target's own distribution of the first `length` tokens after the prompt and `start`, cut after the first EOS."""
+        sampler, weights, distribution = self.sampler or Sampler(), table_models(self.instance)[0].weights, {}
 
         def p(prefix: Prefix) -> Tensor:
             h = torch.tensor([[float(sum((j + 1) * (token + 1) for j, token in enumerate((*start, *prefix))))]], dtype=torch.float64)
-            return sampler.law(weights(h).log(), lambda row, slot: [*PROMPT, *start, *prefix])[0, 0]
+            return sampler.distribution(weights(h).log(), lambda row, slot: [*PROMPT, *start, *prefix])[0, 0]
 
         def extend(prefix: Prefix, mass: float) -> None:
             if mass == 0:
                 return
             if len(prefix) == self.length or (prefix and prefix[-1] == self.eos):
-                law[prefix] = mass
+                distribution[prefix] = mass
                 return
             for token, share in enumerate(p(prefix).tolist()):
                 extend((*prefix, token), mass * share)
 
         extend((), 1.0)
-        return law
+        return distribution
 
     def pair_error(self, make_drafter: Callable[[TableLM], Drafter]) -> float:
-        """Total variation between the joint law of two rows that are decoded together, one a token ahead, and the product of the target's own.
+        """Total variation between the joint distribution of two rows that are decoded together, one a token ahead, and the product of the target's
+        own.
 
-        Every outcome is decoded in a batch of its own, so a drafter may look at both rows as it likes. Raises TooManyBranchesError as `law` does.
+        Every outcome is decoded in a batch of its own, so a drafter may look at both rows as it likes. Raises TooManyBranchesError as `distribution`
+        does.
         """
         table, assistant = table_models(self.instance)
         target, sampler, prompts, tried = self.wrap(table), self.sampler or Sampler(), (PROMPT, [*PROMPT, AHEAD]), 0
@@ -172,15 +176,16 @@ class TableLoop:
             generation = decode(target, make_drafter(assistant), self.verifier, prompts, sampler=sampling, limits=limits, allow_lossy=True)
             return torch.cat([sequence[len(prompt) :] for sequence, prompt in zip(generation.sequences, prompts, strict=True)])[None]
 
-        law = enumerate_law(run, Keys(2 * NUM_SLOTS, self.length + 1, len(PROMPT) - 1), batch=1)
-        ours, ahead = self.target_law(), self.target_law((AHEAD,))
+        distribution = enumerate_distribution(run, Keys(2 * NUM_SLOTS, self.length + 1, len(PROMPT) - 1), batch=1)
+        ours, ahead = self.target_distribution(), self.target_distribution((AHEAD,))
         product = {(*left, *right): mass * other for left, mass in ours.items() for right, other in ahead.items()}
-        return max(tv(law, product), abs(sum(law.values()) - 1))
+        return max(tv(distribution, product), abs(sum(distribution.values()) - 1))
 
     def error(self, make_drafter: Callable[[TableLM], Drafter], batch: int = 4000, kept: list[tuple[Tensor, Tensor]] | None = None) -> float:
-        """Total variation between what the loop emits and what the target would; a law that does not sum to 1 counts too. `kept` as in `law`."""
-        law = self.law(make_drafter, batch, kept)
-        return max(tv(law, self.target_law()), abs(sum(law.values()) - 1))
+        """Total variation between what the loop emits and what the target would; a distribution that does not sum to 1 counts too. `kept` as in
+        `distribution`."""
+        distribution = self.distribution(make_drafter, batch, kept)
+        return max(tv(distribution, self.target_distribution()), abs(sum(distribution.values()) - 1))
 
 
 PAIR, SHORT = TableLoop(SMALL, 2), TableLoop(SMALL, 3)

@@ -18,7 +18,7 @@ class Partial:
 
     tokens: tuple[int, ...] = (0,)  # slot 0 is the root
     parents: tuple[int, ...] = (-1,)
-    rows: tuple[Tensor, ...] = ()  # declared laws of slots 1...
+    rows: tuple[Tensor, ...] = ()  # declared distributions of slots 1...
     slots: dict[int, int] = field(default_factory=lambda: {0: 0})  # planned node -> slot
     weight: float = 1.0
 
@@ -39,7 +39,7 @@ class Partial:
 class Row:
     """How a node's token is drawn and what the drafter declares; declared=None means honestly."""
 
-    law: Tensor
+    distribution: Tensor
     declared: Tensor | None = None
 
 
@@ -58,16 +58,16 @@ def independent(instance: Instance, growth: Partial, slot: int) -> Row:
 
 def distinct(instance: Instance, growth: Partial, slot: int) -> Row | None:
     """Siblings drawn without replacement; no node where nothing is left to draw."""
-    law = instance.q(growth.path(slot)).clone()
-    law[growth.siblings(slot)] = 0
-    return Row(law / law.sum()) if law.sum() > 0 else None
+    distribution = instance.q(growth.path(slot)).clone()
+    distribution[growth.siblings(slot)] = 0
+    return Row(distribution / distribution.sum()) if distribution.sum() > 0 else None
 
 
 def top(instance: Instance, growth: Partial, slot: int) -> Row | None:
     """The most probable token under q that no sibling has: deterministic, hence one-hot."""
-    law = instance.q(growth.path(slot)).clone()
-    law[growth.siblings(slot)] = -1
-    return Row(one_hot(int(law.argmax()), instance.vocabulary)) if law.max() >= 0 else None
+    distribution = instance.q(growth.path(slot)).clone()
+    distribution[growth.siblings(slot)] = -1
+    return Row(one_hot(int(distribution.argmax()), instance.vocabulary)) if distribution.max() >= 0 else None
 
 
 def top_then_one(num_children: int) -> Rule:
@@ -75,14 +75,14 @@ def top_then_one(num_children: int) -> Rule:
     is drawn from what they leave of q. Where q has fewer tokens than that there are fewer children, and none is drawn."""
 
     def rule(instance: Instance, growth: Partial, slot: int) -> Row | None:
-        law = instance.q(growth.path(slot)).clone()
+        distribution = instance.q(growth.path(slot)).clone()
         siblings = growth.siblings(slot)
-        law[siblings] = 0
-        if law.sum() <= 0:
+        distribution[siblings] = 0
+        if distribution.sum() <= 0:
             return None
         if len(siblings) < num_children - 1:
-            return Row(one_hot(int(law.argmax()), instance.vocabulary))
-        return Row(law / law.sum())
+            return Row(one_hot(int(distribution.argmax()), instance.vocabulary))
+        return Row(distribution / distribution.sum())
 
     rule.__name__ = f"top_then_one({num_children})"
     return rule
@@ -114,7 +114,7 @@ def _extend(instance: Instance, growth: Partial, node: int, parent: int, rule: R
     row = rule(instance, growth, growth.slots[parent]) if parent in growth.slots else None
     if row is None:
         return [growth]
-    declared = row.law if row.declared is None else row.declared
+    declared = row.distribution if row.declared is None else row.declared
     return [
         Partial(
             growth.tokens + (token,),
@@ -123,7 +123,7 @@ def _extend(instance: Instance, growth: Partial, node: int, parent: int, rule: R
             growth.slots | {node: len(growth.tokens)},
             growth.weight * probability,
         )
-        for token, probability in enumerate(row.law.tolist())
+        for token, probability in enumerate(row.distribution.tolist())
         if probability > 0
     ]
 
@@ -144,7 +144,8 @@ class Proposals:
 
 
 def pack(instance: Instance, growths: Sequence[Partial], num_slots: int = 0, declare: bool = True, width: int | None = None) -> Proposals:
-    """Pads growths to one batch. Padding slots are children of the root and have uniform rows; declare=False leaves q out (every law one-hot)."""
+    """Pads growths to one batch. Padding slots are children of the root and have uniform rows; declare=False leaves q out (every distribution
+    one-hot)."""
     num_slots = max([num_slots, *(len(growth.tokens) for growth in growths)])
     tokens = torch.full((len(growths), num_slots), PADDING)
     parents = torch.zeros_like(tokens)

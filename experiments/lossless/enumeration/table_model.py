@@ -19,7 +19,8 @@ Weights = Callable[[Tensor], Tensor]  # h [B, N] -> [B, N, V]
 class TableLM(nn.Module):
     """Next-token weights as a function of h = sum over the visible tokens after the prompt of (j + 1)(token + 1), j their place, from 0.
 
-    The summands lie in the key/value cache and are added up under the attention mask, so a wrong mask, position or cache slot gives a wrong law.
+    The summands lie in the key/value cache and are added up under the attention mask, so a wrong mask, position or cache slot gives a wrong
+    distribution.
     """
 
     def __init__(self, weights: Weights, vocabulary: int, prompt_length: int):
@@ -66,8 +67,8 @@ class RowByRow:
     def bernoulli(self, prob: Tensor, purpose: Purpose, slots: Tensor) -> Tensor:
         return self._each("bernoulli", prob, purpose, slots)
 
-    def categorical(self, law: Tensor, purpose: Purpose, slots: Tensor) -> Tensor:
-        return self._each("categorical", law, purpose, slots)
+    def categorical(self, distribution: Tensor, purpose: Purpose, slots: Tensor) -> Tensor:
+        return self._each("categorical", distribution, purpose, slots)
 
     def gumbel(self, positions: Tensor, vocabulary: int) -> Tensor:
         return self.parts[0].gumbel(positions, vocabulary)

@@ -13,15 +13,15 @@ Prefix = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Instance:
-    """Laws p (target) and q (drafter) of the next token given what was emitted since the prompt; float64 [V]."""
+    """Distributions p (target) and q (drafter) of the next token given what was emitted since the prompt; float64 [V]."""
 
     name: str
     vocabulary: int
     p: Callable[[Prefix], Tensor]
     q: Callable[[Prefix], Tensor]
 
-    def target_law(self, length: int) -> dict[Prefix, float]:
-        """p^L, the law of the first `length` tokens."""
+    def target_distribution(self, length: int) -> dict[Prefix, float]:
+        """p^L, the distribution of the first `length` tokens."""
         return {text: float(self.probability(text)) for text in product(range(self.vocabulary), repeat=length)}
 
     def probability(self, text: Prefix, start: int = 0) -> float:
@@ -45,18 +45,18 @@ def golden_weights(constants: tuple[int, int, int, int], prefix_sum: Tensor, voc
 
 def _golden(constants: tuple[int, int, int, int], vocabulary: int = 4) -> Callable[[Prefix], Tensor]:
     @cache
-    def law(prefix: Prefix) -> Tensor:
+    def distribution(prefix: Prefix) -> Tensor:
         h = sum((j + 1) * (token + 1) for j, token in enumerate(prefix))
         weights = golden_weights(constants, torch.tensor(float(h), dtype=torch.float64), vocabulary)
         return weights / weights.sum()
 
-    return law
+    return distribution
 
 
 def constant(row: Sequence[float]) -> Callable[[Prefix], Tensor]:
     """The same row after every prefix."""
-    law = torch.tensor(row, dtype=torch.float64)
-    return lambda prefix: law
+    distribution = torch.tensor(row, dtype=torch.float64)
+    return lambda prefix: distribution
 
 
 def iid(name: str, p: Sequence[float], q: Sequence[float]) -> Instance:
@@ -67,9 +67,9 @@ def iid(name: str, p: Sequence[float], q: Sequence[float]) -> Instance:
 def random_instance(seed: int, vocabulary: int, zeros: float = 0.0) -> Instance:
     """Random rows, each entry zero with probability `zeros` (one is always kept); a row depends on its whole prefix."""
 
-    def laws(which: int) -> Callable[[Prefix], Tensor]:
+    def distributions(which: int) -> Callable[[Prefix], Tensor]:
         @cache
-        def law(prefix: Prefix) -> Tensor:
+        def distribution(prefix: Prefix) -> Tensor:
             code = sum((token + 1) * (vocabulary + 1) ** place for place, token in enumerate(prefix))
             generator = torch.Generator().manual_seed(code * 1_000_003 + seed * 2 + which)
             row = torch.rand(vocabulary, dtype=torch.float64, generator=generator) ** 3
@@ -78,9 +78,9 @@ def random_instance(seed: int, vocabulary: int, zeros: float = 0.0) -> Instance:
             row = (row + 1e-3) * keep
             return row / row.sum()
 
-        return law
+        return distribution
 
-    return Instance(f"random{seed}", vocabulary, laws(0), laws(1))
+    return Instance(f"random{seed}", vocabulary, distributions(0), distributions(1))
 
 
 SMALL = Instance("small", 3, _golden(GOLDEN_P, 3), _golden(GOLDEN_Q, 3))  # golden without its last token, where four are too many

@@ -41,7 +41,7 @@ class BlockRule:
 
     exact: ClassVar[bool] = True
     clipped: Callable[[Tensor], Tensor] = lambda r: r.clamp(max=1)
-    stop: Callable[[Tensor, Tensor], Tensor] = balanced  # h_i from the mass of the residual law and r_i
+    stop: Callable[[Tensor, Tensor], Tensor] = balanced  # h_i from the mass of the residual distribution and r_i
     residual: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda p, q, r: (r[:, None] * p - q).clamp(min=0)
     carried: Callable[[Tensor], Tensor] = lambda r: r  # the r_0...r_K [B, K + 1] that the residual looks at
     chances: Callable[[Tensor], Tensor] = lambda h: h  # [B, K] chance of each place, given that all later ones failed
@@ -63,8 +63,8 @@ class BlockRule:
         node = self.chosen(noise.bernoulli(h, Purpose.ACCEPT, slots[:, 1:]))
         r = self.carried(torch.stack(ratios, 1))[rows, node]
         residual = normalised(self.residual(p[rows, node], q[rows, (node + 1).clamp(max=last)], r), p[rows, node])
-        law = torch.where((node == last)[:, None], p[:, -1], residual)
-        bonus = noise.categorical(law, Purpose.RESIDUAL, node)
+        distribution = torch.where((node == last)[:, None], p[:, -1], residual)
+        bonus = noise.categorical(distribution, Purpose.RESIDUAL, node)
         return Verdict(torch.where(slots <= node[:, None], slots, -1), bonus, node + 1)
 
 

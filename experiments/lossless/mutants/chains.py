@@ -35,10 +35,10 @@ def at(rows: Tensor, tokens: Tensor) -> Tensor:
     return rows.gather(1, tokens[:, None]).squeeze(1)
 
 
-def normalised(law: Tensor, otherwise: Tensor) -> Tensor:
-    """law [B, V] scaled to sum 1; `otherwise` where it has no mass."""
-    mass = law.sum(-1, keepdim=True)
-    return torch.where(mass > 0, law / mass, otherwise)
+def normalised(distribution: Tensor, otherwise: Tensor) -> Tensor:
+    """distribution [B, V] scaled to sum 1; `otherwise` where it has no mass."""
+    mass = distribution.sum(-1, keepdim=True)
+    return torch.where(mass > 0, distribution / mass, otherwise)
 
 
 def ratio(p: Tensor, q: Tensor, tokens: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class ChainRule:
     residual: Callable[[Tensor, Tensor, Tensor], Tensor] = positive_part
     offered: Callable[[Draft], Tensor] = own_rows  # the q rows [B, N, V] that it looks at
     wanted: Callable[[Tensor], Tensor] = lambda p: p  # the p rows [B, N, V] that it looks at
-    bonus: Callable[[Tensor, Draft], Tensor] = lambda p, draft: p[:, -1]  # law after a fully accepted draft
+    bonus: Callable[[Tensor, Draft], Tensor] = lambda p, draft: p[:, -1]  # distribution after a fully accepted draft
     chances: Callable[[Tensor], Tensor] = lambda prob: prob  # [B, N-1] in order: chance of each slot, given that the earlier ones passed
     reuse: bool = False  # the uniform that rejected a token draws the residual, too
     emit_bonus: bool = True
@@ -84,19 +84,19 @@ class ChainRule:
         residual = normalised(residual, p[rows, failed - 1])
         if self.reuse:
             residual = _drawn_by(residual, prob[rows, failed - 1])
-        law = torch.where(full[:, None], self.bonus(p, draft), residual)
-        bonus = noise.categorical(law, Purpose.RESIDUAL, counts - 1)
+        distribution = torch.where(full[:, None], self.bonus(p, draft), residual)
+        bonus = noise.categorical(distribution, Purpose.RESIDUAL, counts - 1)
         if not self.emit_bonus:
             bonus, counts = torch.where(full, tokens[:, -1], bonus), torch.where(full, counts - 1, counts)
         every = torch.arange(num_slots).expand(len(p), -1)
         return Verdict(torch.where(every < counts[:, None], every, -1), bonus, counts)
 
 
-def _drawn_by(law: Tensor, lowest: Tensor) -> Tensor:
-    """The law of an inverse-distribution draw from `law` [B, V] by a uniform number known to lie above `lowest` [B]."""
-    upper = law.cumsum(-1)
-    shares = (upper - torch.maximum(upper - law, lowest[:, None])).clamp(min=0)
-    return normalised(shares, law)
+def _drawn_by(distribution: Tensor, lowest: Tensor) -> Tensor:
+    """The distribution of an inverse-distribution draw from `distribution` [B, V] by a uniform number known to lie above `lowest` [B]."""
+    upper = distribution.cumsum(-1)
+    shares = (upper - torch.maximum(upper - distribution, lowest[:, None])).clamp(min=0)
+    return normalised(shares, distribution)
 
 
 def shared_uniform(prob: Tensor) -> Tensor:
@@ -110,8 +110,8 @@ def shared_uniform(prob: Tensor) -> Tensor:
 class SiblingRule:
     """Recursive rejection among the K children of the root (slots 1 to K), one after another. The defaults are right.
 
-    `tested` and `remaining` get the target's law p, what is left of it, and the first child's row, and say which law a child is tested with and
-    which law the last token is drawn from once all children are rejected.
+    `tested` and `remaining` get the target's distribution p, what is left of it, and the first child's row, and say which distribution a child is
+    tested with and which distribution the last token is drawn from once all children are rejected.
     """
 
     exact: ClassVar[bool] = True
@@ -129,14 +129,14 @@ class SiblingRule:
             accepted = noise.bernoulli(prob, Purpose.ACCEPT, torch.full_like(chosen, slot))
             chosen = torch.where((chosen == 0) & accepted, slot, chosen)
             left = normalised((left - q[:, slot]).clamp(min=0), left)
-        law = torch.where((chosen > 0)[:, None], p[rows, chosen], self.remaining(p[:, 0], left, q[:, 1]))
-        bonus = noise.categorical(law, Purpose.RESIDUAL, chosen)
+        distribution = torch.where((chosen > 0)[:, None], p[rows, chosen], self.remaining(p[:, 0], left, q[:, 1]))
+        bonus = noise.categorical(distribution, Purpose.RESIDUAL, chosen)
         path = torch.stack([torch.zeros_like(chosen), torch.where(chosen > 0, chosen, -1)], 1)
         return Verdict(path, bonus, 1 + (chosen > 0).long())
 
 
 def unmodified(p: Tensor, left: Tensor, q: Tensor) -> Tensor:
-    """The target's law as it was before any rejection."""
+    """The target's distribution as it was before any rejection."""
     return p
 
 
@@ -152,9 +152,9 @@ def unmasked(instance: Instance, growth: Partial, slot: int) -> Row:
 
 def masked_only(instance: Instance, growth: Partial, slot: int) -> Row:
     """Drawn without replacement, declared with earlier siblings zeroed but not normalised again."""
-    law = instance.q(growth.path(slot)).clone()
-    law[growth.siblings(slot)] = 0
-    return Row(law / law.sum(), law)
+    distribution = instance.q(growth.path(slot)).clone()
+    distribution[growth.siblings(slot)] = 0
+    return Row(distribution / distribution.sum(), distribution)
 
 
 def masked_anyway(instance: Instance, growth: Partial, slot: int) -> Row:
@@ -163,35 +163,35 @@ def masked_anyway(instance: Instance, growth: Partial, slot: int) -> Row:
 
 
 def argmax_as_soft(instance: Instance, growth: Partial, slot: int) -> Row:
-    """The most probable token, declared with the law that it is the mode of."""
-    law = instance.q(growth.path(slot))
-    return Row(one_hot(int(law.argmax()), instance.vocabulary), law)
+    """The most probable token, declared with the distribution that it is the mode of."""
+    distribution = instance.q(growth.path(slot))
+    return Row(one_hot(int(distribution.argmax()), instance.vocabulary), distribution)
 
 
 def other_temperature(instance: Instance, growth: Partial, slot: int) -> Row:
     """Drawn at temperature 1, declared at temperature 1/2."""
-    law = instance.q(growth.path(slot))
-    return Row(law, law**2 / (law**2).sum())
+    distribution = instance.q(growth.path(slot))
+    return Row(distribution, distribution**2 / (distribution**2).sum())
 
 
 def _distinct(instance: Instance, growth: Partial, slot: int) -> Tensor:
     row = distinct(instance, growth, slot)
     assert row is not None
-    return row.law
+    return row.distribution
 
 
 def sorted_siblings(num_children: int) -> Proposals:
     """Children of the golden root drawn without replacement, then sorted by q before they are handed over; their rows are made for the new order."""
-    law = GOLDEN.q(())
+    distribution = GOLDEN.q(())
     growths = []
     for growth in grow(GOLDEN, tree_plan([num_children], distinct)):
-        tokens = sorted(growth.tokens[1:], key=lambda token: -law[token])
+        tokens = sorted(growth.tokens[1:], key=lambda token: -distribution[token])
         growths.append(replace(growth, tokens=(0, *tokens)))
     return pack(GOLDEN, growths)
 
 
 def next_row(draft: Draft) -> Tensor:
-    """The golden drafter's law after the last slot, [B, V]."""
+    """The golden drafter's distribution after the last slot, [B, V]."""
     return torch.stack([GOLDEN.q(tuple(tokens[1:])) for tokens in draft.tokens.tolist()])
 
 
@@ -203,24 +203,24 @@ def shifted(draft: Draft) -> Tensor:
 class SoftArgmax(DraftModel):
     """Wrong: drafts the assistant's most probable tokens and declares the rows that they are the modes of."""
 
-    def _next_law(self, *args) -> Tensor:
-        self.laws.append(super()._next_law(*args))
-        return torch.zeros_like(self.laws[-1]).scatter_(1, self.laws[-1].argmax(1, keepdim=True), 1.0)
+    def _next_distribution(self, *args) -> Tensor:
+        self.distributions.append(super()._next_distribution(*args))
+        return torch.zeros_like(self.distributions[-1]).scatter_(1, self.distributions[-1].argmax(1, keepdim=True), 1.0)
 
     def propose(self, state: DecodeState, sampler: Sampler) -> Draft:
-        self.laws: list[Tensor] = []
+        self.distributions: list[Tensor] = []
         draft = super().propose(state, sampler)
-        if not self.laws:
+        if not self.distributions:
             return draft
-        return Draft.chain(draft.tokens, draft.sizes, torch.stack([torch.zeros_like(self.laws[0]), *self.laws], 1))
+        return Draft.chain(draft.tokens, draft.sizes, torch.stack([torch.zeros_like(self.distributions[0]), *self.distributions], 1))
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """A wrong pair of drafter and verifier on the golden instance, and how far it is from the target's law."""
+    """A wrong pair of drafter and verifier on the golden instance, and how far it is from the target's distribution."""
 
     name: str
-    error: float  # TV between the completed law of one step and the target's
+    error: float  # TV between the completed distribution of one step and the target's
     proposals: Callable[[], Proposals] = lambda: chain(GOLDEN, 3)
     verifier: Any = ChainRule()  # a Verifier that is only ever called with the branching noise
 

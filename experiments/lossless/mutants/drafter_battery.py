@@ -35,17 +35,17 @@ class DrafterMutant:
 
 
 DRAFTER_MUTANTS = (
-    DrafterMutant("D1 declares the law before temperature", wrong.LawBeforeTemperature),
-    DrafterMutant("D2 declared laws off by one", wrong.LawsOffByOne),
-    DrafterMutant("D3 declares the laws of the step before", wrong.StaleLaws),
+    DrafterMutant("D1 declares the distribution before temperature", wrong.DistributionBeforeTemperature),
+    DrafterMutant("D2 declared distributions off by one", wrong.DistributionsOffByOne),
+    DrafterMutant("D3 declares the distributions of the step before", wrong.StaleDistributions),
     DrafterMutant("D4 drops unlikely tokens", wrong.DropsTheUnlikely),
     DrafterMutant("D5 drops end tokens", wrong.DropsTheEnd, {"end": 2}),
     DrafterMutant("D6 draws from the top 2 alone", wrong.SilentTop),
     DrafterMutant("D7 draws from the top 50 alone", wrong.SilentTop50),
     DrafterMutant("D8 argmax declared soft", wrong.ArgmaxDeclaredSoft),
     DrafterMutant("D9 argmax declared soft after 12 tokens", wrong.ArgmaxAfterTwelve),
-    DrafterMutant("D10 laws rounded to bfloat16", wrong.LawsInBfloat16),
-    DrafterMutant("D11 laws of another row", wrong.LawsOfAnotherRow),
+    DrafterMutant("D10 distributions rounded to bfloat16", wrong.DistributionsInBfloat16),
+    DrafterMutant("D11 distributions of another row", wrong.DistributionsOfAnotherRow),
     DrafterMutant("D12 siblings merged", wrong.SiblingsMerged),
     DrafterMutant("D13 siblings reordered", wrong.SiblingsReordered),
     DrafterMutant("D14 draws with ACCEPT numbers", wrong.DrawsWithAcceptNumbers),

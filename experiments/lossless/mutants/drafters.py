@@ -1,7 +1,6 @@
 """Drafters as a user might write them by mistake, each wrong in one way; none of them may pass.
 
-`python -m experiments.lossless drafter._target_=experiments.lossless.mutants.drafters.StaleLaws` judges one as it would judge a user's own. `share`
-makes one wrong in that share of its steps only, to see how small a bias is still found.
+`python -m experiments.lossless drafter._target_=experiments.lossless.mutants.drafters.StaleDistributions` judges one. `share`: of its steps, in which it is wrong.
 """
 
 from dataclasses import dataclass, replace
@@ -29,52 +28,53 @@ class Coin:
 
 
 class WrongChain(DraftModel):
-    """A small model that draws from `drawn_from(law)` and declares what `declared` makes of the true laws. The defaults are right."""
+    """A small model that draws from `drawn_from(distribution)` and declares what `declared` makes of the true distributions. The defaults are
+    right."""
 
     def __init__(self, model: Any = None, share: float = 1.0, **settings: Any):
         super().__init__(model=model, **settings)
         self.coin, self.wrong = Coin(share), False
 
     def propose(self, state: DecodeState, sampler: Sampler) -> Draft:
-        self.wrong, self.laws, self.drawn = self.coin(), [], []
+        self.wrong, self.distributions, self.drawn = self.coin(), [], []
         draft = super().propose(state, self.sampler_of(sampler) if self.wrong else sampler)
-        if draft.q is None or not self.laws or not self.wrong:
+        if draft.q is None or not self.distributions or not self.wrong:
             return draft
-        q = torch.stack([torch.zeros_like(self.laws[0]), *self.laws], 1)[:, : draft.num_slots]
+        q = torch.stack([torch.zeros_like(self.distributions[0]), *self.distributions], 1)[:, : draft.num_slots]
         return self.declared(replace(draft, q=q), state, sampler)
 
-    def _next_law(self, state: DecodeState, tokens: list[Tensor], sampler: Sampler) -> Tensor:
-        law = super()._next_law(state, tokens, sampler)
-        self.laws.append(law)
-        self.drawn.append(self.drawn_from(law) if self.wrong and not sampler.greedy else law)
+    def _next_distribution(self, state: DecodeState, tokens: list[Tensor], sampler: Sampler) -> Tensor:
+        distribution = super()._next_distribution(state, tokens, sampler)
+        self.distributions.append(distribution)
+        self.drawn.append(self.drawn_from(distribution) if self.wrong and not sampler.greedy else distribution)
         return self.drawn[-1]
 
     def sampler_of(self, sampler: Sampler) -> Sampler:
         return sampler
 
-    def drawn_from(self, law: Tensor) -> Tensor:
-        """law [B, V] -> the law [B, V] that the next token is drawn from."""
-        return law
+    def drawn_from(self, distribution: Tensor) -> Tensor:
+        """distribution [B, V] -> the distribution [B, V] that the next token is drawn from."""
+        return distribution
 
     def declared(self, draft: Draft, state: DecodeState, sampler: Sampler) -> Draft:
-        """The draft with the laws before `drawn_from`; what is handed over."""
+        """The draft with the distributions before `drawn_from`; what is handed over."""
         return draft
 
 
-def normalised(law: Tensor) -> Tensor:
-    return law / law.sum(-1, keepdim=True).clamp(min=1e-30)
+def normalised(distribution: Tensor) -> Tensor:
+    return distribution / distribution.sum(-1, keepdim=True).clamp(min=1e-30)
 
 
-class LawBeforeTemperature(WrongChain):
-    """Declares the law before the temperature was applied."""
+class DistributionBeforeTemperature(WrongChain):
+    """Declares the distribution before the temperature was applied."""
 
     def declared(self, draft: Draft, state: DecodeState, sampler: Sampler) -> Draft:
         assert draft.q is not None
         return replace(draft, q=normalised(draft.q**sampler.temperature) * (draft.q.sum(-1, keepdim=True) > 0))
 
 
-class LawsOffByOne(WrongChain):
-    """Declares for every token the law of the one before it."""
+class DistributionsOffByOne(WrongChain):
+    """Declares for every token the distribution of the one before it."""
 
     def declared(self, draft: Draft, state: DecodeState, sampler: Sampler) -> Draft:
         assert draft.q is not None
@@ -82,8 +82,8 @@ class LawsOffByOne(WrongChain):
         return replace(draft, q=rows)
 
 
-class StaleLaws(WrongChain):
-    """From the second step on declares the laws of the step before."""
+class StaleDistributions(WrongChain):
+    """From the second step on declares the distributions of the step before."""
 
     last: Tensor | None = None
 
@@ -122,13 +122,13 @@ class DropsTheEnd(WrongChain):
 
 
 class SilentTop(WrongChain):
-    """Draws from its most probable tokens alone and declares the whole law."""
+    """Draws from its most probable tokens alone and declares the whole distribution."""
 
     kept = 2
 
-    def drawn_from(self, law: Tensor) -> Tensor:
-        least = law.topk(min(self.kept, law.shape[1])).values[:, -1:]
-        return normalised(torch.where(law >= least, law, 0.0))
+    def drawn_from(self, distribution: Tensor) -> Tensor:
+        least = distribution.topk(min(self.kept, distribution.shape[1])).values[:, -1:]
+        return normalised(torch.where(distribution >= least, distribution, 0.0))
 
 
 class SilentTop50(SilentTop):
@@ -138,42 +138,42 @@ class SilentTop50(SilentTop):
 
 
 class ArgmaxDeclaredSoft(WrongChain):
-    """Takes the most probable token and declares the law that it is the top of."""
+    """Takes the most probable token and declares the distribution that it is the top of."""
 
     def propose(self, state: DecodeState, sampler: Sampler) -> Draft:
         self.state = state
         return super().propose(state, sampler)
 
-    def drawn_from(self, law: Tensor) -> Tensor:
-        return torch.nn.functional.one_hot(law.argmax(-1), law.shape[-1]).to(law.dtype)
+    def drawn_from(self, distribution: Tensor) -> Tensor:
+        return torch.nn.functional.one_hot(distribution.argmax(-1), distribution.shape[-1]).to(distribution.dtype)
 
 
 class ArgmaxAfterTwelve(ArgmaxDeclaredSoft):
     """The same, but only once an answer holds more than twelve tokens."""
 
-    def drawn_from(self, law: Tensor) -> Tensor:
+    def drawn_from(self, distribution: Tensor) -> Tensor:
         lengths = [len(row) - start for row, start in zip(self.state.rows, self.state.prompt_lengths, strict=True)]
-        late = torch.tensor([length > 12 for length in lengths], device=law.device)[:, None]
-        return torch.where(late, super().drawn_from(law), law)
+        late = torch.tensor([length > 12 for length in lengths], device=distribution.device)[:, None]
+        return torch.where(late, super().drawn_from(distribution), distribution)
 
 
-class LawsInBfloat16(WrongChain):
-    """Declares its laws rounded to bfloat16."""
+class DistributionsInBfloat16(WrongChain):
+    """Declares its distributions rounded to bfloat16."""
 
     def declared(self, draft: Draft, state: DecodeState, sampler: Sampler) -> Draft:
         assert draft.q is not None
         return replace(draft, q=draft.q.bfloat16().to(draft.q.dtype))
 
 
-class LawsOfAnotherRow(WrongChain):
-    """Declares for every row the laws of its neighbour in the batch."""
+class DistributionsOfAnotherRow(WrongChain):
+    """Declares for every row the distributions of its neighbour in the batch."""
 
     def declared(self, draft: Draft, state: DecodeState, sampler: Sampler) -> Draft:
         assert draft.q is not None
         return replace(draft, q=draft.q.roll(1, 0))
 
 
-class WrongAfterRowsChanged(LawsOfAnotherRow):
+class WrongAfterRowsChanged(DistributionsOfAnotherRow):
     """Right until rows leave or join the batch; from then on it mixes rows up."""
 
     changed = False
@@ -196,8 +196,8 @@ class Swapped:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    def categorical(self, law: Tensor, purpose: Purpose, slots: Tensor) -> Tensor:
-        return self.inner.categorical(law, self.purpose if purpose == Purpose.DRAFT else purpose, slots)
+    def categorical(self, distribution: Tensor, purpose: Purpose, slots: Tensor) -> Tensor:
+        return self.inner.categorical(distribution, self.purpose if purpose == Purpose.DRAFT else purpose, slots)
 
 
 def swapped(sampler: Sampler, purpose: Purpose) -> Sampler:
@@ -228,19 +228,23 @@ class PeeksAtAcceptNumbers(WrongChain):
 
 
 class WrongBeyondFourSlots(WrongChain):
-    """Takes the most probable token at the fifth drafted place and later, and declares the law that it is the top of."""
+    """Takes the most probable token at the fifth drafted place and later, and declares the distribution that it is the top of."""
 
-    def drawn_from(self, law: Tensor) -> Tensor:
-        return torch.nn.functional.one_hot(law.argmax(-1), law.shape[-1]).to(law.dtype) if len(self.laws) > 4 else law
+    def drawn_from(self, distribution: Tensor) -> Tensor:
+        return (
+            torch.nn.functional.one_hot(distribution.argmax(-1), distribution.shape[-1]).to(distribution.dtype)
+            if len(self.distributions) > 4
+            else distribution
+        )
 
 
 class WrongBeyond64Tokens(WrongChain):
-    """Never draws a token of an id of 64 or more, and declares the whole law."""
+    """Never draws a token of an id of 64 or more, and declares the whole distribution."""
 
-    def drawn_from(self, law: Tensor) -> Tensor:
-        kept = law.clone()
+    def drawn_from(self, distribution: Tensor) -> Tensor:
+        kept = distribution.clone()
         kept[:, 64:] = 0
-        return torch.where(kept.sum(-1, keepdim=True) > 0, normalised(kept), law)
+        return torch.where(kept.sum(-1, keepdim=True) > 0, normalised(kept), distribution)
 
 
 class WrongSiblings(MultiDraft):

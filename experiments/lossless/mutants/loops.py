@@ -1,4 +1,5 @@
-"""Loops that are wrong in one place outside the verifier: processors, declared laws, noise keys, masks, positions, cache. All on table models."""
+"""Loops that are wrong in one place outside the verifier: processors, declared distributions, noise keys, masks, positions, cache. All on table
+models."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -37,22 +38,22 @@ class LogPenalty:
 class CommittedOnly(Sampler):
     """P1: processors are shown the committed tokens, whichever slot they judge."""
 
-    def law(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None = None) -> Tensor:
-        return super().law(logits, None if contexts is None else lambda row, slot: contexts(row, 0))
+    def distribution(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None = None) -> Tensor:
+        return super().distribution(logits, None if contexts is None else lambda row, slot: contexts(row, 0))
 
 
 class Filtered(DraftModel):
-    """P2: draws from the two most probable tokens, declares the law before the filter."""
+    """P2: draws from the two most probable tokens, declares the distribution before the filter."""
 
     def propose(self, state: DecodeState, sampler: Sampler) -> Draft:
         self.raw: list[Tensor] = []
         draft = super().propose(state, sampler)
         return Draft.chain(draft.tokens, draft.sizes, torch.stack([torch.zeros_like(self.raw[0]), *self.raw], 1)) if self.raw else draft
 
-    def _next_law(self, *args: Any) -> Tensor:
-        law = super()._next_law(*args)
-        self.raw.append(law)
-        kept = torch.where(law >= law.topk(2).values[:, -1:], law, 0.0)
+    def _next_distribution(self, *args: Any) -> Tensor:
+        distribution = super()._next_distribution(*args)
+        self.raw.append(distribution)
+        kept = torch.where(distribution >= distribution.topk(2).values[:, -1:], distribution, 0.0)
         return kept / kept.sum(-1, keepdim=True)
 
 
@@ -73,10 +74,10 @@ class Colliding(Drafter):
     def propose(self, state: DecodeState, sampler: Sampler) -> Draft:
         rows, root = [tuple(row[len(PROMPT) :]) for row in state.rows], torch.tensor(state.roots)
         sizes = torch.tensor([1 + (room > 1) for room in state.room])
-        law = torch.stack([GOLDEN.q(row) for row in rows])
-        law = torch.where(sizes[:, None] > 1, law, torch.eye(len(law[0]), dtype=law.dtype)[0])
-        token = sampler.noise(state).categorical(law, Purpose.ACCEPT, torch.ones_like(root))
-        return Draft.chain(torch.stack([root, token], 1), sizes, torch.stack([torch.zeros_like(law), law], 1))
+        distribution = torch.stack([GOLDEN.q(row) for row in rows])
+        distribution = torch.where(sizes[:, None] > 1, distribution, torch.eye(len(distribution[0]), dtype=distribution.dtype)[0])
+        token = sampler.noise(state).categorical(distribution, Purpose.ACCEPT, torch.ones_like(root))
+        return Draft.chain(torch.stack([root, token], 1), sizes, torch.stack([torch.zeros_like(distribution), distribution], 1))
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,8 @@ class AbsoluteNoise:
         columns = [self._at(slots[:, k]).bernoulli(prob[:, k], purpose, torch.zeros_like(slots[:, k])) for k in range(slots.shape[1])]
         return torch.stack(columns, 1)
 
-    def categorical(self, law: Tensor, purpose: Purpose, slots: Tensor) -> Tensor:
-        return self._at(slots).categorical(law, purpose, torch.zeros_like(slots))
+    def categorical(self, distribution: Tensor, purpose: Purpose, slots: Tensor) -> Tensor:
+        return self._at(slots).categorical(distribution, purpose, torch.zeros_like(slots))
 
     def _at(self, slots: Tensor) -> Any:
         return replace(self.inner, root_positions=self.inner.root_positions + slots)
@@ -192,7 +193,7 @@ LOOP_MUTANTS = (
     LoopMutant("N1 block noise keyed by absolute position", verifier=AbsoluteKeys(Block())),  # pyright: ignore[reportArgumentType]
     LoopMutant("N2 drawn with the number that judges it", lambda assistant: Colliding()),
     LoopMutant("P1 processors see the committed prefix only", sampler=lambda: penalised(CommittedOnly)),
-    LoopMutant("P2 filtered draft, raw law declared", lambda assistant: Filtered(model=assistant, num_tokens=2)),
+    LoopMutant("P2 filtered draft, raw distribution declared", lambda assistant: Filtered(model=assistant, num_tokens=2)),
     LoopMutant("K1 siblings see each other", lambda assistant: Bushy(), wrap=SiblingsVisible),
     LoopMutant("K2 slot index taken for depth", lambda assistant: Bushy(), wrap=PackedPositions),
     LoopMutant("K3 plain causal mask", lambda assistant: Bushy(), wrap=PlainCausal),

@@ -18,8 +18,8 @@ NARROW = 65_536
 class RawSoftmax(Sampler):
     """V1: returns the plain softmax, which over a real vocabulary in float32 does not sum to 1."""
 
-    def law(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None = None) -> Tensor:
-        return super().law(logits, contexts) if self.greedy else self.processed(logits, contexts).softmax(-1)
+    def distribution(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None = None) -> Tensor:
+        return super().distribution(logits, contexts) if self.greedy else self.processed(logits, contexts).softmax(-1)
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class NarrowNoise:
     def bernoulli(self, prob: Tensor, purpose: Purpose, slots: Tensor) -> Tensor:
         return self.inner.bernoulli(prob, purpose, slots)
 
-    def categorical(self, law: Tensor, purpose: Purpose, slots: Tensor) -> Tensor:
-        kept = law.clone()
+    def categorical(self, distribution: Tensor, purpose: Purpose, slots: Tensor) -> Tensor:
+        kept = distribution.clone()
         kept[..., NARROW:] = 0.0
         return self.inner.categorical(kept, purpose, slots)
 
@@ -51,6 +51,6 @@ class RealMutant(LoopMutant):
 
 
 REAL_MUTANTS = (
-    RealMutant("V1 laws not normalised", sampler=RawSoftmax),
+    RealMutant("V1 distributions not normalised", sampler=RawSoftmax),
     RealMutant("V2 drawn from the first 65,536 tokens", verifier=NarrowDraws()),
 )

@@ -44,22 +44,22 @@ class TraversalRule:
     def __call__(self, p: Tensor, draft: Draft, noise: BranchingNoise) -> Verdict:
         """p [B, N, V]; all rows have the same parents and use all slots."""
         q, parents, num_rows = own_rows(draft), draft.parents[0].tolist(), len(p)
-        laws, weights = list(p.unbind(1)), {0: torch.ones(num_rows, dtype=p.dtype)}
+        distributions, weights = list(p.unbind(1)), {0: torch.ones(num_rows, dtype=p.dtype)}
         remaining = set(range(draft.num_slots))
-        law, node, decided = p[:, 0], torch.zeros(num_rows, dtype=torch.int64), torch.zeros(num_rows, dtype=torch.bool)
+        distribution, node, decided = p[:, 0], torch.zeros(num_rows, dtype=torch.int64), torch.zeros(num_rows, dtype=torch.bool)
         while remaining:
             leaf = self.next_leaf(self._leaves(remaining, parents), parents)
             for slot in path_to(leaf, parents)[1:]:
                 if slot not in weights:  # first visit: the path's weight so far, against this token's row
-                    wanted = weights[parents[slot]] * at(laws[parents[slot]], draft.tokens[:, slot])
+                    wanted = weights[parents[slot]] * at(distributions[parents[slot]], draft.tokens[:, slot])
                     weights[slot] = (wanted / at(q[:, slot], draft.tokens[:, slot])).nan_to_num(0.0).clamp(max=1)
             chance = torch.where(decided, 0.0, weights[leaf] if leaf else torch.ones_like(weights[0]))
             accepted = noise.bernoulli(chance, Purpose.ACCEPT, torch.full_like(node, leaf))
-            node, law = torch.where(accepted, leaf, node), torch.where(accepted[:, None], laws[leaf], law)
+            node, distribution = torch.where(accepted, leaf, node), torch.where(accepted[:, None], distributions[leaf], distribution)
             decided, remaining = decided | accepted, remaining - {leaf}
             if leaf:
-                self._reject(leaf, parents[leaf], q, laws, weights)
-        bonus = noise.categorical(law, Purpose.RESIDUAL, node)
+                self._reject(leaf, parents[leaf], q, distributions, weights)
+        bonus = noise.categorical(distribution, Purpose.RESIDUAL, node)
         path, counts = draft.slots_to(node)
         return Verdict(path, bonus, counts)
 
@@ -70,10 +70,10 @@ class TraversalRule:
         return sorted(leaves, key=lambda leaf: path_to(leaf, parents))
 
     @staticmethod
-    def _reject(leaf: int, parent: int, q: Tensor, laws: list[Tensor], weights: dict[int, Tensor]) -> None:
-        rest = (weights[parent][:, None] * laws[parent] - q[:, leaf]).clamp(min=0)
+    def _reject(leaf: int, parent: int, q: Tensor, distributions: list[Tensor], weights: dict[int, Tensor]) -> None:
+        rest = (weights[parent][:, None] * distributions[parent] - q[:, leaf]).clamp(min=0)
         mass = rest.sum(1)
-        laws[parent] = normalised(rest, laws[parent])
+        distributions[parent] = normalised(rest, distributions[parent])
         if parent:
             weights[parent] = (mass / (mass + (1 - weights[parent]))).nan_to_num(0.0)
 
@@ -91,7 +91,7 @@ class LongestChain:
         slots = draft.slots[:, 1:]
         odds = torch.stack([ratio(p[:, parents[slot]], q[:, slot], draft.tokens[:, slot]) for slot in range(1, draft.num_slots)], 1)
         accepted = torch.nn.functional.pad(noise.bernoulli(odds, Purpose.ACCEPT, slots), (1, 0), value=True)
-        node, law, best = torch.zeros_like(draft.sizes), p[:, 0], torch.zeros_like(draft.sizes)
+        node, distribution, best = torch.zeros_like(draft.sizes), p[:, 0], torch.zeros_like(draft.sizes)
         for leaf in leaves:
             chain = path_to(leaf, parents)
             kept = accepted[:, chain].long().cumprod(1).sum(1)
@@ -101,8 +101,12 @@ class LongestChain:
             residual = normalised((p[rows, own] - q[rows, failed]).clamp(min=0), p[rows, own])
             residual = torch.where((kept == len(chain))[:, None], p[rows, own], residual)
             farther = kept > best
-            node, law, best = torch.where(farther, own, node), torch.where(farther[:, None], residual, law), torch.where(farther, kept, best)
-        bonus = noise.categorical(law, Purpose.RESIDUAL, node)
+            node, distribution, best = (
+                torch.where(farther, own, node),
+                torch.where(farther[:, None], residual, distribution),
+                torch.where(farther, kept, best),
+            )
+        bonus = noise.categorical(distribution, Purpose.RESIDUAL, node)
         path, counts = draft.slots_to(node)
         return Verdict(path, bonus, counts)
 
@@ -127,15 +131,15 @@ class KSeqRule:
 
     def __call__(self, p: Tensor, draft: Draft, noise: BranchingNoise) -> Verdict:
         """p [B, N, V] of trees of depth one whose rows all have K = N - 1 children."""
-        law, q, num_siblings = p[:, 0], own_rows(draft)[:, 1], draft.num_slots - 1
-        rho = self.rho(law, q, num_siblings)[:, None]
-        overlap = torch.minimum(q, law / rho)
+        distribution, q, num_siblings = p[:, 0], own_rows(draft)[:, 1], draft.num_slots - 1
+        rho = self.rho(distribution, q, num_siblings)[:, None]
+        overlap = torch.minimum(q, distribution / rho)
         beta = overlap.sum(1, keepdim=True)
-        odds = torch.stack([ratio(law / rho, q, draft.tokens[:, slot]) for slot in range(1, draft.num_slots)], 1)
+        odds = torch.stack([ratio(distribution / rho, q, draft.tokens[:, slot]) for slot in range(1, draft.num_slots)], 1)
         accepted = noise.bernoulli(odds, Purpose.ACCEPT, draft.slots[:, 1:])
         node = torch.where(accepted.any(1), 1 + accepted.int().argmax(1), 0)
         share = torch.where(beta > 0, (1 - (1 - beta) ** num_siblings) / beta, 0.0)
-        residual = normalised((law - overlap * share).clamp(min=0), law)
+        residual = normalised((distribution - overlap * share).clamp(min=0), distribution)
         return _one_level(torch.where((node > 0)[:, None], p[torch.arange(len(p)), node], residual), node, noise)
 
 
@@ -149,10 +153,10 @@ class GreedyRule:
 
     def __call__(self, p: Tensor, draft: Draft, noise: BranchingNoise) -> Verdict:
         """p [B, N, V] of trees of depth one whose rows all have K = N - 1 children."""
-        law, q, last, rows = p[:, 0], own_rows(draft)[:, -1], draft.num_slots - 1, torch.arange(len(p))
+        distribution, q, last, rows = p[:, 0], own_rows(draft)[:, -1], draft.num_slots - 1, torch.arange(len(p))
         others = draft.tokens[:, 1:last]
-        accepted = noise.bernoulli(ratio(law, q, draft.tokens[:, last]), Purpose.ACCEPT, torch.zeros_like(draft.sizes))
-        rest = normalised(self.residual(law, q, others), law)
+        accepted = noise.bernoulli(ratio(distribution, q, draft.tokens[:, last]), Purpose.ACCEPT, torch.zeros_like(draft.sizes))
+        rest = normalised(self.residual(distribution, q, others), distribution)
         token = noise.categorical(torch.where(accepted[:, None], one_hot(0, p.shape[2]), rest), Purpose.ACCEPT, torch.ones_like(draft.sizes))
         hit = others == token[:, None]
         node = torch.where(accepted, last, torch.where(hit.any(1) & self.goes_on, 1 + hit.int().argmax(1), 0))
@@ -160,9 +164,9 @@ class GreedyRule:
         return _one_level(torch.where((node > 0)[:, None], p[rows, node], stays), node, noise)
 
 
-def _one_level(law: Tensor, node: Tensor, noise: BranchingNoise) -> Verdict:
-    """The verdict on a tree of depth one of which `node` [B] is kept, 0 being the root alone; the last token follows law [B, V]."""
-    bonus = noise.categorical(law, Purpose.RESIDUAL, torch.zeros_like(node))
+def _one_level(distribution: Tensor, node: Tensor, noise: BranchingNoise) -> Verdict:
+    """The verdict on a tree of depth one of which `node` [B] is kept, 0 being the root alone; the last token follows distribution [B, V]."""
+    bonus = noise.categorical(distribution, Purpose.RESIDUAL, torch.zeros_like(node))
     return Verdict(torch.stack([torch.zeros_like(node), torch.where(node > 0, node, -1)], 1), bonus, 1 + (node > 0).long())
 
 
@@ -173,7 +177,7 @@ def soft_top(num_children: int) -> Rule:
     def rule(instance: Instance, growth: Partial, slot: int) -> Row | None:
         row = honest(instance, growth, slot)
         certain = len(growth.siblings(slot)) < num_children - 1
-        return row if row is None or not certain else Row(row.law, instance.q(growth.path(slot)))
+        return row if row is None or not certain else Row(row.distribution, instance.q(growth.path(slot)))
 
     return rule
 
@@ -185,7 +189,7 @@ def unrestricted(num_children: int) -> Rule:
     def rule(instance: Instance, growth: Partial, slot: int) -> Row | None:
         row = honest(instance, growth, slot)
         certain = len(growth.siblings(slot)) < num_children - 1
-        return row if row is None or certain else Row(row.law, instance.q(growth.path(slot)))
+        return row if row is None or certain else Row(row.distribution, instance.q(growth.path(slot)))
 
     return rule
 
@@ -201,7 +205,7 @@ def without(p: Tensor, q: Tensor, others: Tensor) -> Tensor:
 
 
 def always(rho: float) -> Callable[[Tensor, Tensor, int], Tensor]:
-    """The same rho for any laws."""
+    """The same rho for any distributions."""
     return lambda p, q, num_siblings: torch.full_like(p[:, 0], rho)
 
 

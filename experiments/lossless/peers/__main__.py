@@ -15,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from transformers.utils import logging as hf_logging
 
 from experiments.analysis.terminal import render
-from experiments.lossless.peers.law_check import LawCheck
-from experiments.lossless.peers.suite import broken, greedy_rows, law_rows, to_json, toy_greedy_rows
+from experiments.lossless.peers.distribution_check import DistributionCheck
+from experiments.lossless.peers.suite import broken, distribution_rows, greedy_rows, to_json, toy_greedy_rows
 from experiments.lossless.peers.toys import toy_pair
 from experiments.parts.command import entry
 from experiments.recording.files import write_atomically
@@ -28,7 +28,7 @@ Rows = list[tuple[Any, str | None]]
 
 def tables(config: DictConfig) -> tuple[Rows, Rows]:
     """Rows of the two tables; each is logged as it comes."""
-    check = LawCheck(
+    check = DistributionCheck(
         toy_pair(config.seed).prompt,
         config.num_tokens + 1,
         {"temperature": config.temperature},
@@ -36,15 +36,15 @@ def tables(config: DictConfig) -> tuple[Rows, Rows]:
         alpha=config.alpha,
         seed=config.seed,
     )
-    laws, greedy = [], []
-    for row in law_rows(check, config.num_tokens, config.seed):
-        laws.append(logged(row))
+    distributions, greedy = [], []
+    for row in distribution_rows(check, config.num_tokens, config.seed):
+        distributions.append(logged(row))
     for row in toy_greedy_rows(config.num_tokens, config.seed, config.max_new_tokens):
         greedy.append(logged(row))
     for dtype in config.dtypes if config.model else []:
         for row in greedy_rows((config.model, config.assistant), dtype, config.num_prompts, config.max_new_tokens):
             greedy.append(logged(row))
-    return laws, greedy
+    return distributions, greedy
 
 
 def logged(row: tuple[Any, str | None]) -> tuple[Any, str | None]:
@@ -52,7 +52,7 @@ def logged(row: tuple[Any, str | None]) -> tuple[Any, str | None]:
     return row
 
 
-def law_line(row: dict[str, Any]) -> dict[str, str]:
+def distribution_line(row: dict[str, Any]) -> dict[str, str]:
     return {
         "peer": row["peer"],
         "setting": row["setting"],
@@ -94,7 +94,7 @@ def report(found: dict[str, Any]) -> str:
         print(
             f"{versions}, {origin['cpu']}, {origin['date'][:10]}; temperature {found['config']['temperature']:g}, alpha {found['config']['alpha']:g}"
         )
-        for lines in ([law_line(row) for row in found["laws"]], [greedy_line(row) for row in found["greedy"]]):
+        for lines in ([distribution_line(row) for row in found["distributions"]], [greedy_line(row) for row in found["greedy"]]):
             print()
             render(lines, markdown=True)
     return text.getvalue()
@@ -113,19 +113,19 @@ def execute(config: DictConfig) -> list[str]:
     hf_logging.disable_progress_bar()
     provenance: dict[str, Any] = circumstances(torch.device("cpu"), torch.float32)
     try:
-        laws, greedy = tables(config)
+        distributions, greedy = tables(config)
     except OSError as error:
         raise ValueError(str(error)) from error
     provenance["load_average_after"] = load_average()
     settings = {str(key): value for key, value in plain(config).items() if key != "output"}  # where it goes is no part of what it is
-    found = {"provenance": provenance, "config": settings, "laws": to_json(laws), "greedy": to_json(greedy)}
+    found = {"provenance": provenance, "config": settings, "distributions": to_json(distributions), "greedy": to_json(greedy)}
     path = Path(config.output)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(found, indent=1) + "\n")
     write_atomically(path.with_suffix(".md"), report(found))
     print(report(found))
     print(f"results in {path} and {path.with_suffix('.md').name}", flush=True)
-    return broken([*laws, *greedy])
+    return broken([*distributions, *greedy])
 
 
 def job(config: DictConfig, *_: Any) -> None:

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from drafters.draft_model import DraftModel
 from experiments.lossless.mutants.chains import SoftArgmax
-from experiments.lossless.peers.law_check import LawCheck, LawRow, tempered
+from experiments.lossless.peers.distribution_check import DistributionCheck, DistributionRow, tempered
 from experiments.lossless.peers.toys import STRANGER_TOKENS, TARGET_TOKENS, ToyPair, toy_pair, toy_tokenizer
 from experiments.parts.data.prompts import choose
 from experiments.parts.data.sources import embedded
@@ -55,7 +55,7 @@ def strangers(pair: ToyPair, num_tokens: int) -> Iterator[OtherTokenizer]:
         )
 
 
-def law_rows(check: LawCheck, num_tokens: int, seed: int) -> Iterator[tuple[LawRow, str | None]]:
+def distribution_rows(check: DistributionCheck, num_tokens: int, seed: int) -> Iterator[tuple[DistributionRow, str | None]]:
     """Every case on the toy pair, in float32 and bfloat16; with each row, what it must say."""
     for dtype in (torch.float32, torch.bfloat16):
         pair, setting = toy_pair(seed, dtype), str(dtype).removeprefix("torch.")

@@ -1,4 +1,4 @@
-"""Tiny random pairs with few tokens, built in memory: their joint laws can be computed outright, and a sample costs milliseconds."""
+"""Tiny random pairs with few tokens, built in memory: their joint distributions can be computed outright, and a sample costs milliseconds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 CONTEXT = 256
 TARGET_TOKENS = ("a", "b", "ab", "bb")
 STRANGER_TOKENS = ("b", "ba", "a", "aa", "bb")  # a, b and bb are common; the order is another
-SPREAD = 0.4  # of the weights: laws come out far from uniform and depend on the whole prefix
+SPREAD = 0.4  # of the weights: distributions come out far from uniform and depend on the whole prefix
 
 
 def toy_llama(vocabulary: int, seed: int) -> Any:

@@ -1,4 +1,4 @@
-"""Synthetic rows as long as real vocabularies, where float32 laws no longer sum to 1 by themselves.
+"""Synthetic rows as long as real vocabularies, where float32 distributions no longer sum to 1 by themselves.
 
 Imports what `lossless` may import.
 """

@@ -1,7 +1,8 @@
-"""The law of the first token of a step over a whole vocabulary: outcomes are followed one by one where the draft decides, otherwise all at once.
+"""The distribution of the first token of a step over a whole vocabulary: outcomes are followed one by one where the draft decides, otherwise all at
+once.
 
 A draw over the vocabulary has one outcome for each drafted token and one for all others together. What a step does next cannot depend on which of the
-others it was; if one of them is the first token of the step, its probability is spread over them by the law that it was drawn from.
+others it was; if one of them is the first token of the step, its probability is spread over them by the distribution that it was drawn from.
 """
 
 from dataclasses import dataclass, field
@@ -10,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.lossless.enumeration.branches import Branches, BranchingNoise, Keys, enumerate_law
-from experiments.lossless.enumeration.step_law import check_verdict
+from experiments.lossless.enumeration.branches import Branches, BranchingNoise, Keys, enumerate_distribution
+from experiments.lossless.enumeration.step_distribution import check_verdict
 from experiments.lossless.real_size.rows import Drafts
 from spec.interfaces import Verifier
 from spec.noise import Purpose
@@ -29,15 +30,15 @@ class WideNoise(BranchingNoise):
     vocabulary: int = 0
     drawn: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # (token that stands for all not drafted [B], -1: none; their masses [B, V])
 
-    def categorical(self, law: Tensor, purpose: Purpose, slots: Tensor) -> Tensor:
+    def categorical(self, distribution: Tensor, purpose: Purpose, slots: Tensor) -> Tensor:
         """As `BranchingNoise.categorical`."""
-        if law.ndim == 3 or law.shape[-1] != self.vocabulary:
-            return super().categorical(law, purpose, slots)
+        if distribution.ndim == 3 or distribution.shape[-1] != self.vocabulary:
+            return super().categorical(distribution, purpose, slots)
         assert self.tokens is not None
-        law = law.double()
+        distribution = distribution.double()
         repeated = (self.tokens[:, :, None] == self.tokens[:, None, :]).tril(-1).any(2)
-        own = law.gather(1, self.tokens).masked_fill(repeated, 0.0)
-        others = law.scatter(1, self.tokens, 0.0)
+        own = distribution.gather(1, self.tokens).masked_fill(repeated, 0.0)
+        others = distribution.scatter(1, self.tokens, 0.0)
         odds = torch.cat([own, others.sum(1, keepdim=True)], 1)
         total = odds.sum(1, keepdim=True)
         odds = torch.cat([torch.where(total > 0, odds / total, 0.0), (total <= 0).double()], 1)
@@ -56,12 +57,13 @@ class WideNoise(BranchingNoise):
         return torch.where(most > 0, token, -1)
 
 
-def first_token_law(verifier: Verifier, drafts: Drafts) -> Tensor:
-    """The law of the first token that a step emits, all randomness followed, that of the draft included; float64 [V + 1], the last for no token.
+def first_token_distribution(verifier: Verifier, drafts: Drafts) -> Tensor:
+    """The distribution of the first token that a step emits, all randomness followed, that of the draft included; float64 [V + 1], the last for no
+    token.
 
     Only its sums over classes are meaningful: within a class the probability is at the token that was drafted. Raises GumbelError.
     """
-    law = torch.zeros(len(drafts.p) + 1, dtype=torch.float64)
+    distribution = torch.zeros(len(drafts.p) + 1, dtype=torch.float64)
 
     def run(branches: Branches) -> Tensor:
         draft = part_of(drafts.draft, branches.origins)
@@ -72,13 +74,13 @@ def first_token_law(verifier: Verifier, drafts: Drafts) -> Tensor:
         for row, (token, weight) in enumerate(zip(first.tolist(), branches.weights.tolist(), strict=True)):
             spread = next((masses[row] for standing, masses in noise.drawn if int(standing[row]) == token), None)
             if spread is None:
-                law[token] += weight
+                distribution[token] += weight
             else:
-                law[:-1].add_(spread, alpha=weight / float(spread.sum()))
+                distribution[:-1].add_(spread, alpha=weight / float(spread.sum()))
         return torch.full((len(branches), 1), -1)
 
-    enumerate_law(run, Keys(drafts.draft.num_slots), drafts.weights, batch=ROWS)
-    return law
+    enumerate_distribution(run, Keys(drafts.draft.num_slots), drafts.weights, batch=ROWS)
+    return distribution
 
 
 def part_of(draft: Draft, rows: Tensor) -> Draft:
@@ -106,8 +108,9 @@ class MovedNoise:
         return numbers.scatter_(-1, at, self.moved.view(at.shape[:1] + (1,) * positions.ndim).expand_as(at))
 
 
-def race_law(verifier: Verifier, drafts: Drafts) -> Tensor:
-    """The law of a verifier that takes the largest of a score plus a Gumbel number: it is softmax of the scores, by the theorem of Gumbel-max.
+def race_distribution(verifier: Verifier, drafts: Drafts) -> Tensor:
+    """The distribution of a verifier that takes the largest of a score plus a Gumbel number: it is softmax of the scores, by the theorem of
+    Gumbel-max.
 
     The scores are found from outside, to 1e-11: the number of one token of each class is raised until it wins. float64 [V + 1]; the mass of a class
     stands at one token of it. Raises AttributeError if the verifier wants other random numbers as well.
@@ -131,8 +134,8 @@ def race_law(verifier: Verifier, drafts: Drafts) -> Tensor:
     height = torch.where(drafts.classes[tokens] == drafts.classes[best], 0.0, (low + high) / 2)
     counts = torch.bincount(drafts.classes, minlength=num_classes)
     weights = torch.where(wins, counts * torch.exp(-height), 0.0)
-    law = torch.zeros(len(drafts.p) + 1, dtype=torch.float64)
-    return law.index_put_((tokens,), weights / weights.sum())
+    distribution = torch.zeros(len(drafts.p) + 1, dtype=torch.float64)
+    return distribution.index_put_((tokens,), weights / weights.sum())
 
 
 def _winners(verifier: Verifier, drafts: Drafts, noise: Any) -> Tensor:

@@ -1,4 +1,5 @@
-"""Laws and drafts at the size of a real vocabulary: rows of few distinct values, and every draft that can be drawn from them, one for each kind.
+"""Distributions and drafts at the size of a real vocabulary: rows of few distinct values, and every draft that can be drawn from them, one for each
+kind.
 
 Tokens with equal p and equal q are exchangeable, so what holds for one of them holds for all: they are one class. A draft is drawn class by class,
 and a token that an earlier slot holds already is told apart from the others of its class.
@@ -56,7 +57,7 @@ class Rows:
 
 
 def pairs(share: float, v: int) -> tuple[Rows, Rows, Rows]:
-    """Three pairs: a flat tail besides the strong token in both laws, in the target's only, in the drafter's only."""
+    """Three pairs: a flat tail besides the strong token in both distributions, in the target's only, in the drafter's only."""
     return (
         Rows(f"one of {share}, both with a tail", strong(share, v), strong(0.7, v)),
         Rows(f"one of {share}, tail in p only", strong(share, v), tailless(v)),
@@ -114,7 +115,7 @@ class Drafts:
     reference: Tensor  # [V] float64: plain decoding's own float32 row, normalised
     weights: Tensor  # [S]
     classes: Tensor  # [V] numbers 0, 1, ...: tokens of the same number are exchangeable
-    certain: bool  # there is one draft only, so that the law is known token by token, and not only class by class
+    certain: bool  # there is one draft only, so that the distribution is known token by token, and not only class by class
 
 
 def prepared(sampler: Sampler) -> Sampler:
@@ -126,9 +127,10 @@ def prepared(sampler: Sampler) -> Sampler:
 
 
 def build(case: Case, sampler: Sampler) -> Drafts:
-    """The laws through the sampler, the drafts through `Draft.check_laws`, as in the loop. Raises ValueError where a draft cannot be made."""
+    """The distributions through the sampler, the drafts through `Draft.check_distributions`, as in the loop. Raises ValueError where a draft cannot
+    be made."""
     sampler = prepared(sampler)
-    p, q = (sampler.law(logits[None, None])[0, 0] for logits in (case.rows.target, case.rows.drafter))
+    p, q = (sampler.distribution(logits[None, None])[0, 0] for logits in (case.rows.target, case.rows.drafter))
     plain = p if sampler.greedy else sampler.processed(case.rows.target[None, None]).softmax(-1)[0, 0]
     growths = [Growth()]
     classes, certain = classes_of(p, q, case), case.rule == "top"
@@ -140,7 +142,7 @@ def build(case: Case, sampler: Sampler) -> Drafts:
     sizes = torch.full((len(growths),), tokens.shape[1])
     draft = Draft(tokens, parents, sizes, rows, width=max(map(case.parents.count, case.parents)))
     weights = torch.tensor([growth.weight for growth in growths], dtype=torch.float64)
-    return Drafts(draft.check_laws(), p, plain.double() / plain.double().sum(), weights, classes, certain)
+    return Drafts(draft.check_distributions(), p, plain.double() / plain.double().sum(), weights, classes, certain)
 
 
 def classes_of(p: Tensor, q: Tensor, case: Case) -> Tensor:

@@ -1,4 +1,5 @@
-"""`python -m experiments.lossless.real_size.table [VOCABULARY] [VERIFIER ...]`: the law of the next token, of all exact verifiers or those named.
+"""`python -m experiments.lossless.real_size.table [VOCABULARY] [VERIFIER ...]`: the distribution of the next token, of all exact verifiers or those
+named.
 
 One line for each kind of draft: TV from plain decoding's own row, float32; "-" where the verifier refuses the draft. Default: 262,144 tokens.
 """

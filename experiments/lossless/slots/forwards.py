@@ -16,7 +16,7 @@ from spec.types import Draft
 
 @dataclass(frozen=True)
 class Text:
-    """A prompt and what was sampled after it, as token ids; the laws of `answer` are compared."""
+    """A prompt and what was sampled after it, as token ids; the distributions of `answer` are compared."""
 
     prompt: Sequence[int]
     answer: Sequence[int]

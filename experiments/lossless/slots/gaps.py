@@ -32,14 +32,15 @@ def gap(logits: Tensor, other: Tensor, temperatures: Sequence[float], text: floa
 
 
 def text_gap(one: float, other: float, sampled: float) -> float:
-    """A text's share in the TV between two laws of texts, from its log-likelihood in both and in the law that it was sampled from."""
+    """A text's share in the TV between two distributions of texts, from its log-likelihood in both and in the distribution that it was sampled
+    from."""
     return 0.5 * abs(np.exp(one - sampled) - np.exp(other - sampled))
 
 
 def likelihood(logits: Tensor, answer: Sequence[int], temperature: float) -> float:
     """The log-likelihood of a text's tokens under logits [L, V], in float64."""
-    laws = (logits.double() / temperature).log_softmax(-1)
-    return laws.gather(-1, torch.tensor(answer, device=laws.device)[:, None]).sum().item()
+    distributions = (logits.double() / temperature).log_softmax(-1)
+    return distributions.gather(-1, torch.tensor(answer, device=distributions.device)[:, None]).sum().item()
 
 
 def figures(gaps: Sequence[Gap], temperatures: Sequence[float]) -> dict[str, Any]:

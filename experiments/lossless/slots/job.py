@@ -1,4 +1,4 @@
-"""Texts that the target has sampled, read in every shape and dtype: from a configuration to the gaps between laws."""
+"""Texts that the target has sampled, read in every shape and dtype: from a configuration to the gaps between distributions."""
 
 import json
 import logging
@@ -101,7 +101,9 @@ def execute(config: DictConfig) -> dict[str, Any]:
     """Measures, prints, writes and returns the result. Raises ValueError for wrong input."""
     torch.set_num_threads(config.threads)
     if not config.dtypes or min([config.text_temperature, *config.temperatures]) <= 0:
-        raise ValueError("give at least one dtype, and temperatures above 0: at 0 there is no law to compare, but see the share of other argmaxes")
+        raise ValueError(
+            "give at least one dtype, and temperatures above 0: at 0 there is no distribution to compare, but see the share of other argmaxes"
+        )
     ways(config)  # says what is wrong with them before any work
     prompts: list[Prompt] = choose(make(config, "data"), config.num_prompts)
     targets, tokenizer = load(config)

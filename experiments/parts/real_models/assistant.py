@@ -1,7 +1,7 @@
 """`python -m experiments.parts.real_models.assistant FOLDER NEW [--noise 0.1] [--seed 0]`: a draft model for a model without a smaller relative.
 
-It is a copy of the model in FOLDER with noise on the matrices inside its layers: as slow as the model itself, so no use for speed, but its laws q
-are soft and differ from the model's, which is what a check of exactness needs. Exit codes: 0 done, 2 something is wrong.
+It is a copy of the model in FOLDER with noise on the matrices inside its layers: as slow as the model itself, so no use for speed, but its
+distributions q are soft and differ from the model's, which is what a check of exactness needs. Exit codes: 0 done, 2 something is wrong.
 """
 
 import argparse

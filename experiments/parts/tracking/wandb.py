@@ -30,7 +30,7 @@ class WandbTracking:
     def __init__(
         self,
         mode: str = "auto",
-        project: str = "foretoken",
+        project: str = "draftproof",
         entity: str | None = None,
         group: str | None = None,
         name: str | None = None,

@@ -32,7 +32,7 @@ class Asked:
     battery: str
     effort: Mapping[str, Any]
     standard: Mapping[str, Any]
-    laws: frozenset[str | None] = frozenset()  # hashes of the code that made the records, if it is not the present code alone
+    codes: frozenset[str | None] = frozenset()  # hashes of the code that made the records, if it is not the present code alone
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def candidates(asked: Asked, held: Sequence[Recorded]) -> list[Found]:
     before a pass, a pass before an incomplete one; then equal effort, then the newest.
     """
     case, newest = asked.case, sorted(held, key=lambda item: str(item.record["provenance"]["date"]), reverse=True)
-    own = [item for item in newest if item.record["settings"] == case.settings and item.record["law"] == case.law]
+    own = [item for item in newest if item.record["settings"] == case.settings and item.record["code"] == case.code]
     found = [Found(item, tuple(differences(asked, item.record)), not weaker(item.record["effort"], asked.effort)) for item in own]
     return sorted(found, key=_order)
 
@@ -139,7 +139,7 @@ def why_none(asked: Asked, held: Sequence[Recorded]) -> str:
     same = [item for item in held if item.record["settings"] == case.settings]
     if same:
         last = max(same, key=lambda item: str(item.record["provenance"]["date"]))
-        return f"judged for other code ({last.verdict}, {last.file.name}, code {last.record['law']}; this is {case.law}); {HOW}"
+        return f"judged for other code ({last.verdict}, {last.file.name}, code {last.record['code']}; this is {case.code}); {HOW}"
     near = [item for item in held if without_target(item.record["settings"]) == without_target(case.settings)]
     if near:
         last, here = near[-1], case.settings["target"]

@@ -31,7 +31,7 @@ class Proof:
 
     @property
     def exact(self) -> bool | None:
-        """True only with a pass on the same terms; False where the law is changed by design or the proof failed; None where nobody knows."""
+        """True only with a pass on the same terms; False where the distribution is changed by design or the proof failed; None where nobody knows."""
         if self.verdict == LOSSY or self.disproved:
             return False
         return True if self.verdict == PASS and self.found and not self.found.differences else None
@@ -59,10 +59,10 @@ def prove(asked: Asked, held: Sequence[Recorded], claims_exact: bool, folder: Pa
     """The proof of a run that is recorded in `folder`; `held` are the verdicts among which it is looked for."""
     settings = asked.case.settings
     if not claims_exact:
-        return without_verdict("the verifier changes the target's law by design and says so", claims_exact=False)
+        return without_verdict("the verifier changes the target's distribution by design and says so", claims_exact=False)
     if (settings["drafter"].get("_target_"), settings["verifier"].get("_target_")) == PLAIN:
         return Proof(REFERENCE, "the reference itself", "plain decoding, with which every method is compared", settled=True)
-    if asked.laws - {asked.case.law}:
+    if asked.codes - {asked.case.code}:
         reason = "more than one version of the code made the records (allow_code_change=true), so no verdict holds for all of them"
         return replace(without_verdict(reason), settled=True)
     found = candidates(asked, held)

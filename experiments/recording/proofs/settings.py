@@ -1,7 +1,7 @@
-"""What a verdict holds for: the settings that can change the law, the code, and beside them the models on which it was passed.
+"""What a verdict holds for: the settings that can change the distribution, the code, and beside them the models on which it was passed.
 
-Prompts, batch size, budgets and seeds are not among the settings: the battery varies them itself, and the law is a statement about all of them.
-Models are not either: they are data to the same code. A verdict passed on other models counts, but it is always shown as such.
+Prompts, batch size, budgets and seeds are not among the settings: the battery varies them itself, and the distribution is a statement about all of
+them. Models are not either: they are data to the same code. A verdict passed on other models counts, but it is always shown as such.
 """
 
 import hashlib
@@ -17,10 +17,10 @@ REPLACED = ("name", "device", "dtype")  # of the target: a model, and two words 
 
 @dataclass(frozen=True)
 class Case:
-    """What a verdict is about. `law` is the hash of the code, `models` names and versions of target and drafter's model."""
+    """What a verdict is about. `code` is the hash of the code that decodes, `models` names and versions of target and drafter's model."""
 
     settings: dict[str, Any]
-    law: str
+    code: str
     models: dict[str, dict[str, str | None]]
 
     @property

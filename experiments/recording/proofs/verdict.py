@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from experiments.recording.files import write_atomically
-from experiments.recording.proofs.law import battery_hash
+from experiments.recording.proofs.code_hash import battery_hash
 from experiments.recording.proofs.settings import Case, key_of, plain
 
-FORMAT = "battery verdict 1"
+FORMAT = "battery verdict 2"
 PASS, FAIL, INCOMPLETE = "pass", "fail", "incomplete"
 VERDICTS = (PASS, FAIL, INCOMPLETE)
-KEYS = {"format", "settings", "key", "law", "models", "verdict", "checks", "mutants", "effort", "battery", "labels", "provenance", "digest"}
+KEYS = {"format", "settings", "key", "code", "models", "verdict", "checks", "mutants", "effort", "battery", "labels", "provenance", "digest"}
 ABOUT = ("date", "versions", "git_commit", "device", "cpu", "dtype")  # what is kept of the circumstances
 EFFORT = ("effort", "max_new_tokens", "num_prompts", "prompt_tokens", "table")  # what decides how hard the battery looks
 SUFFIX = ".verdict.json"
@@ -53,7 +53,7 @@ def record_of(result: Mapping[str, Any], case: Case) -> dict[str, Any]:
         "format": FORMAT,
         "settings": case.settings,
         "key": case.key,
-        "law": case.law,
+        "code": case.code,
         "models": case.models,
         "verdict": result["verdict"],
         "checks": [{"name": check["name"], "verdict": check["verdict"]} for check in result["checks"]],

@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments.analysis.terminal import as_markdown
 from experiments.lossless.enumeration.proposals import Rule, chain, distinct, independent, propose, top_then_one
-from experiments.lossless.enumeration.step_law import examine
+from experiments.lossless.enumeration.step_distribution import examine
 from experiments.lossless.enumeration.tables import GOLDEN
 from experiments.recording.published import ROOT, newest, updated
 from spec import Verifier
@@ -41,7 +41,7 @@ class Line:
 LINES = (
     Line("rejection", "chain", "yes", "the reference", "rejection", Rejection()),
     Line("block", "chain", "yes", "chains of two or more sampled tokens", "block", Block()),
-    Line("sample_match", "any", "no", "drafts whose law is unknown", "sample_match", SampleMatch()),
+    Line("sample_match", "any", "no", "drafts whose distribution is unknown", "sample_match", SampleMatch()),
     Line("coupled", "any", "no", "the text of a seed must not depend on the drafter", "coupled"),
     Line("recursive", "independent siblings", "yes", "any mixture of drafters", "recursive, 2 independent", Recursive(), independent),
     Line("kseq", "independent siblings", "yes", "independent siblings", "kseq, 2 independent", KSeq(), independent),
@@ -53,7 +53,7 @@ LINES = (
 
 
 def golden(line: Line) -> tuple[str, str]:
-    """Expected tokens of a step on the golden instance, and the error of its law."""
+    """Expected tokens of a step on the golden instance, and the error of its distribution."""
     if line.rule is None:
         return "-", "by coupling"
     if line.siblings is None:

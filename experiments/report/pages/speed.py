@@ -41,8 +41,8 @@ def work(record: dict[str, Any]) -> str:
     lengths = sorted({min(prompts["lengths"]), max(prompts["lengths"])})
     kind = "prompts of random ids" if prompts["random"] else "prompts"
     temperature = config["sampling"]["temperature"]
-    law = f"T={temperature:g}" if temperature else "greedy"
-    return f"{dtype}, {law}, {prompts['count']} {kind} of {' to '.join(map(str, lengths))} tokens, {config['max_new_tokens']} new tokens"
+    distribution = f"T={temperature:g}" if temperature else "greedy"
+    return f"{dtype}, {distribution}, {prompts['count']} {kind} of {' to '.join(map(str, lengths))} tokens, {config['max_new_tokens']} new tokens"
 
 
 def decode_table(record: dict[str, Any]) -> str:

@@ -33,7 +33,7 @@ def test_every_exact_verifier_is_timed_and_the_record_is_the_one_that_the_page_t
     record = newest("verification-cost", "", tmp_path)
     chain, tree = record["cases"]
     assert (chain["shape"], tree["shape"]) == ("chain", "tree")
-    assert set(chain["verifiers"]) == {"softmax", "law", *names}
+    assert set(chain["verifiers"]) == {"softmax", "distribution", *names}
     assert "block" not in tree["verifiers"]
     assert chain["verifiers"]["softmax"]["ratio"] == 1
     assert chain["verifiers"]["softmax"]["interval"] == [1, 1]

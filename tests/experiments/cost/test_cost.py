@@ -39,7 +39,7 @@ def test_a_sweep_of_its_own(configured, tmp_path, capsys):
     assert [row["measured"] is not None for row in found["gamma_curve"]] == [True, False, True]
     assert all(row["predicted"] > 0 for row in found["runs"])
     assert {row["model"].split()[0] for row in found["forwards"]} == {"target", "drafter"}
-    assert found["step_laws"][0]["drafter_forward"] > 0
+    assert found["step_curves"][0]["drafter_forward"] > 0
     assert {row["slots"] for row in found["forwards"] if row["model"] == "target"} == {1, 2, 3, 4}
     assert len({row["context"] for row in found["forwards"]}) > 1
     assert found["provenance"]["versions"]["torch"]
@@ -55,7 +55,7 @@ def test_recorded_runs_of_every_kind_of_draft(configured, tmp_path):
     recorded(configured, tmp_path / "runs" / "lookahead", "drafter=lookahead", "drafter.window=3", "drafter.ngram=3")
     found = cost.execute(configured(f"runs=[{tmp_path / 'runs'}]", "drafter=none"), tmp_path / "cost")
     assert [row["batch"] for row in found["runs"]] == [2, 1, 1]
-    shapes = {law["shape"]: law for law in found["forward_laws"]}
+    shapes = {curve["shape"]: curve for curve in found["forward_curves"]}
     assert set(shapes) == {"chain", "tree with 5 scratch slots"}
     assert shapes["tree with 5 scratch slots"]["slots"][0] == 6
     assert {row["setup"] for row in found["gamma_curve"]} == {row["setup"] for row in found["runs"] if row["gamma"] is not None}

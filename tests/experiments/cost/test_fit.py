@@ -1,4 +1,4 @@
-"""Laws fitted to times that are given as data: known coefficients come back, impossible ones do not."""
+"""Curves fitted to times that are given as data: known coefficients come back, impossible ones do not."""
 
 import numpy as np
 import pytest
@@ -19,39 +19,39 @@ def grid(contexts):
 
 
 def test_known_coefficients_come_back():
-    law = fit_forward(*grid([100, 500, 2000]))
-    assert law.knots.tolist() == KNOTS.tolist()
-    np.testing.assert_allclose(law.base, BASE, rtol=1e-9)
-    assert law.per_cached == pytest.approx(0.8e-3)
-    assert law.per_slot_cached == pytest.approx(0.05e-3)
-    assert float(law(6, 1000)) == pytest.approx(5.6e-3 + 0.8e-3 + 6 * 0.05e-3)
+    curve = fit_forward(*grid([100, 500, 2000]))
+    assert curve.knots.tolist() == KNOTS.tolist()
+    np.testing.assert_allclose(curve.base, BASE, rtol=1e-9)
+    assert curve.per_cached == pytest.approx(0.8e-3)
+    assert curve.per_slot_cached == pytest.approx(0.05e-3)
+    assert float(curve(6, 1000)) == pytest.approx(5.6e-3 + 0.8e-3 + 6 * 0.05e-3)
 
 
 def test_coefficients_come_back_through_noise():
     slots, context, seconds = grid([100, 500, 2000])
     rng = np.random.default_rng(0)
     noisy = seconds[:, None] * (1 + rng.exponential(0.05, (len(seconds), 41)))
-    law = fit_forward(slots, context, np.median(noisy, 1))
-    np.testing.assert_allclose(law(slots, context), seconds * 1.035, rtol=0.03)
+    curve = fit_forward(slots, context, np.median(noisy, 1))
+    np.testing.assert_allclose(curve(slots, context), seconds * 1.035, rtol=0.03)
 
 
 def test_beyond_the_last_knot_the_last_piece_goes_on():
-    law = fit_forward(*grid([100, 500]))
-    assert float(law(24, 0)) == pytest.approx(12e-3)
+    curve = fit_forward(*grid([100, 500]))
+    assert float(curve(24, 0)) == pytest.approx(12e-3)
 
 
 def test_what_cannot_be_told_apart_is_left_at_zero():
-    law = fit_forward([1, 2], [100, 100], [0.001, 0.002])
-    assert (law.per_cached, law.per_slot_cached) == (0, 0)
+    curve = fit_forward([1, 2], [100, 100], [0.001, 0.002])
+    assert (curve.per_cached, curve.per_slot_cached) == (0, 0)
     single = fit_forward([1, 1], [100, 1100], [0.001, 0.002])
     assert single.per_cached == pytest.approx(0.001)
     assert float(single(9, 100)) == pytest.approx(0.001)
 
 
 def test_a_context_that_seems_to_save_time_is_not_believed():
-    law = fit_forward([1, 1, 2, 2], [0, 1000, 0, 1000], [0.003, 0.002, 0.003, 0.002])
-    assert law.per_cached >= 0
-    assert law.per_slot_cached >= 0
+    curve = fit_forward([1, 1, 2, 2], [0, 1000, 0, 1000], [0.003, 0.002, 0.003, 0.002])
+    assert curve.per_cached >= 0
+    assert curve.per_slot_cached >= 0
 
 
 @pytest.mark.parametrize("seconds", [[], [0.0]])
@@ -64,9 +64,9 @@ def test_a_phase_is_a_line_in_what_was_drafted():
     drafted = np.array([1, 1, 1, 4, 4, 4, 8])
     seconds = 0.2e-3 + 1.5e-3 * drafted
     seconds[0] = 1.0  # an outlier, which the median does not see
-    law = fit_phase(drafted, seconds)
-    assert law.per_step == pytest.approx(0.2e-3)
-    assert law.per_token == pytest.approx(1.5e-3)
+    curve = fit_phase(drafted, seconds)
+    assert curve.per_step == pytest.approx(0.2e-3)
+    assert curve.per_token == pytest.approx(1.5e-3)
     assert fit_phase(np.array([3.0, 3.0]), np.array([2.0, 2.0])).per_step == 2.0
 
 

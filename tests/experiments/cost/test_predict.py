@@ -17,7 +17,7 @@ from experiments.cost.predict import (
     Costs,
     PhaseCosts,
     acceptance_of,
-    accepted_law,
+    accepted_distribution,
     clipped,
     speedup_at_lengths,
     speedup_of_run,
@@ -30,7 +30,7 @@ from experiments.cost.timing import CHAIN, TARGET, Cell, Shape
 GAMMA, LENGTH, UNITS = 6, 400, 5
 DRAFTING, REST, PLAIN_REST = PhaseModel(1e-4, 8e-4), PhaseModel(3e-4, 2e-5), 2e-4
 KNOTS = np.arange(1, GAMMA + 3)
-LAW = ForwardModel(KNOTS, 4e-3 + 3e-4 * (KNOTS - 1), 0.0, 0.0)
+CURVE = ForwardModel(KNOTS, 4e-3 + 3e-4 * (KNOTS - 1), 0.0, 0.0)
 
 
 def fixed(gamma=GAMMA, chance=0.7, share_drafted=1.0) -> Acceptance:
@@ -40,7 +40,7 @@ def fixed(gamma=GAMMA, chance=0.7, share_drafted=1.0) -> Acceptance:
 
 
 def made_up(chance: float = 0.7, gamma: int = GAMMA, seed: int = 0, batch: int = 1) -> Forwarded:
-    """A run whose drafts were accepted by a coin, and whose clocks obey the laws above."""
+    """A run whose drafts were accepted by a coin, and whose clocks obey the curves above."""
     rng = np.random.default_rng(seed)
     units, tested, kept, lengths = [], np.zeros((UNITS, gamma)), np.zeros((UNITS, gamma)), []
     for unit in range(UNITS):
@@ -54,8 +54,8 @@ def made_up(chance: float = 0.7, gamma: int = GAMMA, seed: int = 0, batch: int =
         lengths.append(np.array([length]))
     unit, plain_unit = np.array(units), np.repeat(np.arange(UNITS), LENGTH)
     ones = np.ones(len(unit))
-    spent = np.stack([ones * DRAFTING(gamma), ones * LAW(gamma + 1, 0), ones * REST(gamma)], 1)
-    plain = np.stack([np.zeros(len(plain_unit)), LAW(1, 0) * np.ones(len(plain_unit)), np.full(len(plain_unit), PLAIN_REST)], 1)
+    spent = np.stack([ones * DRAFTING(gamma), ones * CURVE(gamma + 1, 0), ones * REST(gamma)], 1)
+    plain = np.stack([np.zeros(len(plain_unit)), CURVE(1, 0) * np.ones(len(plain_unit)), np.full(len(plain_unit), PLAIN_REST)], 1)
     tokens = sum(int(row.sum()) for row in lengths)
     drafter = {"_target_": "drafters.draft_model.DraftModel", "name": "d", "num_tokens": gamma}
     config: dict[str, Any] = {"drafter": drafter, "batch_size": batch, "target": {"name": "t"}, "threads": 1}
@@ -77,16 +77,16 @@ def made_up(chance: float = 0.7, gamma: int = GAMMA, seed: int = 0, batch: int =
 
 def costs(*runs: Forwarded) -> Costs:
     phases = {run.setup: PhaseCosts(DRAFTING, REST, 0.0, PLAIN_REST) for run in runs}
-    return Costs({(CHAIN, 1): LAW}, phases)
+    return Costs({(CHAIN, 1): CURVE}, phases)
 
 
 def model(*runs: Forwarded, resamples: int = 20) -> Model:
-    """Measurements without noise that say what the laws say."""
-    cells = {Cell(TARGET, CHAIN, 1, context, int(slots)): np.full(5, float(LAW(slots, context))) for slots in KNOTS for context in (10, 100)}
+    """Measurements without noise that say what the curves say."""
+    cells = {Cell(TARGET, CHAIN, 1, context, int(slots)): np.full(5, float(CURVE(slots, context))) for slots in KNOTS for context in (10, 100)}
     drafted = np.repeat([1.0, float(GAMMA)], 4)
-    method = StepTimes(drafted, DRAFTING(drafted), LAW(drafted + 1, 0), REST(drafted))
+    method = StepTimes(drafted, DRAFTING(drafted), CURVE(drafted + 1, 0), REST(drafted))
     none = np.zeros(4)
-    calibration = Calibration(method, StepTimes(none, none, LAW(none + 1, 0), none + PLAIN_REST))
+    calibration = Calibration(method, StepTimes(none, none, CURVE(none + 1, 0), none + PLAIN_REST))
     return Model(cells, {run.setup: calibration for run in runs}, resamples)
 
 
@@ -103,18 +103,18 @@ def test_steps_without_a_draft_emit_one_token():
     np.testing.assert_allclose(clipped(acceptance.depths, np.array([2])), [[0.75, 0, 0.25, 0, 0, 0, 0]])
 
 
-def test_the_law_of_accepted_tokens_is_one():
-    law = accepted_law(Acceptance(np.array([0.5, 0.2, 0.9]), *[np.array([0.1, 0.2, 0.0, 0.7])] * 2), np.array([1, 2, 3]))
-    np.testing.assert_allclose(law.sum(1), 1)
-    assert law.min() >= 0
-    np.testing.assert_allclose(law[2], [0.1 + 0.9 * 0.5, 0.2 * 0.5 + 0.7 * 0.5 * 0.8, 0.7 * 0.5 * 0.2 * 0.1, 0.7 * 0.5 * 0.2 * 0.9])
+def test_the_distribution_of_accepted_tokens_is_one():
+    distribution = accepted_distribution(Acceptance(np.array([0.5, 0.2, 0.9]), *[np.array([0.1, 0.2, 0.0, 0.7])] * 2), np.array([1, 2, 3]))
+    np.testing.assert_allclose(distribution.sum(1), 1)
+    assert distribution.min() >= 0
+    np.testing.assert_allclose(distribution[2], [0.1 + 0.9 * 0.5, 0.2 * 0.5 + 0.7 * 0.5 * 0.8, 0.7 * 0.5 * 0.2 * 0.1, 0.7 * 0.5 * 0.2 * 0.9])
 
 
 def test_steps_of_a_short_text_are_counted_to_its_end():
     gamma, chance, longest = 3, 0.6, 9
     acceptance, lengths = fixed(gamma, chance), np.array([gamma])
     seconds = np.arange(4.0)[:, None] * [1, 0, 0]  # a drafted token costs a second of drafting
-    found = steps_needed(accepted_law(acceptance, lengths), clipped(acceptance.depths, lengths), seconds, longest)[0]
+    found = steps_needed(accepted_distribution(acceptance, lengths), clipped(acceptance.depths, lengths), seconds, longest)[0]
 
     def expected(left: int) -> tuple[float, float]:
         """(steps, drafted tokens), by following every outcome."""
@@ -131,7 +131,7 @@ def test_steps_of_a_short_text_are_counted_to_its_end():
     np.testing.assert_allclose(found[:, :2], [expected(left) for left in range(longest + 1)])
 
 
-def test_a_run_that_obeys_the_laws_is_predicted_exactly():
+def test_a_run_that_obeys_the_curves_is_predicted_exactly():
     run = made_up()
     assert speedup_of_run(run, costs(run), np.arange(UNITS)) == pytest.approx(run.summary["speedup"])
 
@@ -140,10 +140,10 @@ def test_one_run_predicts_every_length_as_the_theory_does():
     run = made_up(chance=0.75)
     rate = acceptance_of(run, np.arange(UNITS)).conditional.mean()
     found = speedup_at_lengths(run, costs(run), np.arange(UNITS), range(1, GAMMA + 1))
-    one, plain = float(LAW(1, 0)), float(LAW(1, 0)) + PLAIN_REST
+    one, plain = float(CURVE(1, 0)), float(CURVE(1, 0)) + PLAIN_REST
     expected = []
     for gamma in range(1, GAMMA + 1):
-        forward = (float(LAW(gamma + 1, 0)) + float(REST(gamma)) + DRAFTING.per_step) / plain
+        forward = (float(CURVE(gamma + 1, 0)) + float(REST(gamma)) + DRAFTING.per_step) / plain
         expected.append(walltime_gain(rate, gamma, DRAFTING.per_token / plain, forward))
     np.testing.assert_allclose(found, expected, rtol=0.02)
     assert one < plain
@@ -156,8 +156,8 @@ def test_the_best_gamma_is_that_of_brute_force(chance):
     measured = {gamma: made_up(chance, gamma, seed=gamma).summary["speedup"] for gamma in range(1, GAMMA + 1)}
     brute = max([0, *measured], key=lambda gamma: measured.get(gamma, 1.0))
     rate = acceptance_of(run, np.arange(UNITS)).conditional.mean()
-    plain = float(LAW(1, 0)) + PLAIN_REST
-    verify = lambda slots: float(LAW(slots, 0) + REST(slots - 1) + (DRAFTING.per_step if slots > 1 else 0)) / plain  # noqa: E731
+    plain = float(CURVE(1, 0)) + PLAIN_REST
+    verify = lambda slots: float(CURVE(slots, 0) + REST(slots - 1) + (DRAFTING.per_step if slots > 1 else 0)) / plain  # noqa: E731
     assert best_of(found) == best_num_tokens(rate, DRAFTING.per_token / plain, lambda slots: 1.0 if slots == 1 else verify(slots), GAMMA)
     best = measured.get(brute, 1.0)
     assert measured.get(best_of(found), 1.0) == pytest.approx(best, rel=0.03)  # coins fall differently in every run
@@ -246,10 +246,10 @@ def test_a_run_of_the_same_length_is_one_setup_whatever_its_prompts_did():
 
 def test_rows_that_share_a_forward_share_its_time():
     alone, shared = made_up(), made_up(batch=4)
-    laws = costs(alone, shared)
-    laws = Costs(laws.forward | {(CHAIN, 4): LAW}, laws.phases)
-    single = speedup_at_lengths(alone, laws, np.arange(UNITS), [GAMMA])
-    np.testing.assert_allclose(speedup_at_lengths(shared, laws, np.arange(UNITS), [GAMMA]), 4 * single)
+    curves = costs(alone, shared)
+    curves = Costs(curves.forward | {(CHAIN, 4): CURVE}, curves.phases)
+    single = speedup_at_lengths(alone, curves, np.arange(UNITS), [GAMMA])
+    np.testing.assert_allclose(speedup_at_lengths(shared, curves, np.arange(UNITS), [GAMMA]), 4 * single)
 
 
 def test_trees_have_no_curve():
@@ -261,7 +261,7 @@ def test_trees_have_no_curve():
 
 
 def test_theory_for_the_reader():
-    rows = theory_rows(LAW, 0.0)
+    rows = theory_rows(CURVE, 0.0)
     found = {(row["acceptance"], row["draft_cost"], row["verification"]): row for row in rows}
     assert found[0.8, 0.1, "free"]["gamma"] == best_num_tokens(0.8, 0.1, limit=16)
     assert found[0.8, 0.1, "measured"]["gamma"] < found[0.8, 0.1, "free"]["gamma"]

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.lossless.enumeration.branches import NUM_PURPOSES, Branches, BranchingNoise, Keys, enumerate_law
-from experiments.lossless.enumeration.step_law import Law
+from experiments.lossless.enumeration.branches import NUM_PURPOSES, Branches, BranchingNoise, Keys, enumerate_distribution
+from experiments.lossless.enumeration.step_distribution import Distribution
 from experiments.lossless.enumeration.tables import GOLDEN_P, GOLDEN_Q, golden_weights
 from spec.interfaces import Verifier
 from spec.noise import Purpose
@@ -59,8 +59,9 @@ class ReusedNoise(BranchingNoise):
         return choice
 
 
-def first_tokens(verifier: Verifier, *, gamma: int = 2, length: int = 3, reuse: bool = True) -> Law:
-    """The exact law of the first `length` tokens that steps of `gamma` drafted tokens write on the golden instance; reuse=False: keyed by step."""
+def first_tokens(verifier: Verifier, *, gamma: int = 2, length: int = 3, reuse: bool = True) -> Distribution:
+    """The exact distribution of the first `length` tokens that steps of `gamma` drafted tokens write on the golden instance; reuse=False: keyed by
+    step."""
 
     def run(branches: Branches) -> Tensor:
         known = Known(len(branches), (length + gamma) * NUM_PURPOSES)
@@ -68,7 +69,7 @@ def first_tokens(verifier: Verifier, *, gamma: int = 2, length: int = 3, reuse: 
             return write(verifier, len(branches), lambda roots, live: ReusedNoise(branches, roots, live, known=known), gamma, length)
         return write(verifier, len(branches), lambda roots, live: BranchingNoise(branches, roots, live), gamma, length)
 
-    return enumerate_law(run, Keys(gamma + 1, length), batch=50_000)
+    return enumerate_distribution(run, Keys(gamma + 1, length), batch=50_000)
 
 
 def write(verifier: Verifier, num_rows: int, noise_at: Callable[[Tensor, Tensor], Any], gamma: int, length: int) -> Tensor:
@@ -87,7 +88,7 @@ def write(verifier: Verifier, num_rows: int, noise_at: Callable[[Tensor, Tensor]
 
 
 def golden_step(noise: Any, texts: Tensor, num_tokens: Tensor, gamma: int) -> tuple[Tensor, Draft]:
-    """A chain drafted after texts [B, T] of `num_tokens` [B] tokens, and the target's laws [B, gamma + 1, V] along it."""
+    """A chain drafted after texts [B, T] of `num_tokens` [B] tokens, and the target's distributions [B, gamma + 1, V] along it."""
     place = torch.arange(texts.shape[1])
     h = ((place + 1) * (texts + 1) * (place < num_tokens[:, None])).sum(1).double()
     tokens, wanted, offered = [torch.zeros_like(num_tokens)], [], [torch.zeros(len(texts), 4, dtype=torch.float64)]

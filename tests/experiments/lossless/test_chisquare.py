@@ -1,4 +1,4 @@
-"""The whole loop with a real, tiny, random network and the real noise: joint frequencies of tokens against the exact law, by chi-square."""
+"""The whole loop with a real, tiny, random network and the real noise: joint frequencies of tokens against the exact distribution, by chi-square."""
 
 from itertools import product
 
@@ -28,7 +28,7 @@ PROMPT = [1, 2, 3, 1, 2, 4, 0, 1, 2]  # repeats itself, so that lookups find som
 
 
 def tiny_llama(seed: int, layers: int) -> LlamaForCausalLM:
-    """A random network whose laws are far from uniform and depend on the prefix."""
+    """A random network whose distributions are far from uniform and depend on the prefix."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
@@ -49,8 +49,8 @@ def target() -> CausalLM:
 
 
 @pytest.fixture(scope="module")
-def exact_law(target) -> Tensor:
-    """The joint law of the first NUM_TOKENS tokens, [V, V, V, V], from plain forwards over every continuation."""
+def exact_distribution(target) -> Tensor:
+    """The joint distribution of the first NUM_TOKENS tokens, [V, V, V, V], from plain forwards over every continuation."""
     texts = torch.tensor(list(product(range(VOCABULARY), repeat=NUM_TOKENS)))
     prompts = torch.tensor(PROMPT).expand(len(texts), -1)
     with torch.inference_mode():
@@ -66,10 +66,10 @@ def sample(target: CausalLM, drafter: Drafter, seed: int) -> Tensor:
     return torch.stack(generation.sequences)[:, len(PROMPT) :]
 
 
-def p_value(texts: Tensor, law: Tensor) -> float:
-    """Chi-square of texts [S, L] against their joint law [V, ..., V]; cells that expect fewer than 5 are pooled."""
+def p_value(texts: Tensor, distribution: Tensor) -> float:
+    """Chi-square of texts [S, L] against their joint distribution [V, ..., V]; cells that expect fewer than 5 are pooled."""
     places = VOCABULARY ** torch.arange(texts.shape[1] - 1, -1, -1)
-    expected = law.flatten() * len(texts)
+    expected = distribution.flatten() * len(texts)
     observed = torch.bincount((texts * places).sum(1), minlength=len(expected)).double()
     small = expected < 5
     if bool(small.any()):
@@ -78,9 +78,9 @@ def p_value(texts: Tensor, law: Tensor) -> float:
     return float(chi2.sf(((observed - expected) ** 2 / expected).sum().item(), len(expected) - 1))
 
 
-def worst_p_value(texts: Tensor, law: Tensor) -> float:
+def worst_p_value(texts: Tensor, distribution: Tensor) -> float:
     """Of the first WINDOW tokens and of the last WINDOW, which later steps have drawn."""
-    return min(p_value(texts[:, :WINDOW], law.sum(-1)), p_value(texts[:, -WINDOW:], law.sum(0)))
+    return min(p_value(texts[:, :WINDOW], distribution.sum(-1)), p_value(texts[:, -WINDOW:], distribution.sum(0)))
 
 
 @pytest.mark.parametrize(
@@ -94,16 +94,16 @@ def worst_p_value(texts: Tensor, law: Tensor) -> float:
     ],
     ids=lambda drafter: type(drafter).__name__,
 )
-def test_frequencies_follow_the_exact_law(target, exact_law, drafter):
-    assert worst_p_value(sample(target, drafter, seed=11), exact_law) > ALPHA
+def test_frequencies_follow_the_exact_distribution(target, exact_distribution, drafter):
+    assert worst_p_value(sample(target, drafter, seed=11), exact_distribution) > ALPHA
 
 
-def test_soft_rows_for_argmax_tokens_are_convicted(target, exact_law):
+def test_soft_rows_for_argmax_tokens_are_convicted(target, exact_distribution):
     mutant = SoftArgmax(model=tiny_llama(1, layers=1), num_tokens=2)
-    assert worst_p_value(sample(target, mutant, seed=11), exact_law) < ALPHA
+    assert worst_p_value(sample(target, mutant, seed=11), exact_distribution) < ALPHA
 
 
-def test_laws_differ_enough_for_the_test_to_mean_something(target, exact_law):
-    uniform = torch.full_like(exact_law, 1 / exact_law.numel())
-    assert float(exact_law.sum()) == pytest.approx(1, abs=1e-12)
+def test_distributions_differ_enough_for_the_test_to_mean_something(target, exact_distribution):
+    uniform = torch.full_like(exact_distribution, 1 / exact_distribution.numel())
+    assert float(exact_distribution.sum()) == pytest.approx(1, abs=1e-12)
     assert p_value(sample(target, NoDraft(), seed=11)[:, :WINDOW], uniform.sum(-1)) < ALPHA

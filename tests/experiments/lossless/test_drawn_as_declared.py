@@ -9,29 +9,30 @@ VOCABULARY, TOKEN = 64, 5
 
 
 def two_alike(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two laws [V] further apart than rounding makes them, whose marks (a random weight per token, as the watch draws them) agree."""
+    """Two distributions [V] further apart than rounding makes them, whose marks (a random weight per token, as the watch draws them) agree."""
     weights = torch.rand(VOCABULARY, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
     generator = torch.Generator().manual_seed(seed)
-    law = torch.rand(VOCABULARY, dtype=torch.float64, generator=generator)
-    law[TOKEN] = 2 * VOCABULARY
-    law /= law.sum()
+    distribution = torch.rand(VOCABULARY, dtype=torch.float64, generator=generator)
+    distribution[TOKEN] = 2 * VOCABULARY
+    distribution /= distribution.sum()
     change = torch.zeros(VOCABULARY, dtype=torch.float64)
     first, second, third = (20 + torch.randperm(40, generator=generator)[:3]).tolist()
     change[first], change[second], change[third] = weights[second] - weights[third], weights[third] - weights[first], weights[first] - weights[second]
-    change *= 1e-5 / change.abs().sum()  # neither the sum nor the mark of the law changes
-    return law, law + change
+    change *= 1e-5 / change.abs().sum()  # neither the sum nor the mark of the distribution changes
+    return distribution, distribution + change
 
 
 def watched(declared: torch.Tensor, *drawn: torch.Tensor) -> Watch:
-    """After one draft of one token with the law `declared`, and draws of that token from all the laws `drawn`, not quite of mass 1."""
-    rows = torch.stack([law * (1 + 3e-5) for law in drawn]).float()[None]
+    """After one draft of one token with the distribution `declared`, and draws of that token from all the distributions `drawn`, not quite of mass
+    1."""
+    rows = torch.stack([distribution * (1 + 3e-5) for distribution in drawn]).float()[None]
     watch = Watch([Drawing(rows, torch.full((1, len(drawn)), TOKEN))])
     q = torch.stack([torch.zeros(VOCABULARY), declared.float()])[None]
     watch.compare(Draft.chain(torch.tensor([[1, TOKEN]]), torch.tensor([2]), q))
     return watch
 
 
-def test_a_token_drawn_twice_from_nearly_the_same_law_is_laid_beside_its_own():
+def test_a_token_drawn_twice_from_nearly_the_same_distribution_is_laid_beside_its_own():
     """At V = 262,144 an honest drafter was convicted: marks told its draw from another one of the same token by chance alone."""
     for seed in range(40):
         one, other = two_alike(seed)
@@ -42,6 +43,6 @@ def test_a_token_drawn_twice_from_nearly_the_same_law_is_laid_beside_its_own():
             assert watch.worst < CLOSE
 
 
-def test_a_law_that_no_draw_of_the_token_had_differs():
+def test_a_distribution_that_no_draw_of_the_token_had_differs():
     one, other = two_alike(0)
     assert watched(one, other, other).differing == 1

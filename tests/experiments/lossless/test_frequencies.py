@@ -1,4 +1,4 @@
-"""The sequential chi-square: it stays below its false-alarm rate, finds what it says it finds, and its transform is uniform for any law."""
+"""The sequential chi-square: it stays below its false-alarm rate, finds what it says it finds, and its transform is uniform for any distribution."""
 
 import math
 
@@ -10,22 +10,22 @@ from torch import Tensor
 from experiments.lossless.checks.frequencies import SequentialTest, equal_cells, holm, integral_transform, noncentrality, samples_needed, token_cells
 
 
-def law_of(size: int, seed: int = 0) -> Tensor:
-    law = torch.rand(size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) ** 4
-    return law / law.sum()
+def distribution_of(size: int, seed: int = 0) -> Tensor:
+    distribution = torch.rand(size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) ** 4
+    return distribution / distribution.sum()
 
 
-def texts_of(law: Tensor, num_texts: int, length: int, generator: torch.Generator) -> Tensor:
-    return torch.multinomial(law, num_texts * length, True, generator=generator).view(num_texts, length)
+def texts_of(distribution: Tensor, num_texts: int, length: int, generator: torch.Generator) -> Tensor:
+    return torch.multinomial(distribution, num_texts * length, True, generator=generator).view(num_texts, length)
 
 
-def run(law: Tensor, truth: Tensor, bins: int, length: int, **settings) -> SequentialTest:
-    """Texts whose tokens follow `truth`, judged by `law`."""
+def run(distribution: Tensor, truth: Tensor, bins: int, length: int, **settings) -> SequentialTest:
+    """Texts whose tokens follow `truth`, judged by `distribution`."""
     generator, test = torch.Generator().manual_seed(1), SequentialTest(bins**length, **settings)
     while test.state == "continue":
         tokens = texts_of(truth, test.wanted, length, generator)
         v = torch.rand(tokens.shape, dtype=torch.float64, generator=generator)
-        test.add(equal_cells(integral_transform(law.expand(*tokens.shape, -1), tokens, v), bins))
+        test.add(equal_cells(integral_transform(distribution.expand(*tokens.shape, -1), tokens, v), bins))
     return test
 
 
@@ -41,19 +41,19 @@ def test_samples_needed_grow_with_the_inverse_square():
 
 @pytest.mark.parametrize("scores", [None, 0, 1])
 def test_transform_is_uniform_whatever_the_order(scores):
-    law, generator = law_of(9), torch.Generator().manual_seed(2)
-    tokens = texts_of(law, 20_000, 1, generator)
-    order = None if scores is None else law_of(9, 5 + scores).expand(20_000, 1, -1)
-    u = integral_transform(law.expand(20_000, 1, -1), tokens, torch.rand(20_000, 1, dtype=torch.float64, generator=generator), order)
+    distribution, generator = distribution_of(9), torch.Generator().manual_seed(2)
+    tokens = texts_of(distribution, 20_000, 1, generator)
+    order = None if scores is None else distribution_of(9, 5 + scores).expand(20_000, 1, -1)
+    u = integral_transform(distribution.expand(20_000, 1, -1), tokens, torch.rand(20_000, 1, dtype=torch.float64, generator=generator), order)
     counts = torch.bincount(equal_cells(u, 20), minlength=20).double()
     assert chi2.sf(float(((counts - 1000) ** 2 / 1000).sum()), 19) > 1e-3
 
 
 def test_transform_by_hand():
-    laws = torch.tensor([[[0.5, 0.2, 0.3, 0.0]]]).expand(4, 1, -1)
+    distributions = torch.tensor([[[0.5, 0.2, 0.3, 0.0]]]).expand(4, 1, -1)
     tokens, v = torch.tensor([[0], [1], [2], [3]]), torch.full((4, 1), 0.5, dtype=torch.float64)
-    assert integral_transform(laws, tokens, v).squeeze(1).tolist() == pytest.approx([0.25, 0.9, 0.65, 1.0])
-    by_id = integral_transform(laws, tokens, v, torch.tensor([4.0, 3.0, 2.0, 1.0]).expand(4, 1, -1))
+    assert integral_transform(distributions, tokens, v).squeeze(1).tolist() == pytest.approx([0.25, 0.9, 0.65, 1.0])
+    by_id = integral_transform(distributions, tokens, v, torch.tensor([4.0, 3.0, 2.0, 1.0]).expand(4, 1, -1))
     assert by_id.squeeze(1).tolist() == pytest.approx([0.25, 0.6, 0.85, 1.0])
 
 
@@ -62,10 +62,10 @@ def test_cells_by_hand():
     assert token_cells(torch.tensor([[0, 0, 1], [2, 1, 0]]), 3).tolist() == [1, 21]
 
 
-def test_texts_that_follow_the_law_pass_and_a_small_bias_does_not():
-    law = law_of(50)
-    truth = law**1.1 / (law**1.1).sum()
-    passed, rejected = run(law, law, 4, 3), run(law, truth, 4, 3)
+def test_texts_that_follow_the_distribution_pass_and_a_small_bias_does_not():
+    distribution = distribution_of(50)
+    truth = distribution**1.1 / (distribution**1.1).sum()
+    passed, rejected = run(distribution, distribution, 4, 3), run(distribution, truth, 4, 3)
     assert passed.state == "pass"
     assert passed.taken == 20_000
     assert rejected.state == "reject"
@@ -75,9 +75,9 @@ def test_texts_that_follow_the_law_pass_and_a_small_bias_does_not():
     assert 0 <= passed.tv < 0.01 < rejected.tv
 
 
-def test_tokens_that_the_law_excludes_are_seen():
-    law = torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64)
-    assert run(law, torch.tensor([0.45, 0.45, 0.1]), 4, 1).state == "reject"
+def test_tokens_that_the_distribution_excludes_are_seen():
+    distribution = torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64)
+    assert run(distribution, torch.tensor([0.45, 0.45, 0.1]), 4, 1).state == "reject"
 
 
 def test_false_alarms_are_no_more_than_stated():
@@ -96,12 +96,12 @@ def test_bias_of_the_detectable_size_is_found():
     generator = torch.Generator().manual_seed(4)
     test = SequentialTest(16, 4000, alpha=1e-3)
     shift = 2 * test.detectable_tv / 16
-    law = torch.tensor([1 / 16 + shift, 1 / 16 - shift], dtype=torch.float64).repeat(8)
+    distribution = torch.tensor([1 / 16 + shift, 1 / 16 - shift], dtype=torch.float64).repeat(8)
     found = 0
     for _ in range(100):
         test = SequentialTest(16, 4000, alpha=1e-3)
         while test.state == "continue":
-            test.add(torch.multinomial(law, test.wanted, True, generator=generator))
+            test.add(torch.multinomial(distribution, test.wanted, True, generator=generator))
         found += test.state == "reject"
     assert found >= 99
 
@@ -115,7 +115,7 @@ def test_cell_of_probability_zero_rejects_at_once():
 def test_small_cells_are_pooled():
     test = SequentialTest(torch.tensor([0.5, 0.35, 0.1498, 2e-4, 0.0]), 800)
     assert test.df == 2
-    assert float(test.law.sum()) == pytest.approx(1)
+    assert float(test.distribution.sum()) == pytest.approx(1)
 
 
 def test_texts_may_come_in_any_portions():

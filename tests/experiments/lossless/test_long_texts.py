@@ -1,4 +1,4 @@
-"""The bets on long texts: fair under the law, quick to see what is wrong, and never fooled by an honest drafter."""
+"""The bets on long texts: fair under the distribution, quick to see what is wrong, and never fooled by an honest drafter."""
 
 import math
 from dataclasses import replace
@@ -21,7 +21,7 @@ from experiments.lossless.checks.long_texts import Ending, check_long_texts
 from experiments.lossless.enumeration.loop import PROMPT, golden_model
 from experiments.lossless.enumeration.tables import GOLDEN_P, GOLDEN_Q
 from experiments.lossless.mutants.drafter_battery import VOCABULARY, DrafterMutant
-from experiments.lossless.mutants.drafters import PeeksAtAcceptNumbers, StaleLaws, WrongChain
+from experiments.lossless.mutants.drafters import PeeksAtAcceptNumbers, StaleDistributions, WrongChain
 from experiments.lossless.subject import Effort, Subject
 from spec.interfaces import Drafter, Verifier
 from spec.model import CausalLM
@@ -38,40 +38,42 @@ from verifiers.traversal import Traversal
 FEW = Effort(long_texts=1200, long_batch=24)
 
 
-def law_of(size: int, seed: int) -> Tensor:
-    law = torch.rand(size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) ** 4
-    return law / law.sum()
+def distribution_of(size: int, seed: int) -> Tensor:
+    distribution = torch.rand(size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) ** 4
+    return distribution / distribution.sum()
 
 
 def test_every_set_has_the_probability_that_it_claims():
-    """All tokens of one law at once, each with its own weight: the weight of those in a set is the mass of the set."""
+    """All tokens of one distribution at once, each with its own weight: the weight of those in a set is the mass of the set."""
     size, spread = 60, 400
-    law, other = law_of(size, 1), law_of(size, 2)
-    law[7] = law[9]  # a tie
-    law = law / law.sum()
+    distribution, other = distribution_of(size, 1), distribution_of(size, 2)
+    distribution[7] = distribution[9]  # a tie
+    distribution = distribution / distribution.sum()
     tokens = torch.arange(size).repeat_interleave(spread)
-    places = Places(law.expand(len(tokens), -1), tokens, other.expand(len(tokens), -1), torch.full_like(tokens, 3))
+    places = Places(distribution.expand(len(tokens), -1), tokens, other.expand(len(tokens), -1), torch.full_like(tokens, 3))
     found = sets_of(places, torch.tensor([5, 11]), torch.Generator().manual_seed(0))
     found = behind(found, torch.full((len(tokens),), 0.3, dtype=torch.float64))
-    weights = law[tokens] / spread
+    weights = distribution[tokens] / spread
     assert found.mass.shape == (len(tokens), len(NAMES))
     hit = (found.hit * weights[:, None]).sum(0)
     assert (hit - found.mass[0]).abs().max() < 5e-3  # where a token lies half in a set, chance decides
-    certain = [index for index, name in enumerate(NAMES) if "likeliest token" in name or "other law" in name or name in ("end tokens", NAMES[-2])]
+    certain = [
+        index for index, name in enumerate(NAMES) if "likeliest token" in name or "other distribution" in name or name in ("end tokens", NAMES[-2])
+    ]
     assert (hit - found.mass[0])[certain].abs().max() < 1e-12
     assert len(certain) >= 10
 
 
-def test_rows_without_another_law_have_no_sets_by_it():
-    law = law_of(9, 3).expand(2, -1)
-    others = torch.stack([law_of(9, 4), torch.full((9,), torch.nan, dtype=torch.float64)])
-    found = sets_of(Places(law, torch.tensor([1, 2]), others, torch.tensor([-1, 2])), torch.tensor([], dtype=torch.int64), torch.Generator())
-    ratio = [index for index, name in enumerate(NAMES) if "other law" in name]
+def test_rows_without_another_distribution_have_no_sets_by_it():
+    distribution = distribution_of(9, 3).expand(2, -1)
+    others = torch.stack([distribution_of(9, 4), torch.full((9,), torch.nan, dtype=torch.float64)])
+    found = sets_of(Places(distribution, torch.tensor([1, 2]), others, torch.tensor([-1, 2])), torch.tensor([], dtype=torch.int64), torch.Generator())
+    ratio = [index for index, name in enumerate(NAMES) if "other distribution" in name]
     assert found.mass[1, ratio].isnan().all()
     assert not found.mass[0, ratio].isnan().any()
     drafted = NAMES.index("the token drafted for this place, or beside it")
     assert found.mass[0, drafted].isnan()
-    assert found.mass[1, drafted] == law[1, 2]
+    assert found.mass[1, drafted] == distribution[1, 2]
 
 
 def test_a_bet_is_fair():
@@ -93,20 +95,20 @@ def test_the_capital_of_all_bets_begins_at_one_and_a_missing_set_costs_nothing()
     assert bets.p_value == 1.0
 
 
-def test_an_impossible_token_refutes_the_law():
+def test_an_impossible_token_refutes_the_distribution():
     bets = Bets(["a"])
     bets.add(torch.tensor([[0.5]]), torch.tensor([[True]]), impossible=1)
     assert bets.p_value == 0.0
 
 
-def run(truth: Tensor, law: Tensor, seed: int, num_tokens: int, every: int = 100) -> Bets:
-    """Tokens of `truth` judged by `law`, looked at again and again."""
+def run(truth: Tensor, distribution: Tensor, seed: int, num_tokens: int, every: int = 100) -> Bets:
+    """Tokens of `truth` judged by `distribution`, looked at again and again."""
     generator, bets = torch.Generator().manual_seed(seed), Bets(NAMES, ["even"])
     tokens = torch.multinomial(truth, num_tokens, True, generator=generator)
     before = torch.full((every,), torch.nan, dtype=torch.float64)
     for part in tokens.split(every):
         none = torch.full_like(part, -1)
-        found = sets_of(Places(law.expand(len(part), -1), part, None, none), torch.tensor([0]), generator)
+        found = sets_of(Places(distribution.expand(len(part), -1), part, None, none), torch.tensor([0]), generator)
         found = behind(found, before)
         before = found.where
         bets.add(found.mass, found.hit, (torch.arange(len(part)) % 2 == 0)[:, None], found.impossible)
@@ -116,18 +118,18 @@ def run(truth: Tensor, law: Tensor, seed: int, num_tokens: int, every: int = 100
 
 
 def test_false_alarms_over_200_seeds_at_one_in_twenty():
-    law = law_of(40, 5)
-    alarms = sum(run(law, law, seed, 1500).p_value <= 0.05 for seed in range(200))
+    distribution = distribution_of(40, 5)
+    alarms = sum(run(distribution, distribution, seed, 1500).p_value <= 0.05 for seed in range(200))
     assert alarms <= 18
 
 
 @pytest.mark.parametrize("share", [0.05, 0.2])
 def test_a_bias_of_the_stated_size_is_found(share):
     """The most probable token too often: by the stated detectable deviation, or more."""
-    law = law_of(40, 6)
-    truth = law * (1 - share)
-    truth[law.argmax()] += share
-    found = run(truth, law, 1, 20_000)
+    distribution = distribution_of(40, 6)
+    truth = distribution * (1 - share)
+    truth[distribution.argmax()] += share
+    found = run(truth, distribution, 1, 20_000)
     assert found.p_value < 1e-3
     assert found.taken < 20_000
     assert found.best()[2] > 0
@@ -195,7 +197,7 @@ def test_a_lossy_verifier_is_seen():
 
 def test_a_wrong_drafter_without_a_seen_draw_is_judged_by_the_counts():
     class Elsewhere(WrongChain):
-        """Draws by torch's own generator, and declares another row's laws."""
+        """Draws by torch's own generator, and declares another row's distributions."""
 
         def propose(self, state, sampler):
             draft = super().propose(state, sampler)
@@ -207,7 +209,7 @@ def test_a_wrong_drafter_without_a_seen_draw_is_judged_by_the_counts():
             return replace(draft, tokens=tokens, q=draft.q.roll(1, 2))
 
     found = {check.name: check for check in check_long_texts(subject_of(lambda model: Elsewhere(model=model, num_tokens=1), Recursive()), FEW)}
-    assert found["declared laws"].verdict == "fail"
+    assert found["declared distributions"].verdict == "fail"
 
 
 def test_numbers_of_other_purposes_are_noticed():
@@ -219,16 +221,16 @@ def test_a_number_that_serves_twice_is_noticed():
     watch = Watch()
     plain = Noise(0).at(torch.tensor([3]), torch.tensor([7]))
     noise = WatchedNoise(plain.rows, plain.root_positions, watch)
-    law = torch.tensor([[0.5, 0.5]])
+    distribution = torch.tensor([[0.5, 0.5]])
     watch.verifying = True
-    noise.categorical(law, Purpose.RESIDUAL, torch.tensor([2]))
+    noise.categorical(distribution, Purpose.RESIDUAL, torch.tensor([2]))
     assert not watch.repeated
-    noise.categorical(law, Purpose.RESIDUAL, torch.tensor([2]))
+    noise.categorical(distribution, Purpose.RESIDUAL, torch.tensor([2]))
     assert "slot 2" in watch.repeated
 
 
-def test_declared_and_drawn_laws_are_compared_to_the_last_digit():
-    found = {check.name: check for check in check_long_texts(DrafterMutant("stale", StaleLaws).subject(), FEW)}["drawn as declared"]
+def test_declared_and_drawn_distributions_are_compared_to_the_last_digit():
+    found = {check.name: check for check in check_long_texts(DrafterMutant("stale", StaleDistributions).subject(), FEW)}["drawn as declared"]
     assert found.verdict == "fail"
     assert found.tv is not None
     assert found.tv > 0.01

@@ -10,7 +10,7 @@ from drafters.lookahead import Lookahead
 from drafters.none import NoDraft
 from drafters.prompt_lookup import PromptLookup
 from experiments.lossless.enumeration.loop import PROMPT, TableLoop, golden_model
-from experiments.lossless.enumeration.step_law import tv
+from experiments.lossless.enumeration.step_distribution import tv
 from experiments.lossless.enumeration.tables import GOLDEN_Q, SMALL
 from experiments.lossless.mutants.chains import SoftArgmax
 from spec.interfaces import Drafter
@@ -34,21 +34,21 @@ class SiblingTree(Drafter):
         root = torch.tensor(state.roots)
         sizes = torch.tensor([(1, 3, 5)[min(max(room - 1, 0), 2)] for room in state.room])
         certain = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
-        laws, tokens = [torch.zeros(len(rows), 3, dtype=torch.float64)], [root]
+        distributions, tokens = [torch.zeros(len(rows), 3, dtype=torch.float64)], [root]
 
-        def draw(law: Tensor) -> list[int]:
-            laws.append(torch.where(sizes[:, None] > len(tokens), law, certain))  # padding must not fork
-            tokens.append(noise.categorical(laws[-1], self.purpose, torch.full_like(root, len(tokens))))
+        def draw(distribution: Tensor) -> list[int]:
+            distributions.append(torch.where(sizes[:, None] > len(tokens), distribution, certain))  # padding must not fork
+            tokens.append(noise.categorical(distributions[-1], self.purpose, torch.full_like(root, len(tokens))))
             return tokens[-1].tolist()
 
-        law = torch.stack([SMALL.q(row) for row in rows])
-        first = draw(law)
-        rest = law.scatter(1, tokens[1][:, None], 0.0)
+        distribution = torch.stack([SMALL.q(row) for row in rows])
+        first = draw(distribution)
+        rest = distribution.scatter(1, tokens[1][:, None], 0.0)
         second = draw(rest / rest.sum(1, keepdim=True))
         for chosen in (first, second):
             draw(torch.stack([SMALL.q((*row, token)) for row, token in zip(rows, chosen, strict=True)]))
         parents = torch.tensor([-1, 0, 0, 1, 2]).expand(len(rows), -1)
-        return Draft(torch.stack(tokens, 1), parents, sizes, torch.stack(laws, 1), width=2)
+        return Draft(torch.stack(tokens, 1), parents, sizes, torch.stack(distributions, 1), width=2)
 
 
 class Colliding(SiblingTree):
@@ -67,13 +67,13 @@ DRAFTERS = [
 
 
 def assert_exact_loop(drafter: Drafter, loop: TableLoop) -> None:
-    law = loop.law(lambda assistant: drafter)
-    assert abs(sum(law.values()) - 1) < 1e-12
-    assert tv(law, loop.target_law()) < 1e-12
+    distribution = loop.distribution(lambda assistant: drafter)
+    assert abs(sum(distribution.values()) - 1) < 1e-12
+    assert tv(distribution, loop.target_distribution()) < 1e-12
 
 
 @pytest.mark.parametrize("drafter", DRAFTERS, ids=drafter_name)
-def test_loop_emits_the_law_of_the_target(drafter):
+def test_loop_emits_the_distribution_of_the_target(drafter):
     assert_exact_loop(drafter, TableLoop())
 
 
@@ -83,7 +83,7 @@ def test_loop_that_goes_on_after_a_full_acceptance(drafter):
 
 
 @pytest.mark.parametrize("drafter", DRAFTERS[1:], ids=drafter_name)
-def test_loop_cut_at_eos_emits_the_law_of_the_target(drafter):
+def test_loop_cut_at_eos_emits_the_distribution_of_the_target(drafter):
     assert_exact_loop(drafter, TableLoop(eos=2))
 
 
@@ -97,4 +97,4 @@ def test_loop_convicts_a_drafter_that_declares_soft_rows_for_argmax_tokens():
 
 def test_loop_convicts_a_noise_key_used_twice():
     with pytest.raises(AssertionError, match="noise key"):
-        TableLoop(SMALL, 2).law(lambda assistant: Colliding())
+        TableLoop(SMALL, 2).distribution(lambda assistant: Colliding())

@@ -32,7 +32,7 @@ RULES: dict[str, Callable[[], StoppingRule]] = {
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_a_loop_that_stops_early_emits_the_law_of_the_target(name: str) -> None:
+def test_a_loop_that_stops_early_emits_the_distribution_of_the_target(name: str) -> None:
     loop = TableLoop(SMALL, 3 if name in ("constant", "confidence", "entropy") else 4)  # the others need a past to look at
     assert loop.error(lambda model: DraftModel(model=model, num_tokens=2, stopping=RULES[name]())) < 1e-12
 
@@ -43,7 +43,7 @@ def test_a_loop_that_stops_early_and_is_cut_at_eos(name: str) -> None:
     assert loop.error(lambda model: DraftModel(model=model, num_tokens=2, stopping=RULES[name]())) < 1e-12
 
 
-Unwanted = Callable[[Tensor, Tensor, int], Tensor]  # law [B, V] that a token [B] at a depth was drawn from -> whether it is dropped [B]
+Unwanted = Callable[[Tensor, Tensor, int], Tensor]  # distribution [B, V] that a token [B] at a depth was drawn from -> whether it is dropped [B]
 
 
 class Drops(DraftModel):
@@ -61,20 +61,20 @@ class Drops(DraftModel):
         return Draft.chain(draft.tokens, draft.sizes.minimum(1 + torch.stack(wanted, 1).long().cumprod(1).sum(1)), draft.q)
 
 
-def own(law: Tensor, token: Tensor) -> Tensor:
+def own(distribution: Tensor, token: Tensor) -> Tensor:
     """The token's own probability."""
-    return law.gather(1, token[:, None]).squeeze(1)
+    return distribution.gather(1, token[:, None]).squeeze(1)
 
 
 DROPS: dict[str, tuple[Unwanted, float]] = {
-    "constant: the last token, where it is unlikely": (lambda law, token, depth: (own(law, token) < 0.4) & (depth == 2), 0.02),
-    "confidence: the token below the threshold": (lambda law, token, depth: own(law, token) < 0.4, 0.1),
-    "entropy: the token that surprises more than the law on average": (
-        lambda law, token, depth: -own(law, token).log() > torch.special.entr(law).sum(1),
+    "constant: the last token, where it is unlikely": (lambda distribution, token, depth: (own(distribution, token) < 0.4) & (depth == 2), 0.02),
+    "confidence: the token below the threshold": (lambda distribution, token, depth: own(distribution, token) < 0.4, 0.1),
+    "entropy: the token that surprises more than the distribution on average": (
+        lambda distribution, token, depth: -own(distribution, token).log() > torch.special.entr(distribution).sum(1),
         0.02,
     ),
-    "cost: the token not worth its price": (lambda law, token, depth: own(law, token) * law.amax(1) < 0.15, 0.02),
-    "an end token": (lambda law, token, depth: token == 2, 0.1),
+    "cost: the token not worth its price": (lambda distribution, token, depth: own(distribution, token) * distribution.amax(1) < 0.15, 0.02),
+    "an end token": (lambda distribution, token, depth: token == 2, 0.1),
 }
 
 

@@ -58,17 +58,17 @@ class Recording(dict):
 
 
 @pytest.mark.parametrize("name", TREES)
-def test_trees_emit_the_law_of_the_target(name: str) -> None:
+def test_trees_emit_the_distribution_of_the_target(name: str) -> None:
     assert TableLoop(SMALL, 3).error(TREES[name]) < 1e-12
 
 
 @pytest.mark.parametrize("name", TREES)
-def test_trees_where_laws_have_zeros_and_run_out_of_tokens(name: str) -> None:
+def test_trees_where_distributions_have_zeros_and_run_out_of_tokens(name: str) -> None:
     assert TableLoop(Z, 3).error(TREES[name]) < 1e-12
 
 
 @pytest.mark.parametrize("name", ["two distinct chains", "grown tree"])
-def test_trees_cut_at_eos_emit_the_law_of_the_target(name: str) -> None:
+def test_trees_cut_at_eos_emit_the_distribution_of_the_target(name: str) -> None:
     assert TableLoop(SMALL, 3, eos=2).error(TREES[name]) < 1e-12
 
 
@@ -89,7 +89,7 @@ def test_verifiers_with_the_drafts_that_they_are_made_for(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_odd_drafts_emit_the_law_of_the_target(name: str) -> None:
+def test_odd_drafts_emit_the_distribution_of_the_target(name: str) -> None:
     assert TableLoop(SMALL, 3, eos=2).error(ODD[name]) < 1e-12
 
 
@@ -121,9 +121,9 @@ class DropsUnlikely(DraftTree):
     """Wrong: leaves out grown tokens that came out unlikely."""
 
     def _grow(self, growth: Growth) -> None:
-        law: Tensor = growth.next_laws()
-        draw(growth, law, torch.ones_like(growth.tokens, dtype=torch.float64), 2)
-        growth.exists[:, 1:] &= law[:, 0].gather(1, growth.tokens[:, 1:]) > 0.3
+        distribution: Tensor = growth.next_distributions()
+        draw(growth, distribution, torch.ones_like(growth.tokens, dtype=torch.float64), 2)
+        growth.exists[:, 1:] &= distribution[:, 0].gather(1, growth.tokens[:, 1:]) > 0.3
 
 
 MUTANTS: dict[str, tuple[Maker, float]] = {

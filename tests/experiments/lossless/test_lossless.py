@@ -18,7 +18,7 @@ from experiments.lossless.checks.sampled import check_sampled
 from experiments.lossless.enumeration.loop import PROMPT, TableLoop
 from experiments.lossless.enumeration.table_model import TableLM
 from experiments.lossless.enumeration.tables import SMALL
-from experiments.lossless.mutants.drafters import LawsOfAnotherRow, SiblingsReordered, StaleLaws
+from experiments.lossless.mutants.drafters import DistributionsOfAnotherRow, SiblingsReordered, StaleDistributions
 from experiments.lossless.mutants.loops import RIGHT, Bushy, LoopMutant, penalised
 from experiments.lossless.subject import Check, Effort, Subject
 from spec.model import CausalLM
@@ -75,10 +75,10 @@ def test_lossy_verifier_is_convicted():
     assert found[0].tv > 0.01
 
 
-def test_greedy_configuration_is_enumerated_with_one_hot_laws():
+def test_greedy_configuration_is_enumerated_with_one_hot_distributions():
     subject = replace(LoopMutant("greedy").subject(), sampler=Sampler(temperature=0))
-    laws, expected = enumerated_steps.check_steps(subject, LITTLE)
-    assert (laws.verdict, expected.verdict) == ("pass", "not applicable")
+    distributions, expected = enumerated_steps.check_steps(subject, LITTLE)
+    assert (distributions.verdict, expected.verdict) == ("pass", "not applicable")
     assert check_sampled(subject, LITTLE).verdict == "not applicable"
     assert {check.verdict for check in long_texts.check_long_texts(subject, LITTLE)} == {"not applicable"}
     assert check_loop(subject, LITTLE).verdict == "pass"
@@ -112,7 +112,11 @@ def test_drafts_that_depend_on_other_rows_are_followed_row_by_row_and_in_pairs()
 
 @pytest.mark.parametrize(
     ("wrong", "said", "tv"),
-    [(LawsOfAnotherRow, "with another row in the batch", 0.1957), (StaleLaws, "off by TV", None), (SiblingsReordered, "off by TV", 0.2286)],
+    [
+        (DistributionsOfAnotherRow, "with another row in the batch", 0.1957),
+        (StaleDistributions, "off by TV", None),
+        (SiblingsReordered, "off by TV", 0.2286),
+    ],
 )
 def test_a_drafter_that_mixes_rows_up_is_convicted_by_the_instance_that_failed(wrong, said, tv):
     check = check_loop(LoopMutant("wrong", lambda model: wrong(model=model, num_tokens=2)).subject(), LITTLE)
@@ -200,8 +204,8 @@ class Chances:
     def __init__(self, generator: torch.Generator):
         self.generator = generator
 
-    def categorical(self, law: torch.Tensor, purpose: object, slots: torch.Tensor) -> torch.Tensor:
-        return torch.multinomial(law, 1, generator=self.generator).squeeze(1)
+    def categorical(self, distribution: torch.Tensor, purpose: object, slots: torch.Tensor) -> torch.Tensor:
+        return torch.multinomial(distribution, 1, generator=self.generator).squeeze(1)
 
 
 def test_an_honest_drafter_with_chances_of_its_own_is_not_convicted_by_enumeration():

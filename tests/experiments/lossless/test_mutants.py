@@ -3,7 +3,7 @@
 import pytest
 
 from experiments.lossless.enumeration.proposals import chain, distinct, independent, tree
-from experiments.lossless.enumeration.step_law import assert_exact, examine
+from experiments.lossless.enumeration.step_distribution import assert_exact, examine
 from experiments.lossless.enumeration.tables import GOLDEN
 from experiments.lossless.mutants.chains import MUTANTS, ChainRule, Mutant, SiblingRule
 from verifiers.recursive import Recursive

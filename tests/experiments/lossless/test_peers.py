@@ -1,4 +1,5 @@
-"""The peers: greedy output is `generate`'s, everything that leaks is pinned and put back, forwards are counted, and the tests of laws have teeth."""
+"""The peers: greedy output is `generate`'s, everything that leaks is pinned and put back, forwards are counted, and the tests of distributions have
+teeth."""
 
 import copy
 import json
@@ -16,7 +17,7 @@ from drafters.draft_model import DraftModel
 from experiments.lossless.mutants.chains import SoftArgmax
 from experiments.lossless.peers import __main__ as entry
 from experiments.lossless.peers import suite
-from experiments.lossless.peers.law_check import LawCheck, joint_law, tempered
+from experiments.lossless.peers.distribution_check import DistributionCheck, joint_distribution, tempered
 from experiments.lossless.peers.toys import STRANGER_TOKENS, TARGET_TOKENS, ToyPair, toy_pair, toy_tokenizer
 from experiments.parts.peers import Assisted, Generate, OtherTokenizer, PromptLookup
 from experiments.parts.peers.greedy import GreedyCheck
@@ -135,10 +136,10 @@ def test_what_is_lent_comes_back_after_a_failure(pair: ToyPair, monkeypatch: pyt
 @pytest.mark.parametrize("knobs", [{"temperature": 0.5}, {"top_k": 2}, {"top_p": 0.6}, {"min_p": 0.3}])
 def test_sampling_settings_reach_generate(pair: ToyPair, knobs: dict[str, Any]) -> None:
     peer = Generate(pair.target, batch_size=400)
-    row = LawCheck(PROMPTS[0], 2, knobs, num_samples=800).run(peer, pair.target, "")
+    row = DistributionCheck(PROMPTS[0], 2, knobs, num_samples=800).run(peer, pair.target, "")
     assert row.verdict == "pass"
     assert row.first_token_tv < 0.05
-    assert LawCheck(PROMPTS[0], 2, {}, num_samples=800).run(Shifted(peer, knobs), pair.target, "").verdict == "fail"
+    assert DistributionCheck(PROMPTS[0], 2, {}, num_samples=800).run(Shifted(peer, knobs), pair.target, "").verdict == "fail"
 
 
 @dataclass(frozen=True)
@@ -195,20 +196,20 @@ def test_settings_that_cannot_be_honoured_are_refused(pair: ToyPair, prompts: An
         stranger(pair).answer(prompts, sampler=sampler, limits=limits)
 
 
-def test_the_joint_law_is_the_product_of_rows(pair: ToyPair) -> None:
-    law = joint_law(pair.target, PROMPTS[0], 3, Sampler(0.7)).view(4, 4, 4)
-    assert float(law.sum()) == pytest.approx(1)
+def test_the_joint_distribution_is_the_product_of_rows(pair: ToyPair) -> None:
+    distribution = joint_distribution(pair.target, PROMPTS[0], 3, Sampler(0.7)).view(4, 4, 4)
+    assert float(distribution.sum()) == pytest.approx(1)
     product = 1.0
     for place, token in enumerate((2, 0, 3)):
         logits = pair.target(input_ids=torch.tensor([PROMPTS[0] + [2, 0, 3][:place]])).logits[0, -1]
         product *= float((logits.detach() / 0.7).softmax(-1)[token])
-    assert float(law[2, 0, 3]) == pytest.approx(product, rel=1e-5)
+    assert float(distribution[2, 0, 3]) == pytest.approx(product, rel=1e-5)
     with pytest.raises(ValueError, match="repetition penalty"):
-        joint_law(pair.target, PROMPTS[0], 2, Sampler(repetition_penalty=1.2))
+        joint_distribution(pair.target, PROMPTS[0], 2, Sampler(repetition_penalty=1.2))
 
 
-def test_the_law_check_passes_what_is_exact_and_convicts_what_is_not(pair: ToyPair) -> None:
-    check = LawCheck(pair.prompt, 3, num_samples=1200)
+def test_the_distribution_check_passes_what_is_exact_and_convicts_what_is_not(pair: ToyPair) -> None:
+    check = DistributionCheck(pair.prompt, 3, num_samples=1200)
     right = Loop(CausalLM(pair.target), DraftModel(model=pair.assistant, num_tokens=2), Recursive(), batch_size=500)
     wrong = replace(right, drafter=SoftArgmax(model=pair.assistant, num_tokens=2))
     plain = Generate(pair.target, batch_size=500)
@@ -218,7 +219,7 @@ def test_the_law_check_passes_what_is_exact_and_convicts_what_is_not(pair: ToyPa
     assert rows[2].p_value < 1e-8
     assert 1.2 < rows[0].tokens_per_step < 3
     assert rows[0].detectable_tv < 0.2
-    moved = joint_law(pair.target, pair.prompt, 1, Sampler(4.0)) - joint_law(pair.target, pair.prompt, 1, Sampler())
+    moved = joint_distribution(pair.target, pair.prompt, 1, Sampler(4.0)) - joint_distribution(pair.target, pair.prompt, 1, Sampler())
     assert rows[3].first_token_tv == pytest.approx(float(moved.abs().sum()) / 2, abs=0.05)  # the known distance
 
 
@@ -267,9 +268,9 @@ def test_toys_speak_about_one_text() -> None:
 
 def run_entry(monkeypatch: pytest.MonkeyPatch, path: Path, must: str) -> int:
     pair = toy_pair()
-    row = LawCheck(pair.prompt, 2, num_samples=400).run(Generate(pair.target, batch_size=400), pair.target, "float32")
+    row = DistributionCheck(pair.prompt, 2, num_samples=400).run(Generate(pair.target, batch_size=400), pair.target, "float32")
     greedy = GreedyCheck(pair.target, PROMPTS, 4).run(Generate(pair.target), "float32")
-    monkeypatch.setattr(entry, "law_rows", lambda *_: iter([(row, must)]))
+    monkeypatch.setattr(entry, "distribution_rows", lambda *_: iter([(row, must)]))
     monkeypatch.setattr(entry, "toy_greedy_rows", lambda *_: iter([(greedy, None)]))
     with initialize_config_module("conf", version_base=None):
         config = compose("peers", [f"output={path}", "model=null"])
@@ -284,7 +285,7 @@ def test_the_entry_point_writes_tables_and_a_record(monkeypatch: pytest.MonkeyPa
     path = tmp_path / "new" / "peers.json"
     assert run_entry(monkeypatch, path, "pass") == 0
     record = json.loads(path.read_text())
-    assert record["laws"][0] | {"verdict": "pass", "must": "pass", "batch_size": 400} == record["laws"][0]
+    assert record["distributions"][0] | {"verdict": "pass", "must": "pass", "batch_size": 400} == record["distributions"][0]
     assert record["greedy"][0]["identical"] == 3
     assert record["provenance"]["versions"]["transformers"]
     table = path.with_suffix(".md").read_text()

@@ -1,4 +1,5 @@
-"""The law of the next token over 262,144 tokens in float32: exact verifiers are within 1e-7 of plain decoding, and what is wrong there is found."""
+"""The distribution of the next token over 262,144 tokens in float32: exact verifiers are within 1e-7 of plain decoding, and what is wrong there is
+found."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,7 +24,7 @@ from verifiers.lenient import Lenient
 from verifiers.rejection import Rejection
 
 EXACT = exact_verifiers()
-SMALL = 1 << 15  # where the law itself is not at stake
+SMALL = 1 << 15  # where the distribution itself is not at stake
 
 
 def check(verifier: Verifier, sampler: Sampler | None = None):
@@ -138,7 +139,7 @@ class Race:
         return Verdict(torch.zeros_like(drawn)[:, None], drawn, torch.ones_like(drawn))
 
 
-def test_law_of_a_race_is_found_from_outside():
+def test_distribution_of_a_race_is_found_from_outside():
     assert tv_of(Race()) < 1e-8
     strength, tail = P**1.2, (SMALL - 1) * ((1 - P) / (SMALL - 1)) ** 1.2
     assert tv_of(Race(1.2)) == pytest.approx(strength / (strength + tail) - P, abs=1e-6)

@@ -1,4 +1,5 @@
-"""Laws by the shape of the forward: that reading a text in any shape reads the same text, and that the figures are those of given laws."""
+"""Distributions by the shape of the forward: that reading a text in any shape reads the same text, and that the figures are those of given
+distributions."""
 
 import json
 from pathlib import Path
@@ -21,7 +22,7 @@ WAYS = [Way("chain", 2), Way("chain", 4), Way("tree", 6), Way("tree", 16), Way("
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
-def test_every_way_reads_the_same_laws_in_float64(way: Way) -> None:
+def test_every_way_reads_the_same_distributions_in_float64(way: Way) -> None:
     """Held against one forward over the whole text, which knows nothing of caches and drafts."""
     target = CausalLM(build("llama"))
     found = [logits for group in slots.chunks(TEXTS, way.rows) for logits in read(target, group, way)]
@@ -55,7 +56,7 @@ def test_wrong_sizes_are_refused() -> None:
         Way("tree", 0)
 
 
-def test_figures_of_known_laws() -> None:
+def test_figures_of_known_distributions() -> None:
     one = torch.tensor([[0.5, 0.25, 0.25], [0.4, 0.4, 0.2]]).double().log()
     other = torch.tensor([[0.25, 0.5, 0.25], [0.4, 0.4, 0.2]]).double().log()
     found = figures([gap(one, other, [1.0, 0.5])], [1.0, 0.5])
@@ -79,10 +80,10 @@ def test_a_mean_has_an_interval_over_texts_and_equal_texts_have_none() -> None:
     assert figures(several[1::2], [1.0])["tv"][0]["interval"] == pytest.approx([0.2, 0.2])
 
 
-def test_the_tv_of_texts_is_that_of_their_laws() -> None:
+def test_the_tv_of_texts_is_that_of_their_distributions() -> None:
     """Every text of two tokens, each weighed by the probability with which it is sampled."""
-    laws = [torch.rand(2, 3, generator=torch.Generator().manual_seed(seed)).double() for seed in range(3)]
-    logits = [(law / law.sum(-1, keepdim=True)).log() for law in laws]
+    distributions = [torch.rand(2, 3, generator=torch.Generator().manual_seed(seed)).double() for seed in range(3)]
+    logits = [(distribution / distribution.sum(-1, keepdim=True)).log() for distribution in distributions]
     estimate, direct = 0.0, 0.0
     for text in np.ndindex(3, 3):
         one, other, sampled = (likelihood(found, text, 1.0) for found in logits)

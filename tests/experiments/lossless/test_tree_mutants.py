@@ -3,7 +3,7 @@
 import pytest
 
 from experiments.lossless.enumeration.proposals import chain, distinct, independent, top_then_one, tree
-from experiments.lossless.enumeration.step_law import assert_exact, examine
+from experiments.lossless.enumeration.step_distribution import assert_exact, examine
 from experiments.lossless.enumeration.tables import GOLDEN, SMALL, A
 from experiments.lossless.mutants.chains import Mutant
 from experiments.lossless.mutants.trees import (

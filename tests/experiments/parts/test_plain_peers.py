@@ -17,7 +17,7 @@ def model():
     torch.manual_seed(0)
     made = random_model("tiny", context=128)
     with torch.no_grad():
-        made.lm_head.weight.normal_(std=0.1)  # laws worth sampling from
+        made.lm_head.weight.normal_(std=0.1)  # distributions worth sampling from
     return made
 
 

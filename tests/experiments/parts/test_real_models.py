@@ -171,8 +171,8 @@ def test_a_noisy_copy_is_near_the_model_and_the_same_every_time(tmp_path: Path) 
         assert assistant.main([str(tmp_path / "model"), str(tmp_path / str(number)), "--noise", noise]) == 0
         copy = AutoModelForCausalLM.from_pretrained(tmp_path / str(number))
         with torch.inference_mode():
-            laws = [found(input_ids=ids).logits.softmax(-1) for found in (model, copy)]
-        distances.append(0.5 * (laws[0] - laws[1]).abs().sum(-1).mean().item())
+            distributions = [found(input_ids=ids).logits.softmax(-1) for found in (model, copy)]
+        distances.append(0.5 * (distributions[0] - distributions[1]).abs().sum(-1).mean().item())
     assert distances[0] == 0
     assert 0 < distances[1] == distances[2] < distances[3]
 

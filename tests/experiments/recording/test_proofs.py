@@ -9,23 +9,23 @@ import pytest
 
 from experiments.lossless import proofs as command
 from experiments.recording.proofs import verdict as verdicts
-from experiments.recording.proofs.law import law_hash
+from experiments.recording.proofs.code_hash import code_hash
 from experiments.recording.proofs.lookup import Asked, candidates, check_places, verdicts_in, weaker, why_none
 from experiments.recording.proofs.proof import Proof, mark_of, prove
 from experiments.recording.proofs.settings import Case, settings_of
 from experiments.recording.proofs.verdict import Recorded, name_of, read, record_of, write
 from tests.experiments.recorded import PROVENANCE, config
-from tests.experiments.recording.test_law import settings
+from tests.experiments.recording.test_code_hash import settings
 
 ROOT = Path(__file__).resolve().parents[3]
 EFFORT: dict[str, Any] = {"effort": {"samples": 6000, "mutants": True, "tokens": None}, "num_prompts": 3}
-CHECKS = [{"name": "frequencies", "verdict": "pass"}, {"name": "declared laws", "verdict": "not applicable"}]
+CHECKS = [{"name": "frequencies", "verdict": "pass"}, {"name": "declared distributions", "verdict": "not applicable"}]
 LABELS = {"target": "embedded", "drafter": "prompt_lookup", "verifier": "recursive", "data": "embedded", "sampling": "T=0.8"}
 
 
-def a_record(verdict: str = "pass", law: str = "code1", date: str = "2026-01-01", **changes: Any) -> dict[str, Any]:
+def a_record(verdict: str = "pass", code: str = "code1", date: str = "2026-01-01", **changes: Any) -> dict[str, Any]:
     """A record as the battery would write it."""
-    case = Case(settings(), law, changes.pop("models", {"target": {"name": "embedded/target", "version": "v1"}}))
+    case = Case(settings(), code, changes.pop("models", {"target": {"name": "embedded/target", "version": "v1"}}))
     fails = [{"name": "enumerated loop", "verdict": "fail"}] if verdict == "fail" else []
     result = {"verdict": verdict, "checks": [*CHECKS, *fails], "mutants": changes.pop("mutants", []), "labels": LABELS}
     result |= {"config": changes.pop("effort", EFFORT), "provenance": {**PROVENANCE, "date": date, **changes}}
@@ -34,7 +34,9 @@ def a_record(verdict: str = "pass", law: str = "code1", date: str = "2026-01-01"
 
 def asked(**changes: Any) -> Asked:
     case = Case(
-        settings(), changes.pop("law", "code1"), {"target": {"name": changes.pop("name", "embedded/target"), "version": changes.pop("version", "v1")}}
+        settings(),
+        changes.pop("code", "code1"),
+        {"target": {"name": changes.pop("name", "embedded/target"), "version": changes.pop("version", "v1")}},
     )
     terms = {"versions": {"torch": "2.13", "transformers": None}, "battery": verdicts.battery_hash(), "effort": EFFORT, "standard": EFFORT}
     return Asked(**({"case": case} | terms | changes))
@@ -75,7 +77,7 @@ def test_a_model_is_known_by_its_contents() -> None:
 
 
 def test_other_code_is_not_judged() -> None:
-    found = proof(a_record(), law="code2")
+    found = proof(a_record(), code="code2")
     assert (found.verdict, found.exact, found.mark) == ("not judged", None, "not judged")
     assert "judged for other code (pass, 0.verdict.json, code code1; this is code2)" in found.reason
 
@@ -124,10 +126,10 @@ def test_lossy_and_plain_decoding_have_words_of_their_own() -> None:
 
 
 def test_records_of_two_versions_of_the_code_have_no_proof() -> None:
-    found = proof(a_record(), laws=frozenset({"code0", "code1"}))
+    found = proof(a_record(), codes=frozenset({"code0", "code1"}))
     assert (found.verdict, found.settled) == ("not judged", True)
     assert "more than one version" in found.reason
-    assert proof(a_record(), laws=frozenset({"code1"})).exact is True
+    assert proof(a_record(), codes=frozenset({"code1"})).exact is True
 
 
 def test_less_effort_is_told_from_more() -> None:
@@ -153,9 +155,9 @@ def test_a_record_is_read_as_it_was_written_alone_and_in_a_result(tmp_path: Path
         ("\x00\xff", "cannot be read as a verdict"),
         ("[1, 2]", "is not a verdict"),
         ('{"verdict": "pass", "checks": [], "mutants": []}', "is not a verdict"),
-        (json.dumps(a_record() | {"law": "code2"}), "edited by hand"),
+        (json.dumps(a_record() | {"code": "code2"}), "edited by hand"),
         (json.dumps(a_record() | {"settings": {}}), "edited by hand"),
-        (json.dumps({name: value for name, value in a_record().items() if name != "law"}), "is not a verdict"),
+        (json.dumps({name: value for name, value in a_record().items() if name != "code"}), "is not a verdict"),
     ],
 )
 def test_a_damaged_or_foreign_file_is_one_line_that_names_it(tmp_path: Path, content: str, said: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -189,7 +191,11 @@ def test_places_that_do_not_exist_are_refused(tmp_path: Path) -> None:
 
 def test_verdicts_are_kept_by_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sweep, kept = tmp_path / "sweep", tmp_path / "kept"
-    for name, record in (("0", a_record(law=law_hash())), ("1", a_record("fail", law=law_hash(), date="2026-02-02")), ("2", a_record(law="old"))):
+    for name, record in (
+        ("0", a_record(code=code_hash())),
+        ("1", a_record("fail", code=code_hash(), date="2026-02-02")),
+        ("2", a_record(code="old")),
+    ):
         (sweep / name).mkdir(parents=True)
         (sweep / name / "lossless.json").write_text(json.dumps({"verdict": "", "checks": [], "record": record}))
     assert command.main([str(sweep), "--into", str(kept)]) == 1

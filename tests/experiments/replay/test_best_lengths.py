@@ -1,4 +1,4 @@
-"""The best lengths against all lengths, and the expectation by the laws against every way that speculative sampling can go."""
+"""The best lengths against all lengths, and the expectation by the distributions against every way that speculative sampling can go."""
 
 import random
 from functools import lru_cache
@@ -49,18 +49,18 @@ def test_agreement_is_counted_from_the_beginning() -> None:
 
 
 class Toy:
-    """Laws of two tokens behind every text, drawn once."""
+    """Distributions of two tokens behind every text, drawn once."""
 
     def __init__(self, seed: int):
         self.seed = seed
 
     def p(self, text: tuple[int, ...]) -> list[float]:
-        return self._law("p", text)
+        return self._distribution("p", text)
 
     def q(self, text: tuple[int, ...]) -> list[float]:
-        return self._law("q", text)
+        return self._distribution("q", text)
 
-    def _law(self, name: str, text: tuple[int, ...]) -> list[float]:
+    def _distribution(self, name: str, text: tuple[int, ...]) -> list[float]:
         share = random.Random(f"{self.seed}{name}{text}").random()
         return [share, 1 - share]
 
@@ -99,9 +99,9 @@ def test_the_expectation_given_the_text_averages_to_that_of_speculative_sampling
     for seed in range(5):
         toy, steps, accepted = Toy(seed), 0.0, 0.0
         for text in product((0, 1), repeat=total):
-            laws = [(toy.p(text[:index]), toy.q(text[:index])) for index in range(total)]
-            ratios = [min(1.0, q[token] / p[token]) for (p, q), token in zip(laws, text, strict=True)]
-            found, weight = expected(ratios, length, Price()), prod(p[token] for (p, _), token in zip(laws, text, strict=True))
+            distributions = [(toy.p(text[:index]), toy.q(text[:index])) for index in range(total)]
+            ratios = [min(1.0, q[token] / p[token]) for (p, q), token in zip(distributions, text, strict=True)]
+            found, weight = expected(ratios, length, Price()), prod(p[token] for (p, _), token in zip(distributions, text, strict=True))
             assert found.tokens == pytest.approx(found.steps + found.accepted)
             steps, accepted = steps + weight * found.steps, accepted + weight * found.accepted
         assert (steps, accepted) == pytest.approx(expected_counts(toy, total, length))

@@ -15,9 +15,9 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from experiments.replay import __main__ as replay_command
+from experiments.replay import distributions as replay_distributions
 from experiments.replay import job as replay
-from experiments.replay import laws as replay_laws
-from experiments.replay.laws import load
+from experiments.replay.distributions import load
 from experiments.replay.texts import read_run
 from experiments.run import job as run
 
@@ -80,7 +80,7 @@ def test_a_greedy_run_replayed_has_the_counts_of_the_run(recorded: Callable[...,
     assert {line["category"] for line in lines if "total" in line} == {"all", "even", "odd"}
 
 
-def test_a_sampled_run_is_conditional_on_its_text_and_laws_give_the_expectation(
+def test_a_sampled_run_is_conditional_on_its_text_and_distributions_give_the_expectation(
     recorded: Callable[..., Path], assistant: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = recorded("drafter=draft_model", f"drafter.name={assistant}", "sampling=sample")
@@ -88,12 +88,12 @@ def test_a_sampled_run_is_conditional_on_its_text_and_laws_give_the_expectation(
     outcomes = replayed(*chosen)
     assert {one.kind for one in outcomes} == {"replayed", "best lengths"}
     assert "conditional on the recorded text" in (table := figures(capsys))
-    assert "needs the target's laws" in table
-    replay_laws.execute(configured("replay_laws", f"recorded={folder}", "top_k=5"))
+    assert "needs the target's distributions" in table
+    replay_distributions.execute(configured("replay_distributions", f"recorded={folder}", "top_k=5"))
     capsys.readouterr()
     few = next(one for one in replayed(*chosen) if one.kind == "best lengths")
     assert "expected acceptance, the mean sum of min(p, q)" in figures(capsys)
-    replay_laws.execute(configured("replay_laws", f"recorded={folder}", "top_k=1000"))
+    replay_distributions.execute(configured("replay_distributions", f"recorded={folder}", "top_k=1000"))
     outcomes = replayed(*chosen)
     whole = next(one for one in outcomes if one.kind == "best lengths" and one.text == few.text)
     assert few.overlap is not None
@@ -106,32 +106,32 @@ def test_a_sampled_run_is_conditional_on_its_text_and_laws_give_the_expectation(
         assert one.counts.tokens == pytest.approx(one.counts.steps + one.counts.accepted)
 
 
-def test_laws_are_those_of_the_model_along_the_text(recorded: Callable[..., Path], composed: Callable[..., Any]) -> None:
+def test_distributions_are_those_of_the_model_along_the_text(recorded: Callable[..., Path], composed: Callable[..., Any]) -> None:
     folder = recorded("sampling=sample", "sampling.top_k=20", "sampling.repetition_penalty=1.3")
-    path = replay_laws.execute(configured("replay_laws", f"recorded={folder}", "top_k=4"))
+    path = replay_distributions.execute(configured("replay_distributions", f"recorded={folder}", "top_k=4"))
     recording = read_run(folder)
     assert recording.config is not None
     sampling = {key: value for key, value in recording.config["sampling"].items() if key not in ("_target_", "seed")}
-    laws = load(path, recording.texts, sampling)
+    distributions = load(path, recording.texts, sampling)
     config = composed("sampling=sample", "sampling.top_k=20", "sampling.repetition_penalty=1.3")
-    target, sampler = replay_laws.make(config, "target"), replay_laws.make(config, "sampling")
+    target, sampler = replay_distributions.make(config, "target"), replay_distributions.make(config, "sampling")
     text = recording.texts[1]
     for index in (0, 5, len(text.tokens) - 1):
         before = [*text.prompt, *text.tokens[:index]]
         with torch.inference_mode():
             logits = target.model.model(input_ids=torch.tensor([before]), use_cache=False).logits[:, -1:]
-        law = sampler.law(logits, lambda _row, _slot, before=before: before)[0, 0]
-        best = law.topk(4)
-        assert laws[text.id].tokens[index].tolist() == best.indices.tolist()
-        assert laws[text.id].probs[index] == pytest.approx(best.values.float().numpy())
-        assert laws[text.id].chosen[index] == pytest.approx(law[text.tokens[index]].item())
-    with pytest.raises(ValueError, match=r"holds laws of .*make the laws again"):
+        distribution = sampler.distribution(logits, lambda _row, _slot, before=before: before)[0, 0]
+        best = distribution.topk(4)
+        assert distributions[text.id].tokens[index].tolist() == best.indices.tolist()
+        assert distributions[text.id].probs[index] == pytest.approx(best.values.float().numpy())
+        assert distributions[text.id].chosen[index] == pytest.approx(distribution[text.tokens[index]].item())
+    with pytest.raises(ValueError, match=r"holds distributions of .*make them again"):
         load(path, recording.texts, sampling | {"top_k": None})
     other = [type(text)(text.id, text.category, text.prompt, [*text.tokens[:-1], 7])]
-    with pytest.raises(ValueError, match=f"holds no laws of the answer {text.id} as it is recorded"):
+    with pytest.raises(ValueError, match=f"holds no distributions of the answer {text.id} as it is recorded"):
         load(path, other, sampling)
     np.savez(folder / "other.npz", a=np.zeros(3))
-    with pytest.raises(ValueError, match="is not a file of laws"):
+    with pytest.raises(ValueError, match="is not a file of distributions"):
         load(folder / "other.npz", recording.texts, sampling)
 
 
@@ -158,7 +158,7 @@ def plain(tmp_path: Path) -> Path:
         (["num_texts=0"], "num_texts=0: give a whole number of at least 1"),
         (["tokenizer=embedded/targt"], "unknown embedded model 'embedded/targt'; did you mean 'embedded/target'?"),
         (["recorded=."], ". holds no records.jsonl and config.yaml"),
-        (["laws=none.npz"], "none.npz: is not a file of laws"),
+        (["distributions=none.npz"], "none.npz: is not a file of distributions"),
     ],
 )
 def test_mistakes_are_said(overrides: list[str], message: str, plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +173,7 @@ def test_mistakes_are_said(overrides: list[str], message: str, plain: Path, monk
     [
         (replay_command.main, "drafter=promt_lookup", 'error: unknown drafter "promt_lookup"; did you mean "prompt_lookup"?'),
         (replay_command.main, "drafter=jacobi", "error: Jacobi cannot be replayed: it needs the target's scores"),
-        (replay_laws.main, "top_k=0", "error: top_k=0: give a whole number of at least 1"),
+        (replay_distributions.main, "top_k=0", "error: top_k=0: give a whole number of at least 1"),
     ],
 )
 def test_on_the_command_line_a_mistake_is_one_line(
@@ -205,17 +205,17 @@ def test_plain_texts_are_replayed_and_named_as_such(tmp_path: Path, target: str,
         replayed(f"recorded={path}", "drafter=draft_model", f"drafter.name={assistant}")
 
 
-def test_laws_need_a_sampled_run_and_a_target(recorded: Callable[..., Path], tmp_path: Path) -> None:
+def test_distributions_need_a_sampled_run_and_a_target(recorded: Callable[..., Path], tmp_path: Path) -> None:
     folder = recorded()
-    with pytest.raises(ValueError, match="at temperature 0 every law is certain of its token"):
-        replay_laws.execute(configured("replay_laws", f"recorded={folder}"))
+    with pytest.raises(ValueError, match="at temperature 0 every distribution is certain of its token"):
+        replay_distributions.execute(configured("replay_distributions", f"recorded={folder}"))
     with pytest.raises(ValueError, match="top_k=0"):
-        replay_laws.execute(configured("replay_laws", f"recorded={folder}", "top_k=0"))
+        replay_distributions.execute(configured("replay_distributions", f"recorded={folder}", "top_k=0"))
     path = tmp_path / "x.jsonl"
     path.write_text('{"answer": "abc"}\n')
     with pytest.raises(ValueError, match="target must be given for plain texts"):
-        replay_laws.execute(configured("replay_laws", f"recorded={path}"))
+        replay_distributions.execute(configured("replay_distributions", f"recorded={path}"))
     with pytest.raises(ValueError, match=r"output must be given for plain texts: a .npz file"):
-        replay_laws.execute(configured("replay_laws", f"recorded={path}", "target=embedded", "sampling=sample"))
+        replay_distributions.execute(configured("replay_distributions", f"recorded={path}", "target=embedded", "sampling=sample"))
     with pytest.raises(ValueError, match=r"the run was recorded with .*leave sampling out"):
         replayed(f"recorded={folder}", "sampling=sample")

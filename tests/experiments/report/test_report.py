@@ -102,7 +102,7 @@ def test_a_lossy_run_is_named_before_its_numbers(sweep: Path, tmp_path: Path, ca
     path.write_text(json.dumps(summary))
     assert main([str(sweep), "--html", str(tmp_path / "report.html")]) == 0
     said = " ".join(Page((tmp_path / "report.html").read_text(encoding="utf-8")).words)
-    warning = "does not have the target's law, by design: prompt_lookup (num_tokens=4)."
+    warning = "does not have the target's distribution, by design: prompt_lookup (num_tokens=4)."
     assert said.index(warning) < said.index("Every run.")
     assert warning in capsys.readouterr().out
 

@@ -185,7 +185,7 @@ def test_a_folder_begun_by_other_code_has_no_proof(
     execute(composed(*SMALL, "certify=true"), tmp_path / "run")
     (tmp_path / "run" / "summary.json").unlink()
     for where in ("experiments.run.job", "experiments.parts.versions"):
-        monkeypatch.setattr(f"{where}.law_hash", lambda *_: "newer")
+        monkeypatch.setattr(f"{where}.code_hash", lambda *_: "newer")
     found = execute(composed(*SMALL, "certify=true", "allow_code_change=true"), tmp_path / "run")
     assert (found["proof"]["verdict"], found["exact"]) == ("not judged", None)
     assert "more than one version of the code" in found["proof"]["reason"]

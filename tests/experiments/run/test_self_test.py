@@ -178,7 +178,7 @@ def test_all_steps_of_an_answer_that_fits_are_bet_on():
     assert (watching.texts.taken, watching.num_passed) == (num_tokens, 0)
 
 
-def test_the_battery_judges_whenever_many_laws_wait():
+def test_the_battery_judges_whenever_many_distributions_wait():
     watching = witness()
     assert watching is not None
     watching.most, watching.in_steps = 1000, True

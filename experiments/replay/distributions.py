@@ -1,6 +1,6 @@
-"""The target's laws along recorded answers: the k likeliest tokens at every place, in one file that `experiments.replay` reads.
+"""The target's distributions along recorded answers: the k likeliest tokens at every place, in one file that `experiments.replay` reads.
 
-`python -m experiments.replay.laws recorded=RUN_FOLDER top_k=64` makes the file: one forward per answer.
+`python -m experiments.replay.distributions recorded=RUN_FOLDER top_k=64` makes the file: one forward per answer.
 """
 
 import json
@@ -26,8 +26,8 @@ from spec.sampling import Sampler
 
 
 @dataclass(frozen=True)
-class TextLaws:
-    """Laws of T tokens of one text, each given all tokens before it."""
+class TextDistributions:
+    """Distributions of T tokens of one text, each given all tokens before it."""
 
     answer: NDArray[np.int32]  # [T] the recorded tokens
     chosen: NDArray[np.float32]  # [T] their probabilities
@@ -35,9 +35,9 @@ class TextLaws:
     probs: NDArray[np.float32]  # [T, k]
 
     def overlap(self, index: int, drafted: int, q: Tensor | None) -> tuple[float, float]:
-        """Bounds on the sum of min(p, q) at one token, where the draft's law is q [V]; None: one-hot at `drafted`.
+        """Bounds on the sum of min(p, q) at one token, where the draft's distribution is q [V]; None: one-hot at `drafted`.
 
-        The recorded k tokens count as they are; elsewhere min(p, q) is at least 0, and in sum at most what either law has left.
+        The recorded k tokens count as they are; elsewhere min(p, q) is at least 0, and in sum at most what either distribution has left.
         """
         tokens, probs = self.tokens[index], self.probs[index].astype(np.float64)
         rest = max(1.0 - float(probs.sum()), 0.0)
@@ -57,56 +57,60 @@ class TextLaws:
 
 
 @torch.inference_mode()
-def score(target: CausalLM, sampler: Sampler, text: RecordedText, top_k: int) -> TextLaws:
-    """One forward over prompt and answer; the laws are the sampler's. Raises ValueError for a text that the context cannot hold."""
+def score(target: CausalLM, sampler: Sampler, text: RecordedText, top_k: int) -> TextDistributions:
+    """One forward over prompt and answer; the distributions are the sampler's. Raises ValueError for a text that the context cannot hold."""
     row, start, count = [*text.prompt, *text.tokens], len(text.prompt), len(text.tokens)
     if len(row) > target.context:
         raise ValueError(f"text {text.id} has {len(row)} tokens with its prompt, the target's context is {target.context}; leave it out")
     ids = torch.tensor([row[:-1]], device=target.device)
     logits = target.model(input_ids=ids, use_cache=False).logits[:, start - 1 :]
-    law = sampler.law(logits, lambda _, slot: row[: start + slot])[0]
-    best = law.topk(min(top_k, law.shape[1]), dim=-1)
-    chosen = law.gather(1, torch.tensor(text.tokens, device=law.device)[:, None])[:, 0]
-    assert len(law) == count
+    distribution = sampler.distribution(logits, lambda _, slot: row[: start + slot])[0]
+    best = distribution.topk(min(top_k, distribution.shape[1]), dim=-1)
+    chosen = distribution.gather(1, torch.tensor(text.tokens, device=distribution.device)[:, None])[:, 0]
+    assert len(distribution) == count
     answer = np.array(text.tokens, dtype=np.int32)
-    return TextLaws(answer, chosen.float().cpu().numpy(), best.indices.int().cpu().numpy(), best.values.float().cpu().numpy())
+    return TextDistributions(answer, chosen.float().cpu().numpy(), best.indices.int().cpu().numpy(), best.values.float().cpu().numpy())
 
 
-def save(path: Path, laws: dict[str, TextLaws], about: dict[str, Any]) -> None:
-    """Writes all laws into one .npz file; either the old file or the whole new one is there. `about` says what made them."""
+def save(path: Path, distributions: dict[str, TextDistributions], about: dict[str, Any]) -> None:
+    """Writes all distributions into one .npz file; either the old file or the whole new one is there. `about` says what made them."""
     arrays: dict[str, Any] = {
-        name: np.concatenate([getattr(text, name) for text in laws.values()]) for name in ("answer", "chosen", "tokens", "probs")
+        name: np.concatenate([getattr(text, name) for text in distributions.values()]) for name in ("answer", "chosen", "tokens", "probs")
     }
-    ends = np.cumsum([len(text.answer) for text in laws.values()])
+    ends = np.cumsum([len(text.answer) for text in distributions.values()])
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
-        np.savez_compressed(file, ids=np.array(list(laws)), ends=ends, about=np.array(json.dumps(about)), **arrays)
+        np.savez_compressed(file, ids=np.array(list(distributions)), ends=ends, about=np.array(json.dumps(about)), **arrays)
     partial.replace(path)
 
 
-def load(path: Path, texts: Sequence[RecordedText], sampling: dict[str, Any]) -> dict[str, TextLaws]:
-    """The laws of the texts, by id. Raises ValueError where the file lacks one, or was made for other answers or another sampler."""
+def load(path: Path, texts: Sequence[RecordedText], sampling: dict[str, Any]) -> dict[str, TextDistributions]:
+    """The distributions of the texts, by id. Raises ValueError where the file lacks one, or was made for other answers or another sampler."""
     try:
         with np.load(path) as file:
             held = {name: file[name] for name in file.files}
         about = json.loads(str(held["about"]))
         bounds = [0, *held["ends"].tolist()]
     except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path}: is not a file of laws ({error}); make it with python -m experiments.replay.laws") from error
+        raise ValueError(f"{path}: is not a file of distributions ({error}); make it with python -m experiments.replay.distributions") from error
     if about["sampling"] != lasting(sampling):
-        raise ValueError(f"{path} holds laws of {about['sampling']}, the texts are replayed with {lasting(sampling)}; make the laws again for that")
+        raise ValueError(
+            f"{path} holds distributions of {about['sampling']}, the texts are replayed with {lasting(sampling)}; make them again for that"
+        )
     found = {}
     for index, name in enumerate(held["ids"].tolist()):
         part = slice(bounds[index], bounds[index + 1])
-        found[name] = TextLaws(held["answer"][part], held["chosen"][part], held["tokens"][part], held["probs"][part])
+        found[name] = TextDistributions(held["answer"][part], held["chosen"][part], held["tokens"][part], held["probs"][part])
     for text in texts:
         if text.id not in found or found[text.id].answer.tolist() != text.tokens:
-            raise ValueError(f"{path} holds no laws of the answer {text.id} as it is recorded; make them again (experiments.replay.laws)")
+            raise ValueError(
+                f"{path} holds no distributions of the answer {text.id} as it is recorded; make them again (experiments.replay.distributions)"
+            )
     return found
 
 
 def lasting(sampling: Any) -> dict[str, Any]:
-    """The settings of a sampler that make its laws: without its class and its seed."""
+    """The settings of a sampler that make its distributions: without its class and its seed."""
     return {str(key): value for key, value in sampling.items() if key not in ("_target_", "seed")}
 
 
@@ -117,18 +121,18 @@ def execute(config: DictConfig | Mapping[str, Any]) -> Path:
     if not isinstance(top_k, int) or top_k < 1:
         raise ValueError(f"top_k={top_k}: give a whole number of at least 1")
     plain |= as_recorded(plain, source.recorded)
-    output = Path(plain["output"] or source.recorded / "laws.npz")
+    output = Path(plain["output"] or source.recorded / "distributions.npz")
     sampler: Sampler = make(plain, "sampling")
     if sampler.greedy:
-        raise ValueError("at temperature 0 every law is certain of its token and replay needs none; record a run with sampling=sample")
+        raise ValueError("at temperature 0 every distribution is certain of its token and replay needs none; record a run with sampling=sample")
     torch.set_num_threads(plain["threads"])
     target: Target = make(plain, "target")
     texts = open_recording(source, target.tokenizer).texts
-    laws = {text.id: score(target.model, sampler, text, top_k) for text in texts}
+    distributions = {text.id: score(target.model, sampler, text, top_k) for text in texts}
     about = {"target": plain["target"]["name"], "sampling": lasting(plain["sampling"]), "top_k": top_k, "recorded": str(source.recorded)}
-    save(output, laws, about | circumstances(target.model.device, target.model.dtype))
-    left = 1 - sum(float(part.probs.sum()) for part in laws.values()) / sum(len(part.answer) for part in laws.values())
-    print(f"laws of {len(laws)} texts in {output}; the {top_k} likeliest tokens leave out {left:.2g} of a law")
+    save(output, distributions, about | circumstances(target.model.device, target.model.dtype))
+    left = 1 - sum(float(part.probs.sum()) for part in distributions.values()) / sum(len(part.answer) for part in distributions.values())
+    print(f"distributions of {len(distributions)} texts in {output}; the {top_k} likeliest tokens leave out {left:.2g} of a distribution")
     return output
 
 
@@ -143,7 +147,7 @@ def as_recorded(plain: Mapping[str, Any], path: Path) -> dict[str, Any]:
     return {group: plain.get(group) or (recorded or {})[group] for group in ("target", "sampling")}
 
 
-main = entry("replay_laws", lambda config, *_: execute(config))
+main = entry("replay_distributions", lambda config, *_: execute(config))
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""Which code can change the law of the output: one hash over its sources. It needs no git, and line endings do not count.
+"""Which code can change the distribution of the output: one hash over its sources. It needs no git, and line endings do not count.
 
 Reports, documents and the battery itself are not in it: they cannot change what is emitted. The battery has a hash of its own.
 """
@@ -9,18 +9,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
-LAW = ("spec", "drafters", "verifiers")
+CORE = ("spec", "drafters", "verifiers")
 JUDGES = ("lossless",)  # of experiments/: the battery
 
 
 @cache
-def law_hash(packages: tuple[str, ...] = (), root: Path | None = None) -> str:
+def code_hash(packages: tuple[str, ...] = (), root: Path | None = None) -> str:
     """Hash over every .py file of spec, drafters and verifiers, and of further packages; 12 hex digits.
 
     `packages` are those of a user's own drafter. `root` is the folder that holds the packages; None: wherever they are installed. A process asks
     once: what it has imported stays what it was.
     """
-    return _digest(file for name in sorted({*LAW, *packages}) for file in _sources(name, root))
+    return _digest(file for name in sorted({*CORE, *packages}) for file in _sources(name, root))
 
 
 @cache

@@ -1,4 +1,5 @@
-"""Is a peer's output distributed as the target's law says: frequencies of the first tokens after a prompt against the exact joint law."""
+"""Is a peer's output distributed as the target's distribution says: frequencies of the first tokens after a prompt against the exact joint
+distribution."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,30 +16,31 @@ from spec.state import Limits
 
 
 @torch.inference_mode()
-def joint_law(model: Any, prompt: Sequence[int], length: int, sampler: Sampler) -> Tensor:
-    """The target's law of the `length` tokens after the prompt, float64 [V ** L], the last token counting fastest. One forward over V^(L-1) texts.
+def joint_distribution(model: Any, prompt: Sequence[int], length: int, sampler: Sampler) -> Tensor:
+    """The target's distribution of the `length` tokens after the prompt, float64 [V ** L], the last token counting fastest. One forward over V^(L-1)
+    texts.
 
     The sampler must not read the prefix other than through the logits.
     """
     vocabulary = model.config.get_text_config().vocab_size
     if sampler.reads_prefix:
-        raise ValueError("a joint law under a repetition penalty is not computed here; use temperature, top_k, top_p, min_p alone")
+        raise ValueError("a joint distribution under a repetition penalty is not computed here; use temperature, top_k, top_p, min_p alone")
     texts = torch.tensor(list(product(range(vocabulary), repeat=length - 1)), dtype=torch.int64).reshape(vocabulary ** (length - 1), length - 1)
     ids = torch.cat([torch.tensor([list(prompt)]).expand(len(texts), -1), texts], 1).to(model.device)
-    rows = sampler.law(model(input_ids=ids).logits[:, len(prompt) - 1 :].float()).double().cpu()  # [S, L, V]
+    rows = sampler.distribution(model(input_ids=ids).logits[:, len(prompt) - 1 :].float()).double().cpu()  # [S, L, V]
     reach = rows[:, :-1].gather(2, texts[..., None]).squeeze(2).prod(1)
-    law = (reach[:, None] * rows[:, -1]).flatten()
-    return law / law.sum()
+    distribution = (reach[:, None] * rows[:, -1]).flatten()
+    return distribution / distribution.sum()
 
 
 @dataclass(frozen=True)
-class LawRow:
+class DistributionRow:
     """One line of the table: what was sampled, and what the test says about it."""
 
     peer: str
     setting: str
     verdict: str  # "pass" or "fail"
-    tv: float | None  # between observed and exact joint law, less what chance alone gives; cells that expect few texts are one
+    tv: float | None  # between observed and exact joint distribution, less what chance alone gives; cells that expect few texts are one
     first_token_tv: float  # the same for the first token
     p_value: float
     detectable_tv: float  # found with probability 0.999 at the last look
@@ -53,7 +55,7 @@ class LawRow:
 
 
 @dataclass(frozen=True)
-class LawCheck:
+class DistributionCheck:
     """The frequency test for one target, prompt and length: texts of `length` tokens, one cell each.
 
     `length` must exceed the drafted tokens, or no step can end in a bonus token. `sampling` are the sampler's arguments without the seed.
@@ -66,11 +68,11 @@ class LawCheck:
     alpha: float = 1e-5
     seed: int = 0
 
-    def run(self, role: Role, target: Any, setting: str) -> LawRow:
+    def run(self, role: Role, target: Any, setting: str) -> DistributionRow:
         """Samples until the sequential test has an answer."""
         vocabulary = target.config.get_text_config().vocab_size
-        law = joint_law(target, self.prompt, self.length, Sampler(**self.sampling))
-        test = SequentialTest(law, num_samples=self.num_samples, num_looks=2, alpha=self.alpha)
+        distribution = joint_distribution(target, self.prompt, self.length, Sampler(**self.sampling))
+        test = SequentialTest(distribution, num_samples=self.num_samples, num_looks=2, alpha=self.alpha)
         first, tokens, forwards, seed = torch.zeros(vocabulary, dtype=torch.float64), 0, 0, self.seed
         while (wanted := test.wanted) > 0:
             answers = role.answer([self.prompt] * wanted, sampler=Sampler(**self.sampling, seed=seed), limits=Limits(self.length))
@@ -79,12 +81,12 @@ class LawCheck:
             first += torch.bincount(texts[:, 0], minlength=vocabulary)
             tokens, forwards = tokens + texts.numel(), forwards + sum(answer.forwards for answer in answers)
             seed += 1
-        return LawRow(
+        return DistributionRow(
             peer=role.name,
             setting=setting,
             verdict="pass" if test.state == PASS else "fail",
             tv=test.tv,
-            first_token_tv=excess_tv(first, law.reshape(vocabulary, -1).sum(1)),
+            first_token_tv=excess_tv(first, distribution.reshape(vocabulary, -1).sum(1)),
             p_value=test.p_value,
             detectable_tv=test.detectable_tv,
             alpha=self.alpha,
@@ -95,15 +97,15 @@ class LawCheck:
         )
 
 
-def excess_tv(counts: Tensor, law: Tensor) -> float:
-    """Total variation between frequencies and a law, less the mean that chance alone gives (normal approximation); not below 0."""
+def excess_tv(counts: Tensor, distribution: Tensor) -> float:
+    """Total variation between frequencies and a distribution, less the mean that chance alone gives (normal approximation); not below 0."""
     total = counts.sum()
-    chance = float((2 * law * (1 - law) / (torch.pi * total)).sqrt().sum()) / 2
-    return max(0.0, float((counts / total - law).abs().sum()) / 2 - chance)
+    chance = float((2 * distribution * (1 - distribution) / (torch.pi * total)).sqrt().sum()) / 2
+    return max(0.0, float((counts / total - distribution).abs().sum()) / 2 - chance)
 
 
 def tempered(role: Any, temperature: float) -> Role:
-    """A control that must fail: the role asked for another temperature than the law that it is judged by."""
+    """A control that must fail: the role asked for another temperature than the distribution that it is judged by."""
 
     class Tempered(Role):
         name = f"{role.name} at temperature {temperature:g} (control)"

@@ -1,4 +1,4 @@
-"""Laws sum to 1 at any size of vocabulary: those of the sampler, and those that a drafter declares."""
+"""Distributions sum to 1 at any size of vocabulary: those of the sampler, and those that a drafter declares."""
 
 import math
 from dataclasses import replace
@@ -36,24 +36,24 @@ def rows(size: int) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", rows(8))
-def test_law_sums_to_one(name, size):
+def test_distribution_sums_to_one(name, size):
     """A float32 softmax is off by 1e-6 to 8e-4 here."""
     logits = rows(size)[name]
-    law = Sampler().law(logits.expand(1, 2, -1))
-    assert law.dtype == torch.float32
-    assert (law.double().sum(-1) - 1).abs().max() < 1e-7
+    distribution = Sampler().distribution(logits.expand(1, 2, -1))
+    assert distribution.dtype == torch.float32
+    assert (distribution.double().sum(-1) - 1).abs().max() < 1e-7
     wanted = logits.softmax(-1).double()
-    assert ((law.double() / (wanted / wanted.sum()) - 1).abs().max()) < 2e-7  # no token gains or loses beside the others
+    assert ((distribution.double() / (wanted / wanted.sum()) - 1).abs().max()) < 2e-7  # no token gains or loses beside the others
 
 
-def test_float64_laws_are_the_softmax_to_the_last_bit():
+def test_float64_distributions_are_the_softmax_to_the_last_bit():
     logits = gaussian(5000).double()[None, None]
-    assert torch.equal(Sampler().law(logits), logits.softmax(-1))
+    assert torch.equal(Sampler().distribution(logits), logits.softmax(-1))
 
 
 def test_temperature_zero_stays_one_hot():
-    law = Sampler(0).law(gaussian(5000)[None, None])
-    assert set(law.unique().tolist()) == {0.0, 1.0}
+    distribution = Sampler(0).distribution(gaussian(5000)[None, None])
+    assert set(distribution.unique().tolist()) == {0.0, 1.0}
 
 
 @pytest.mark.parametrize(
@@ -85,9 +85,9 @@ def test_mass_of_a_spoiled_row_is_not_finite(spoiled):
     assert mass(numbers).isfinite().tolist() == [True, False]
 
 
-def chain(law: Tensor, sizes: list[int] | None = None) -> Draft:
-    """Two rows, two slots drawn from `law` [V]."""
-    q = torch.stack([torch.zeros_like(law), law, law]).expand(2, -1, -1).clone()
+def chain(distribution: Tensor, sizes: list[int] | None = None) -> Draft:
+    """Two rows, two slots drawn from `distribution` [V]."""
+    q = torch.stack([torch.zeros_like(distribution), distribution, distribution]).expand(2, -1, -1).clone()
     return Draft.chain(torch.zeros(2, 3, dtype=torch.int64), None if sizes is None else torch.tensor(sizes), q)
 
 
@@ -99,65 +99,65 @@ def declared(draft: Draft) -> Tensor:
 def test_a_drafters_own_softmax_is_brought_to_one():
     raw = strong(0.9, LARGE).softmax(-1)
     assert abs(float(raw.double().sum()) - 1) > 1e-5
-    checked = chain(raw).check_laws()
+    checked = chain(raw).check_distributions()
     assert (declared(checked)[:, 1:].double().sum(-1) - 1).abs().max() < 1e-7
     assert torch.equal(declared(checked)[0], declared(checked)[1])
 
 
-def test_a_sixteen_bit_row_becomes_a_float32_law():
-    checked = chain(gaussian(5000, 1.0).softmax(-1).bfloat16()).check_laws()
+def test_a_sixteen_bit_row_becomes_a_float32_distribution():
+    checked = chain(gaussian(5000, 1.0).softmax(-1).bfloat16()).check_distributions()
     assert declared(checked).dtype == torch.float32
     assert (declared(checked)[:, 1:].double().sum(-1) - 1).abs().max() < 1e-6
 
 
-def test_laws_of_the_sampler_are_left_as_they_are():
-    for law in (Sampler().law(gaussian(LARGE)[None, None])[0, 0], Sampler().law(gaussian(50).double()[None, None])[0, 0]):
-        draft = chain(law)
-        assert draft.check_laws() is draft
+def test_distributions_of_the_sampler_are_left_as_they_are():
+    for distribution in (Sampler().distribution(gaussian(LARGE)[None, None])[0, 0], Sampler().distribution(gaussian(50).double()[None, None])[0, 0]):
+        draft = chain(distribution)
+        assert draft.check_distributions() is draft
 
 
 def test_a_row_is_brought_to_one_whatever_the_other_rows_are():
-    good, bad = Sampler().law(gaussian(LARGE)[None, None])[0, 0], strong(0.9, LARGE).softmax(-1)
+    good, bad = Sampler().distribution(gaussian(LARGE)[None, None])[0, 0], strong(0.9, LARGE).softmax(-1)
     draft = chain(good)
     q = declared(draft).clone()
     q[1, 2] = bad
-    checked = declared(replace(draft, q=q).check_laws())
+    checked = declared(replace(draft, q=q).check_distributions())
     assert torch.equal(checked[0], declared(draft)[0])
     assert torch.equal(checked[1, 1], good)
     assert not torch.equal(checked[1, 2], bad)
 
 
 @pytest.mark.parametrize(("factor", "said"), [(0.7, "sums to 0.7"), (1.02, "sums to 1.02"), (float("nan"), "is not finite")])
-def test_a_law_that_is_off_by_more_than_rounding_is_refused(factor, said):
+def test_a_distribution_that_is_off_by_more_than_rounding_is_refused(factor, said):
     draft = chain(torch.full((8,), 0.125))
     declared(draft)[1, 2] *= factor
     with pytest.raises(ValueError, match=rf"{said}.*row 1, slot 2"):
-        draft.check_laws()
+        draft.check_distributions()
 
 
-def test_a_law_with_a_negative_entry_is_refused_though_it_sums_to_one():
+def test_a_distribution_with_a_negative_entry_is_refused_though_it_sums_to_one():
     draft = chain(torch.full((8,), 0.125))
     declared(draft)[1, 2, :2] = torch.tensor([-0.25, 0.5])
     assert declared(draft)[1, 2].sum() == 1
     with pytest.raises(ValueError, match=r"has a negative entry, -0\.25 \(row 1, slot 2\)"):
-        draft.check_laws()
+        draft.check_distributions()
 
 
 def test_rows_of_padding_and_of_the_root_may_hold_anything():
     draft = chain(torch.full((8,), 0.125), sizes=[3, 2])
     declared(draft)[1, 2] = float("nan")
     declared(draft)[0, 0] = -7.0
-    assert draft.check_laws() is draft
+    assert draft.check_distributions() is draft
 
 
 class Halved(NoDraft):
-    """Wrong: declares half of the law that it draws from."""
+    """Wrong: declares half of the distribution that it draws from."""
 
     def propose(self, state: DecodeState, sampler: AnySampler) -> Draft:
         root = torch.tensor(state.roots)
-        law = torch.full((len(root), 2, 40), 0.5 / 40)
+        distribution = torch.full((len(root), 2, 40), 0.5 / 40)
         sizes = torch.tensor([min(room, 2) for room in state.room])
-        return Draft.chain(torch.stack([root, torch.zeros_like(root)], 1), sizes, law)
+        return Draft.chain(torch.stack([root, torch.zeros_like(root)], 1), sizes, distribution)
 
 
 def test_the_loop_refuses_such_a_drafter():

@@ -1,4 +1,4 @@
-"""What a verdict holds for: the code that can change a law, by a hash, and the settings that can."""
+"""What a verdict holds for: the code that can change a distribution, by a hash, and the settings that can."""
 
 import shutil
 from pathlib import Path
@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from experiments.parts.versions import case_of
-from experiments.recording.code import law_packages
-from experiments.recording.proofs.law import LAW, law_hash
+from experiments.recording.code import decoding_packages
+from experiments.recording.proofs.code_hash import CORE, code_hash
 from experiments.recording.proofs.settings import key_of, settings_of
 from tests.experiments.recorded import config
 
@@ -17,15 +17,15 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    """The packages and some files that are no law, elsewhere."""
-    for name in (*LAW, "experiments/report", "docs"):
+    """The packages and some files that are no distribution, elsewhere."""
+    for name in (*CORE, "experiments/report", "docs"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
 
 
 def hashed(root: Path | None = None, packages: tuple[str, ...] = ()) -> str:
-    law_hash.cache_clear()
-    return law_hash(packages, root)
+    code_hash.cache_clear()
+    return code_hash(packages, root)
 
 
 def test_the_hash_is_the_same_wherever_the_packages_lie(copied: Path) -> None:
@@ -33,7 +33,7 @@ def test_the_hash_is_the_same_wherever_the_packages_lie(copied: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["spec/residual.py", "drafters/stopping/entropy.py", "verifiers/block.py"])
-def test_code_that_can_change_a_law_changes_the_hash(copied: Path, file: str) -> None:
+def test_code_that_can_change_a_distribution_changes_the_hash(copied: Path, file: str) -> None:
     before = hashed(copied)
     (copied / file).write_bytes((copied / file).read_bytes() + b"# touched\n")
     assert hashed(copied) != before
@@ -59,13 +59,13 @@ def test_line_endings_do_not_matter_and_names_do(copied: Path) -> None:
 def test_a_users_own_code_counts(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (copied / "mine_own.py").write_text("class Mine: ...\n")
     monkeypatch.syspath_prepend(str(copied))
-    found = law_packages(config(drafter={"_target_": "mine_own.Mine"}))
+    found = decoding_packages(config(drafter={"_target_": "mine_own.Mine"}))
     assert found == ("mine_own",)
     before = hashed(None, found)
     (copied / "mine_own.py").write_text("class Mine: pass\n")
     assert hashed(None, found) != before != hashed()
-    assert law_packages(config(drafter={"_target_": "experiments.lossless.mutants.chains.SoftArgmax"})) == ("experiments",)
-    assert law_packages(config()) == ()
+    assert decoding_packages(config(drafter={"_target_": "experiments.lossless.mutants.chains.SoftArgmax"})) == ("experiments",)
+    assert decoding_packages(config()) == ()
 
 
 def settings(**changes: Any) -> dict[str, Any]:
@@ -115,4 +115,4 @@ def test_a_case_names_the_models_and_their_versions() -> None:
     assert set(case.models) == {"target"}
     assert case.models["target"]["name"] == "embedded/target"
     assert len(case.models["target"]["version"] or "") == 12
-    assert case.law == hashed()
+    assert case.code == hashed()
