@@ -2,3 +2,13 @@
 
 Imports `spec`, `drafters` and `verifiers`; may be imported by nobody but itself, the tests and the notebooks.
 """
+
+import sys
+
+from draftproof import stranger
+
+if problem := stranger():
+    if sys.argv[:1] == ["-m"]:  # python -m experiments.run, which would go on to a module that is not there
+        print(f"error: {problem}", file=sys.stderr)
+        raise SystemExit(2)
+    raise ImportError(problem)

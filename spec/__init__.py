@@ -10,6 +10,8 @@ from spec.state import DecodeState, Limits
 from spec.stats import GenerationStats
 from spec.types import Draft, Scores, Scratch, Verdict
 
+__version__ = "0.1.0"
+
 __all__ = [
     "CausalLM",
     "DecodeState",
@@ -25,6 +27,7 @@ __all__ = [
     "Traits",
     "Verdict",
     "Verifier",
+    "__version__",
     "decode",
     "speculative",
 ]

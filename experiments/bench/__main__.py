@@ -3,10 +3,7 @@
 Exit codes: 0 done, 2 the input or configuration is wrong, 130 stopped by Ctrl-C.
 """
 
-from experiments.bench.job import execute
-from experiments.parts.command import entry
-
-main = entry("bench", lambda config, folder, _: execute(config, folder))
+from experiments.parts.door.enter import enter
 
 if __name__ == "__main__":
-    main()
+    enter("bench")

@@ -4,10 +4,7 @@ Times the target's forward against slots, context and batch, the drafter, and th
 (else of a small sweep of its own) and the best gamma; and says which phase took another time than predicted. Settings: `conf/cost.yaml`.
 """
 
-from experiments.cost.job import execute
-from experiments.parts.command import entry
-
-main = entry("cost", lambda config, folder, _: execute(config, folder), keeps_folder=True)
+from experiments.parts.door.enter import enter
 
 if __name__ == "__main__":
-    main()
+    enter("cost")

@@ -48,8 +48,13 @@ def prompts_of(config: Mapping[str, Any], settings: Settings) -> list[Prompt]:
     return side(make(config, "data"), settings.split, settings.dev_share)
 
 
-def build(config: Mapping[str, Any], settings: Settings, prompts: list[Prompt]) -> Parts:
-    """Builds every other part, cheap ones first. Raises ValueError with one line that says which part is wrong and why."""
+def check_parts(config: Mapping[str, Any]) -> None:
+    """Raises ValueError for what is wrong with a configuration and can be known without its models and data."""
+    cheap_parts(config, Settings.of(config))
+
+
+def cheap_parts(config: Mapping[str, Any], settings: Settings) -> tuple[dict[str, Any], dict[str, Wanted]]:
+    """The parts that load nothing, and the peers that are wanted. Raises ValueError where one is wrong, or two do not go together."""
     made = {group: make(config, group) for group in ("sampling", "verifier", "tracking", "drafter")}
     wanted: dict[str, Wanted] = {name: make(config, f"peers.{name}") for name in settings.peers or {}}
     check_pair(made["drafter"], made["verifier"])
@@ -59,6 +64,12 @@ def build(config: Mapping[str, Any], settings: Settings, prompts: list[Prompt]) 
         )
     for peer in wanted.values():
         peer.check(made["drafter"])
+    return made, wanted
+
+
+def build(config: Mapping[str, Any], settings: Settings, prompts: list[Prompt]) -> Parts:
+    """Builds every other part, cheap ones first. Raises ValueError with one line that says which part is wrong and why."""
+    made, wanted = cheap_parts(config, settings)
     made["target"] = make(config, "target")
     if made["target"].tokenizer is None:
         raise ValueError("target=random has no tokenizer, so it can continue no text; measure it by python -m experiments.bench target=random")

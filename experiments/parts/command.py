@@ -6,7 +6,9 @@ Hydra calls `RememberSweep` by its name, so what it remembers must lie in a modu
 import errno
 import json
 import logging
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +22,8 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from experiments.parts.choices import check_choices
+from experiments.parts.door.check import check
+from experiments.parts.door.command_line import refuse
 from experiments.recording.files import write_atomically
 from experiments.recording.identity import ForeignFolderError
 from experiments.recording.resume import note_options, resumed
@@ -54,13 +57,20 @@ class RememberSweep(Callback):
 
 
 def entry(
-    config_name: str, job: Job, finish: Callable[[list[Path]], int] = lambda _: 0, *, keeps_folder: bool = False, resumes: bool = False
+    config_name: str,
+    job: Job,
+    finish: Callable[[list[Path]], int] = lambda _: 0,
+    *,
+    before: Callable[[dict[str, Any]], object] = lambda _: None,
+    keeps_folder: bool = False,
+    resumes: bool = False,
 ) -> Callable[[], None]:
-    """The `main` of a command: options are checked, Hydra makes the configuration, and whatever happens ends in an exit code.
+    """The `main` of a command: the command line is checked, Hydra makes the configuration, and whatever happens ends in an exit code.
 
     0: done. 1: failed, or what `finish` returns, which is called with the folders of the sweeps that this process has started, however they ended.
-    2: the input or configuration is wrong, said in one line. 130: Ctrl-C. With `keeps_folder` every failure is also written into the job's folder.
-    A sweeper gets what `job` returns. With `resumes`, `resume=true` goes on in the folder that the same options were started in.
+    2: the input or configuration is wrong, said in one line. 130: Ctrl-C. 143: SIGTERM, taken as Ctrl-C is. `before` raises ValueError for what is
+    wrong with a job's configuration; it sees those of a whole sweep before its first job runs. With `keeps_folder` every failure is also written into
+    the job's folder. A sweeper gets what `job` returns. With `resumes`, `resume=true` goes on in the folder that the same options were started in.
     """
 
     def task(config: DictConfig) -> Any:
@@ -70,22 +80,54 @@ def entry(
             return job(config, folder, sweep)
 
     def main() -> None:
-        if problem := check_choices(sys.argv[1:]):
-            refuse(problem)
-        if folders := resumed(sys.argv[1:]) if resumes else []:
-            print(f"going on: {' '.join(folders)}", file=sys.stderr)
-            sys.argv += folders
-        code = 130
-        try:
-            hydra.main(config_path="pkg://conf", config_name=config_name, version_base=None)(task)()
-            code = 0
-        except KeyboardInterrupt:
-            pass
-        finally:
-            found = finish(SWEEPS)
-        sys.exit(code or found)
+        with stopping_on_term() as stopped:
+            code = 130
+            try:
+                with refusing():
+                    prepare(config_name, before, resumes)
+                hydra.main(config_path="pkg://conf", config_name=config_name, version_base=None)(task)()
+                code = 0
+            except KeyboardInterrupt:
+                code = stopped()
+            finally:
+                found = finish(SWEEPS)
+            sys.exit(code or found)
 
     return main
+
+
+def prepare(config_name: str, before: Callable[[dict[str, Any]], object], resumes: bool) -> None:
+    """Checks the command line in `sys.argv` and completes it. Raises ValueError for what is wrong with any job that it starts."""
+    checked = check(config_name, sys.argv[1:])
+    sys.argv[1:] = checked.arguments
+    for number, config in enumerate(checked.jobs):
+        try:
+            before(config)
+        except ValueError as error:
+            raise ValueError(f"job {number}: {error}" if len(checked.jobs) > 1 else str(error)) from error
+    if folders := resumed(sys.argv[1:]) if resumes else []:
+        print(f"going on: {' '.join(folders)}", file=sys.stderr)
+        sys.argv += folders
+
+
+@contextmanager
+def stopping_on_term() -> Iterator[Callable[[], int]]:
+    """SIGTERM (Slurm, docker, timeout) is taken as Ctrl-C is, once. Yields what tells the exit code: 143 after one, else 130."""
+    seen: list[int] = []
+
+    def stop(number: int, _: object) -> NoReturn:
+        seen.append(number)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the process at once
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: 130
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield lambda: 143 if seen else 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -95,12 +137,6 @@ def refusing() -> Iterator[None]:
         yield
     except (ValueError, HydraException) as error:
         refuse(" ".join(str(error).split()))
-
-
-def refuse(message: str) -> NoReturn:
-    """Ends the process with one line and the exit code of a user's mistake."""
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(2)
 
 
 @contextmanager

@@ -6,10 +6,7 @@ without distributions of their own. For sampled drafts under token-level specula
 (`experiments.replay.distributions`).
 """
 
-from experiments.parts.command import entry
-from experiments.replay.job import execute
-
-main = entry("replay", lambda config, *_: execute(config))
+from experiments.parts.door.enter import enter
 
 if __name__ == "__main__":
-    main()
+    enter("replay")

@@ -4,39 +4,7 @@ Exit codes: 0 done; 1 a job of a sweep failed, a run failed its proof (or `certi
 is wrong; 130 stopped by Ctrl-C. What was finished is kept, and the same command with `resume=true` goes on from there.
 """
 
-from pathlib import Path
-
-from omegaconf import DictConfig
-
-from experiments.analysis.tables import print_comparison, print_failures
-from experiments.parts.command import entry
-from experiments.recording.folder import read_summaries
-from experiments.recording.proofs.proof import unproved
-from experiments.run.job import execute
-
-
-def job(config: DictConfig, folder: Path, sweep: Path | None) -> float:
-    """One run; returns its objective."""
-    summary = execute(config, folder, sweep.as_posix() if sweep else None)
-    if sweep is None and unproved(summary):
-        raise SystemExit(1)
-    return summary[config.objective]
-
-
-def compare(sweeps: list[Path]) -> int:
-    """Prints the comparison of what was swept, as far as it got; 1 where a run has failed its proof."""
-    failed = False
-    for folder in sweeps:
-        print(f"\nresults in {folder}")
-        if any(folder.rglob("summary.json")):
-            summaries = read_summaries([folder])
-            print_comparison(summaries)
-            failed |= any(unproved(summary) for summary in summaries)
-        print_failures([folder])
-    return int(failed)
-
-
-main = entry("config", job, compare, keeps_folder=True, resumes=True)
+from experiments.parts.door.enter import enter
 
 if __name__ == "__main__":
-    main()
+    enter("run")

@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from experiments.analysis import summary
 from experiments.parts import command as compare
-from experiments.run import __main__ as run
+from experiments.run import command as run
 
 END = "<|end|>"
 CONTEXT = 256

@@ -1,6 +1,6 @@
 """Drafters as a user might write them by mistake, each wrong in one way; none of them may pass.
 
-`python -m experiments.lossless drafter._target_=experiments.lossless.mutants.drafters.StaleDistributions` judges one. `share`: of its steps, in which it is wrong.
+`python -m experiments.lossless drafter._target_=experiments.lossless.mutants.drafters.StaleDistributions` judges one.
 """
 
 from dataclasses import dataclass, replace

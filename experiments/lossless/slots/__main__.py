@@ -6,10 +6,7 @@ order. Here the target reads its own sampled answers one slot at a time, as plai
 in every dtype. TV is between the plain distribution and the other one; "own rounding" is between plain decoding in this dtype and in the first one.
 """
 
-from experiments.lossless.slots.job import execute
-from experiments.parts.command import entry
-
-main = entry("slots", lambda config, *_: execute(config))
+from experiments.parts.door.enter import enter
 
 if __name__ == "__main__":
-    main()
+    enter("slots")

@@ -13,8 +13,8 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 
 from experiments.analysis.tables import PARTS
-from experiments.lossless import __main__ as lossless
 from experiments.lossless import battery
+from experiments.lossless import command as lossless
 from experiments.lossless.checks import coupling, drawn_as_declared, enumerated_loop, long_texts, parity, sampled
 from experiments.lossless.mutants.chains import SoftArgmax
 from experiments.lossless.subject import Check

@@ -15,7 +15,7 @@ from transformers import GenerationConfig
 
 from drafters.draft_model import DraftModel
 from experiments.lossless.mutants.chains import SoftArgmax
-from experiments.lossless.peers import __main__ as entry
+from experiments.lossless.peers import command as entry
 from experiments.lossless.peers import suite
 from experiments.lossless.peers.distribution_check import DistributionCheck, joint_distribution, tempered
 from experiments.lossless.peers.toys import STRANGER_TOKENS, TARGET_TOKENS, ToyPair, toy_pair, toy_tokenizer

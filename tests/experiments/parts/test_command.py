@@ -10,21 +10,21 @@ from typing import Any
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from experiments.bench import __main__ as bench
+from experiments.bench import command as bench
 from experiments.bench import verifier_yield
-from experiments.cost import __main__ as cost
-from experiments.lossless import __main__ as lossless
-from experiments.lossless.peers import __main__ as peers
-from experiments.lossless.slots import __main__ as slots
+from experiments.cost import command as cost
+from experiments.lossless import command as lossless
+from experiments.lossless.peers import command as peers
+from experiments.lossless.slots import command as slots
 from experiments.parts import command
-from experiments.replay import __main__ as replay
+from experiments.replay import command as replay
 from experiments.replay import distributions
-from experiments.run import __main__ as run
-from experiments.training import __main__ as training
+from experiments.run import command as run
+from experiments.training import command as training
 
 KEEPING = (run, lossless, cost)  # word of a failure in the job's folder
 COMMANDS = (*KEEPING, bench, verifier_yield, peers, slots, replay, distributions, training)
-every_command = pytest.mark.parametrize("module", COMMANDS, ids=lambda module: module.__name__.removeprefix("experiments.").removesuffix(".__main__"))
+every_command = pytest.mark.parametrize("module", COMMANDS, ids=lambda module: module.__name__.removeprefix("experiments.").removesuffix(".command"))
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[.
     monkeypatch.chdir(tmp_path)
 
     def to_its_end(module: ModuleType, work: Callable[..., Any], *options: str) -> int:
-        given = ["recorded=x"] if module in (replay, distributions) else []
+        given = ["recorded=."] if module in (replay, distributions) else []
         folder = ["hydra.run.dir=here"] if module in (*KEEPING, bench) else []
         monkeypatch.setattr(module, "execute", work)
         monkeypatch.setattr(sys, "argv", [module.__name__, *given, *(folder if "-m" not in options else []), *options])

@@ -13,7 +13,8 @@ from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from experiments.parts.build import make
-from experiments.parts.choices import check_choices
+from experiments.parts.door.command_line import CommandLine
+from experiments.parts.door.groups import check_choices
 
 ROOT = Path(__file__).resolve().parents[3]
 RUNTIME = {"model", "processors", "continuations"}  # objects that a notebook may pass and YAML cannot hold
@@ -93,8 +94,17 @@ def test_every_experiment_composes_and_names_options_that_exist(name: str) -> No
     with initialize_config_module("conf", version_base=None):
         config = compose("config", [f"experiment={name}"], return_hydra_config=True)
     swept = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    assert check_choices(swept) is None
+    assert not problem_with("-m", *swept)
     assert config.hydra.mode is None or config.hydra.mode.name == "MULTIRUN"
+
+
+def problem_with(*arguments: str) -> str:
+    """What is wrong with the options that are chosen; empty where nothing is."""
+    try:
+        check_choices(CommandLine.of(arguments), "config")
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 @pytest.mark.parametrize(
@@ -111,7 +121,7 @@ def test_every_experiment_composes_and_names_options_that_exist(name: str) -> No
     ],
 )
 def test_an_unknown_option_is_answered_with_the_nearest(override: str, message: str) -> None:
-    assert (check_choices(["-m", override]) or "").startswith(message)
+    assert problem_with("-m", override).startswith(message)
 
 
 @pytest.mark.parametrize(
@@ -124,25 +134,22 @@ def test_an_unknown_option_is_answered_with_the_nearest(override: str, message: 
     ],
 )
 def test_an_option_inside_a_group_needs_the_option_that_it_belongs_to(overrides: tuple[str, ...], wrong: str) -> None:
-    problem = check_choices(overrides)
-    assert problem is not None
+    problem = problem_with(*overrides)
     assert wrong in problem
     assert "\n" not in problem
     assert "stopping" not in overrides[-1] or "belongs to drafter=draft_model" in problem
-    assert check_choices(("drafter=draft_model", "drafter/stopping=entropy")) is None
-    assert check_choices(("experiment=tune", "drafter/stopping=entropy")) is None
+    assert not problem_with("drafter=draft_model", "drafter/stopping=entropy")
+    assert not problem_with("experiment=tune", "drafter/stopping=entropy")
 
 
 def test_known_options_settings_and_flags_pass() -> None:
-    assert (
-        check_choices(["-m", "drafter=none,prompt_lookup", "drafter.num_tokens=3", "experiment=null", "seed=range(3)", "--cfg", "job", "a b=("])
-        is None
-    )
+    assert not problem_with("-m", "drafter=none,prompt_lookup", "drafter.num_tokens=3", "experiment=null", "seed=range(3)", "--cfg", "job")
 
 
 def test_options_of_a_further_config_folder_are_known(tmp_path: Path) -> None:
     (tmp_path / "drafter").mkdir()
     (tmp_path / "drafter" / "mine.yaml").write_text("_target_: mine.Mine\n")
-    assert check_choices(["--config-dir", str(tmp_path), "drafter=mine"]) is None
-    assert check_choices([f"--config-dir={tmp_path}", "drafter=mine"]) is None
-    assert check_choices(["drafter=mine"]) is not None
+    assert not problem_with("--config-dir", str(tmp_path), "drafter=mine")
+    assert not problem_with(f"--config-dir={tmp_path}", "drafter=mine")
+    assert not problem_with(f"hydra.searchpath=[{tmp_path}]", "drafter=mine")
+    assert problem_with("drafter=mine")

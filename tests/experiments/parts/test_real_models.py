@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from experiments.parts.real_models import __main__ as command
 from experiments.parts.real_models import assistant, convert, fetch, sources
 from experiments.parts.real_models.sources import SOURCES, Part, Source
-from experiments.training.__main__ import train_tokenizer
+from experiments.training.command import train_tokenizer
 from tests.tiny import build
 
 PIECES = [b"GGUF and the first half, ", b"and the second"]

@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from experiments.replay import __main__ as replay_command
+from experiments.replay import command as replay_command
 from experiments.replay import distributions as replay_distributions
 from experiments.replay import job as replay
 from experiments.replay.distributions import load

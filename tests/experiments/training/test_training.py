@@ -10,9 +10,9 @@ from hydra import compose, initialize_config_module
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoTokenizer
 
-from experiments.training import __main__ as training
-from experiments.training.__main__ import train_tokenizer
+from experiments.training import command as training
 from experiments.training.card import bits_per_byte, windows_of
+from experiments.training.command import train_tokenizer
 from experiments.training.corpus import Corpus, edit, edit_examples, functions, is_held_out
 from experiments.training.muon import orthogonalised
 from experiments.training.trainer import Windows

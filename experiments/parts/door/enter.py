@@ -1,0 +1,113 @@
+"""From a command line to a job: questions are answered and mistakes refused here, and only then is the job, and torch with it, imported."""
+
+import argparse
+import os
+import sys
+from importlib import import_module
+from typing import Any, NoReturn
+
+from experiments.parts.door.command_line import nearest, refuse
+from experiments.parts.door.jobs import JOBS, Job
+
+COMPLETION = ("-sc", "--shell-completion")
+
+
+def door(arguments: list[str]) -> None:
+    """`draftproof ...` and `python -m experiments ...`: the first argument names the job."""
+    from experiments.parts.door.help import overview
+
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(overview())
+    elif arguments[0] in ("--version", "-V"):
+        print(version())
+    elif arguments[0].split("=")[0] in COMPLETION:
+        complete(arguments)
+    elif arguments[0] not in JOBS:
+        hint = nearest(arguments[0], list(JOBS))
+        settings = " Settings come after the job: draftproof run drafter=lookahead." if "=" in arguments[0] else ""
+        refuse(f"unknown job {arguments[0]!r}{hint} Jobs: {', '.join(JOBS)}.{settings}")
+    else:
+        sys.argv = [f"draftproof {arguments[0]}", *arguments[1:]]
+        enter(arguments[0])
+
+
+def enter(name: str) -> NoReturn:
+    """Runs a job by the arguments in `sys.argv`, and ends the process with its exit code."""
+    job, arguments = JOBS[name], sys.argv[1:]
+    if "--version" in arguments:
+        print(version())
+        sys.exit(0)
+    try:
+        _look_at(name, job, arguments)
+    except ValueError as error:
+        refuse(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    found = main_of(job)()
+    sys.exit(found or 0)
+
+
+def _look_at(name: str, job: Job, arguments: list[str]) -> None:
+    """Everything that can be said before the job is imported. Raises ValueError for what is wrong."""
+    if job.other and arguments[:1] == [job.other]:
+        return
+    if job.config is None:
+        parser_of(job).parse_args(arguments)  # ends the process by itself where something is wrong
+        return
+    if {"-h", "--help"} & set(arguments):
+        from experiments.parts.door.help import help_of
+
+        print(help_of(name, arguments))
+        sys.exit(0)
+    from experiments.parts.door.check import check
+    from experiments.parts.door.command_line import CommandLine
+
+    if CommandLine.of(arguments).asks:
+        ask_hydra(job.config)
+        sys.exit(0)
+    sys.argv[1:] = check(job.config, arguments).arguments
+
+
+def ask_hydra(config_name: str) -> None:
+    """Lets Hydra answer what needs no job: --cfg, --info, completion."""
+    import hydra
+
+    hydra.main(config_path="pkg://conf", config_name=config_name, version_base=None)(lambda _: None)()
+
+
+def complete(arguments: list[str]) -> None:
+    """Completion as Hydra gives it: of jobs here, of a job's settings by Hydra with that job's configuration."""
+    query = "query=" in " ".join(arguments)
+    words = os.environ.get("COMP_LINE", "").split(" ")[1:] if query else []
+    if query and len(words) < 2:
+        print(" ".join(name for name in JOBS if name.startswith(words[0] if words else "")))
+        return
+    config = JOBS[words[0]].config if query and words[0] in JOBS else "config"
+    if config is None:
+        return
+    if query:
+        os.environ["COMP_LINE"] = " ".join(["draftproof", *words[1:]])
+    sys.argv = ["draftproof", *arguments]
+    ask_hydra(config)
+
+
+def version() -> str:
+    """Name and version of this package."""
+    from draftproof import __version__
+
+    return f"draftproof {__version__}"
+
+
+def parser_of(job: Job) -> argparse.ArgumentParser:
+    assert job.parser is not None
+    return _named(job.parser)()
+
+
+def main_of(job: Job) -> Any:
+    """The function that does the work; importing it imports torch."""
+    return _named(job.main)
+
+
+def _named(name: str) -> Any:
+    module, _, function = name.partition(":")
+    return getattr(import_module(module), function)

@@ -1,0 +1,114 @@
+"""The options of every group, ours and those of the user's own folders."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.parts.door.command_line import CommandLine, nearest, options_of
+from experiments.parts.door.comments import conf
+from experiments.parts.door.signatures import signature
+
+OWN = "_own"  # the option that stands for a `_target_` given on the command line alone: it has no settings but that one's parameters
+
+
+def groups_in(folders: Sequence[Path]) -> set[str]:
+    """Names of groups, `drafter/stopping` for one inside another."""
+    return {path.relative_to(folder).as_posix() for folder in folders for path in folder.rglob("*") if path.is_dir() and path.name[0] not in "_."}
+
+
+def options_in(group: str, folders: Sequence[Path]) -> list[str]:
+    """Names of a group's options, in alphabetical order."""
+    return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml") if path.stem[0] != "_"})
+
+
+def file_of(group: str, option: str, folders: Sequence[Path]) -> Path | None:
+    """The YAML file of an option; the user's own folders come after ours, as they do for Hydra."""
+    return next((path for folder in folders if (path := folder / group / f"{option.removesuffix('.yaml')}.yaml").exists()), None)
+
+
+def folders_of(line: CommandLine) -> list[Path]:
+    """Where options are looked for."""
+    return [conf(), *line.folders]
+
+
+def check_choices(line: CommandLine, config_name: str) -> None:
+    """Raises ValueError for an option that does not exist, with the nearest one that does, and for a group inside a group that is not there."""
+    folders = folders_of(line)
+    groups = groups_in(folders)
+    for override in line.overrides:
+        group = override.key_or_group
+        if group not in groups:
+            continue
+        known = options_in(group, folders)
+        for name in options_of(override):
+            if name == "null" and default_of(config_name, group) == "None":
+                continue
+            if name == "null":
+                raise ValueError(f"{group}=null: choose among {', '.join(known)}{', as a list; [] is none' if group == 'peers' else ''}")
+            if name.removesuffix(".yaml") not in (*known, OWN):
+                dotted = f" For a class of your own: {group}._target_={name}." if "." in name else ""
+                raise ValueError(f'unknown {group} "{name}"{nearest(name, known, 0.5)} Known: {", ".join(known)}.{dotted}'.removesuffix("."))
+    for override in line.overrides:
+        if override.key_or_group in groups and "/" in override.key_or_group:
+            _check_home(override.key_or_group, line, config_name)
+
+
+def with_own_targets(line: CommandLine) -> list[str]:
+    """The overrides, where `drafter._target_=x.Y` without `drafter=...` starts from nothing: what x.Y takes, and no setting of the default drafter.
+
+    Raises ValueError where x.Y is not there.
+    """
+    none = [f"{override.key_or_group}=null" for override in line.overrides if override.key_or_group in groups_in([conf()])]
+    items = [item for item in line.items if item not in none]  # as it is by itself
+    for override in line.overrides:
+        group, _, last = override.key_or_group.rpartition(".")
+        if last != "_target_" or "." in group or line.chosen(group) or group not in groups_in([conf()]):
+            continue
+        for target in options_of(override):
+            signature(target)
+        items = [_added(item, group) for item in items]
+        items.insert(0, f"{group}={OWN}")
+    return items
+
+
+def _added(item: str, group: str) -> str:
+    """`drafter.window=3` as `++drafter.window=3`: the option has no such setting yet."""
+    return f"++{item}" if item.startswith(f"{group}.") and not item.startswith(f"{group}._target_") else item
+
+
+def _check_home(group: str, line: CommandLine, config_name: str) -> None:
+    """`drafter/stopping`: not every option of the outer group has the inner one."""
+    folders = folders_of(line)
+    outer, _, inner = group.rpartition("/")
+    homes = {path.stem for folder in folders for path in (folder / outer).glob("*.yaml") if inner in parts_of(path)}
+    if line.chosen("experiment") and not line.chosen(outer):
+        return  # the experiment's YAML decides
+    chosen = [name for override in line.chosen(outer) for name in options_of(override)] or [default_of(config_name, outer)]
+    if wrong := [name for name in chosen if name.removesuffix(".yaml") not in homes]:
+        fitting = ", ".join(f"{outer}={name}" for name in sorted(homes))
+        raise ValueError(f"{group} belongs to {fitting}, and {outer}={wrong[0]} has no such part; choose {fitting} with it, or leave it out")
+
+
+def parts_of(path: Path) -> set[str]:
+    """Groups in the defaults list of a YAML file."""
+    return {str(name) for entry in defaults_of(path) if isinstance(entry, DictConfig) for name in entry}
+
+
+def defaults_of(path: Path) -> list[object]:
+    """Entries of the defaults list of a YAML file: names of other files, or {group: option}."""
+    held = OmegaConf.load(path)
+    return list(held.get("defaults", [])) if isinstance(held, DictConfig) else []
+
+
+def default_of(config_name: str, group: str) -> str:
+    """The option of a group that a job takes by itself; "null" if it has no such group."""
+    found = "null"
+    for entry in defaults_of(conf() / f"{config_name}.yaml"):
+        if isinstance(entry, str) and (conf() / f"{entry}.yaml").exists():
+            found = default_of(entry, group)
+        elif isinstance(entry, DictConfig):
+            for name, option in entry.items():
+                if str(name).removeprefix("override ") == group:
+                    found = str(option)
+    return found
