@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.parts.door import comments
 from experiments.parts.door.command_line import CommandLine, nearest
 from experiments.parts.door.composed import compose, composing, plain, sweep_of
-from experiments.parts.door.groups import check_choices, defaults_of, file_of, folders_of, with_own_targets
+from experiments.parts.door.groups import check_choices, file_of, files_of, folders_of, with_own_targets
 from experiments.parts.door.kinds import ANY, Kind, by_comment, by_value
 from experiments.parts.door.signatures import Signature, signature
 from experiments.recording.moved import MOVED
@@ -133,13 +133,6 @@ def known_settings(config_name: str, choices: tuple[tuple[str, str], ...], folde
 
 def _known(item: comments.Setting) -> Known:
     return Known(by_comment(item.comment, item.default), item.default)
-
-
-def files_of(config_name: str) -> list[Path]:
-    """A job's YAML file after those that it builds on."""
-    file = comments.conf() / f"{config_name}.yaml"
-    parents = [entry for entry in defaults_of(file) if isinstance(entry, str) and entry != "_self_" and (file.parent / f"{entry}.yaml").exists()]
-    return [*(item for parent in parents for item in files_of(parent)), file]
 
 
 def _package(file: Path) -> str:

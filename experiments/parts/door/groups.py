@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.parts.door.command_line import CommandLine, nearest, options_of
 from experiments.parts.door.comments import conf
+from experiments.parts.door.jobs import JOBS
 from experiments.parts.door.signatures import signature
 
 OWN = "_own"  # the option that stands for a `_target_` given on the command line alone: it has no settings but that one's parameters
@@ -40,6 +42,7 @@ def check_choices(line: CommandLine, config_name: str) -> None:
         group = override.key_or_group
         if group not in groups:
             continue
+        _check_home_of_group(override, config_name)
         known = options_in(group, folders)
         for name in options_of(override):
             if name == "null" and default_of(config_name, group) == "None":
@@ -52,6 +55,17 @@ def check_choices(line: CommandLine, config_name: str) -> None:
     for override in line.overrides:
         if override.key_or_group in groups and "/" in override.key_or_group:
             _check_home(override.key_or_group, line, config_name)
+
+
+def _check_home_of_group(override: Override, config_name: str) -> None:
+    """A job has the groups of its defaults list; `+group=option` adds one."""
+    without = next((job.without for job in JOBS.values() if job.config == config_name), ())
+    own, group = dict(groups_of(config_name, without)), override.key_or_group
+    if override.is_add() or override.package is not None:
+        return
+    if group not in own or (own[group] == "" and f"{group}@" in (conf() / f"{config_name}.yaml").read_text(encoding="utf-8")):
+        named = f"; name the one that is meant: {group}@{group}s.mine=..." if group in own else ""
+        raise ValueError(f"{group} is no group of this job{named}; its groups: {', '.join(own) or 'none'}")
 
 
 def with_own_targets(line: CommandLine) -> list[str]:
@@ -112,3 +126,31 @@ def default_of(config_name: str, group: str) -> str:
                 if str(name).removeprefix("override ") == group:
                     found = str(option)
     return found
+
+
+def files_of(config_name: str) -> list[Path]:
+    """A job's YAML file after those that it builds on."""
+    file = conf() / f"{config_name}.yaml"
+    parents = [entry for entry in defaults_of(file) if isinstance(entry, str) and entry != "_self_" and (file.parent / f"{entry}.yaml").exists()]
+    return [*(item for parent in parents for item in files_of(parent)), file]
+
+
+def groups_of(config_name: str, without: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """The groups of a job's defaults list and of those that it builds on, each with the option that it takes by itself, "" for none."""
+    found: dict[str, str] = {}
+    for file in files_of(config_name):
+        for entry in defaults_of(file):
+            for key, option in entry.items() if isinstance(entry, DictConfig) else ():
+                group = str(key).removeprefix("override ").split("@")[0].removeprefix("/")
+                if not group.startswith("hydra") and group not in without:
+                    found[group] = (
+                        ""
+                        if option is None or "@" in str(key)
+                        else f"[{','.join(option)}]"
+                        if isinstance(option, Sequence) and not isinstance(option, str)
+                        else str(option)
+                    )
+    for group in [*found]:
+        for inner in sorted(path.name for path in (conf() / group).iterdir() if path.is_dir() and path.name[0] not in "_."):
+            found.setdefault(f"{group}/{inner}", "")
+    return list(found.items())

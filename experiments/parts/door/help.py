@@ -1,21 +1,20 @@
 """What `--help` prints, from the list of jobs and the comments in `conf/`."""
 
+import re
 import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from experiments.parts.door import comments
-from experiments.parts.door.check import files_of, shown
-from experiments.parts.door.command_line import CommandLine
-from experiments.parts.door.groups import defaults_of, file_of, folders_of, options_in
-from experiments.parts.door.jobs import JOBS, Job
+from experiments.parts.door.check import shown
+from experiments.parts.door.command_line import CommandLine, nearest, options_of
+from experiments.parts.door.groups import file_of, files_of, folders_of, groups_of, options_in
+from experiments.parts.door.jobs import JOBS
 from experiments.parts.door.signatures import signature
 
 HEAD = "Draftproof: speculative decoding under exact verifiers, measured against plain decoding."
-LIKES = "lookahead"
+EXAMPLE = "target=hub"
 
 
 def overview() -> str:
@@ -35,34 +34,27 @@ def help_of(name: str, arguments: Sequence[str] = ()) -> str:
     line = CommandLine.of([item for item in arguments if item not in ("-h", "--help")])
     folders = folders_of(line)
     parts = [f"draftproof {name}: {job.does}.", "", *(f"  {example}" for example in job.examples)]
-    for group, default in groups_of(job):
-        parts += ["", f"{group}={default}" if default else f"{group}=", *_options(group, folders, default)]
+    for group, default in groups_of(job.config, job.without):
+        parts += ["", f"{group}={default}", *_options(name, group, folders)]
+    for group in [override.key_or_group for override in line.overrides if override.key_or_group in dict(groups_of(job.config))]:
+        for option in [option for override in line.chosen(group) for option in options_of(override)]:
+            file = file_of(group, option, folders)
+            if file is None:
+                raise ValueError(f'unknown {group} "{option}"{nearest(option, options_in(group, folders))}')
+            parts += ["", f"settings of {group}={option}", *_settings(comments.settings(file), f"{group.replace('/', '.')}.")]
     parts += ["", f"settings of {name}, with their defaults", *_settings([item for file in files_of(job.config) for item in comments.settings(file)])]
-    parts += ["", "An option's own settings: draftproof " + f"{name} drafter={LIKES} --cfg job, and the files in {comments.conf()}."]
+    parts += ["", f"An option's own settings: draftproof {name} {EXAMPLE} --help. All of them are in {comments.conf()}."]
     parts += ["Flags: -m a sweep over several values, --cfg job what would run, --config-dir FOLDER options of your own."]
     return "\n".join(parts)
 
 
-def groups_of(job: Job) -> list[tuple[str, str]]:
-    """The groups of a job's own defaults list and of those that it builds on, each with the option that it takes by itself."""
-    found: dict[str, str] = {}
-    for file in files_of(job.config or ""):
-        for entry in defaults_of(file):
-            if isinstance(entry, DictConfig):
-                for key, option in entry.items():
-                    group = str(key).removeprefix("override ").split("@")[0].removeprefix("/")
-                    if not group.startswith("hydra"):
-                        found[group] = "" if option is None or "@" in str(key) else shown(option)
-    for group in [*found]:
-        for inner in sorted(path.name for path in (comments.conf() / group).iterdir() if path.is_dir() and path.name[0] not in "_."):
-            found.setdefault(f"{group}/{inner}", "")
-    return list(found.items())
-
-
-def _options(group: str, folders: Sequence[Path], default: str) -> Iterator[str]:
+def _options(job: str, group: str, folders: Sequence[Path]) -> Iterator[str]:
     for option in options_in(group, folders):
         file = file_of(group, option, folders)
-        yield _row(option, _about(file) if file else "")
+        text = _about(file) if file else ""
+        named = re.search(r"draftproof (\w+) \+?experiment=", text)
+        if named is None or named[1] == job:  # an experiment of another job
+            yield _row(option, text)
 
 
 def _about(file: Path) -> str:
@@ -77,11 +69,11 @@ def _about(file: Path) -> str:
     return found.about.rstrip(".") if found else ""
 
 
-def _settings(items: Sequence[comments.Setting]) -> Iterator[str]:
-    own = {item.name: item for item in items}  # a later file's default holds
+def _settings(items: Sequence[comments.Setting], prefix: str = "") -> Iterator[str]:
+    own = {item.name: item for item in items if item.name != "_target_"}  # a later file's default holds
     for name, item in own.items():
         nested = isinstance(item.default, dict) and any(other.startswith(f"{name}.") for other in own)
-        yield _row(name if nested else f"{name}={'' if item.default == '???' else shown(item.default)}", item.comment)
+        yield _row(prefix + name if nested else f"{prefix}{name}={'' if item.default == '???' else shown(item.default)}", item.comment)
 
 
 def _row(name: str, text: str) -> str:

@@ -16,6 +16,7 @@ class Job:
     main: str
     config: str | None = None
     parser: str | None = None
+    without: tuple[str, ...] = ()  # groups of the configuration it builds on that do not apply
     other: str = ""  # a first argument after which the job reads its arguments itself
 
 
@@ -66,6 +67,7 @@ JOBS = {
         ),
         "experiments.lossless.command:main",
         "lossless",
+        without=("tracking", "peers", "experiment"),
         other="--holm",
     ),
     "proofs": Job(
