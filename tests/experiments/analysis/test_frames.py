@@ -10,7 +10,7 @@ from experiments.analysis.frames import joined, load_runs
 from experiments.analysis.theory import expected_tokens
 from experiments.report import plots
 from experiments.report.other_results import load_ceilings, load_predictions
-from tests.experiments.recorded import config, write_run
+from tests.experiments.recorded import PROVENANCE, config, write_run
 
 
 def drafting(num_tokens: int) -> dict[str, dict[str, object]]:
@@ -101,17 +101,20 @@ def test_every_figure_is_drawn_with_a_title_and_units(tmp_path: Path) -> None:
         write_run(tmp_path / f"length{size}", seconds=2.0, **drafting(2 + size))
     runs = load_runs([tmp_path])
     figures = [
-        plots.speedup(runs.categories),
-        plots.tokens_per_step(runs.categories[runs.categories["category"] == "all"]),
-        plots.acceptance_by_position(curves.acceptance_by_position(runs.records)),
-        plots.accepted_lengths(curves.accepted_lengths(runs.steps)),
-        plots.time_per_phase(curves.phase_times(runs.summaries)),
-        plots.gamma_curves(curves.gamma_curves(runs)),
-        plots.throughput(curves.throughput(runs)),
+        plots.speedup(runs.categories, runs.head),
+        plots.tokens_per_step(runs.categories[runs.categories["category"] == "all"], runs.head),
+        plots.acceptance_by_position(curves.acceptance_by_position(runs.records), runs.head),
+        plots.accepted_lengths(curves.accepted_lengths(runs.steps), runs.head),
+        plots.time_per_phase(curves.phase_times(runs.summaries), runs.head),
+        plots.gamma_curves(curves.gamma_curves(runs), runs.head),
+        plots.throughput(curves.throughput(runs), runs.head),
     ]
     for figure in figures:
         figure.canvas.draw()
         assert figure.get_suptitle()
+        told = " ".join(" ".join(text.get_text() for text in figure.texts).split())
+        assert runs.head in told
+        assert "batch size 1, 2 (differs)" in told
         assert figure.get_supxlabel() or any(axes.get_xlabel() for axes in figure.axes)
 
 
@@ -130,6 +133,10 @@ def test_ceilings_and_predictions_are_read(tmp_path: Path) -> None:
     found = load_predictions([cost])
     assert found["predicted_high"].tolist() == [1.3, 1.3]
     assert plots.predicted_against_measured(found).get_suptitle()
+    assert found["head"].tolist() == ["", ""]
+    cost.write_text(json.dumps({"runs": [row], "config": config(), "provenance": PROVENANCE}))
+    figure = plots.predicted_against_measured(load_predictions([cost]))
+    assert "target embedded; data embedded; verifier recursive; sampling greedy; max_new_tokens 128" in figure.texts[-1].get_text().replace("\n", " ")
     for load in (load_ceilings, load_predictions):
         with pytest.raises(ValueError, match=r"other\.json: is not"):
             load([_other(tmp_path)])
