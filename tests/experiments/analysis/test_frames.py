@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from experiments.analysis import curves
@@ -85,6 +86,15 @@ def test_a_curve_needs_two_lengths_and_gets_its_theory(tmp_path: Path) -> None:
     assert curve["curve"].unique().tolist() == ["prompt_lookup · greedy"]
     assert curve["theory_tokens"].tolist() == pytest.approx([expected_tokens(0.75, length) for length in (2, 4)])
     assert (curve["theory_speedup"] / curve["speedup"]).tolist() == pytest.approx((curve["theory_tokens"] / curve["tokens_per_step"]).tolist())
+
+
+def test_the_loss_is_a_share_of_the_gain_that_was_possible() -> None:
+    """At 1.554 tokens per step and a speedup of 0.8393, 129 % of the gain is lost: all of it, and more; 1 - 0.8393 / 1.554 would say 46 %."""
+    rates = {"tokens_per_step": [1.554, 3.0, 3.0, 3.0, 1.0, 2.0], "speedup": [0.83934, 2.0, 1.0, 0.5, 0.9, 2.0]}
+    found = curves.gains(pd.DataFrame({"method": list("abcdef"), **rates}))
+    assert found["possible"].tolist() == pytest.approx([0.554, 2.0, 2.0, 2.0, 0.0, 1.0])
+    assert found["made"].tolist() == pytest.approx([-0.16066, 1.0, 0.0, -0.5, -0.1, 1.0])
+    assert found["lost"].tolist() == pytest.approx([1.29, 0.5, 1.0, 1.25, float("nan"), 0.0], nan_ok=True)
 
 
 def test_throughput_counts_whole_batches(tmp_path: Path) -> None:
