@@ -59,11 +59,11 @@ def load_runs(paths: Sequence[str | Path]) -> Runs:
     places = [Path(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
     if missing := [str(path) for path in places if not path.exists()]:
         raise ValueError(f"{', '.join(missing)} does not exist; give the folder of a run or of a sweep, as python -m experiments.run names it")
-    files, documents = summary_files(places), read_summaries(places)
-    for file, document in zip(files, documents, strict=True):
+    files, summaries = summary_files(places), read_summaries(places)
+    for file, document in zip(files, summaries, strict=True):
         check(file, document)
     lines = [lines_of(RunFolder(file.parent)) for file in files]
-    documents = [document | {"answered": answered(own)} for document, (own, _) in zip(documents, lines, strict=True)]
+    documents: list[dict[str, Any]] = [document | {"answered": answered(own)} for document, (own, _) in zip(summaries, lines, strict=True)]
     names = method_names(documents, [file.parent for file in files])
     records, steps = [], []
     for name, labels, (own_records, own_steps) in zip(names, (document["labels"] for document in documents), lines, strict=True):
