@@ -6,6 +6,7 @@ which mean the right thing without a style sheet too.
 
 import html
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 STYLE = (
@@ -14,16 +15,31 @@ STYLE = (
     ".coloured del{color:#b3261e;background:#fbe6e4}"
 )
 LEGEND = '<p class="coloured"><mark>accepted draft token</mark> token of the target itself <del>rejected draft token</del></p>'
+ELEMENTS = {"accepted": "mark", "rejected": "del", "own": ""}
 MAX_STRUCK = 8  # most rejected tokens shown per step: a tree has too many to read
 CONTROLS = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"}  # not allowed in HTML
 BREAKS = {ord("\n"): "\u23ce", ord("\t"): "\u21e5"}  # a struck line break must not break the line
 
 
-def coloured(tokens: Sequence[int], steps: Sequence[Mapping[str, Any]], tokenizer: Any) -> str:
-    """A `pre` element with the emitted `tokens`.
+@dataclass(frozen=True)
+class Piece:
+    """Text of one fate: "accepted" draft tokens, "rejected" ones, or the target's "own"."""
 
-    `steps` are the lines of `steps.jsonl` of this prompt and role, in order; empty: everything stays plain. Rejected tokens stand before the token
-    that replaced them. A step that was cut by EOS or budget rejected nothing. Characters that span several tokens take the colour of the last one.
+    fate: str
+    text: str
+
+
+def coloured(tokens: Sequence[int], steps: Sequence[Mapping[str, Any]], tokenizer: Any) -> str:
+    """A `pre` element with the emitted `tokens`; see `pieces`, which raises ValueError."""
+    body = "".join(_element(ELEMENTS[piece.fate], piece.text) for piece in pieces(tokens, steps, tokenizer))
+    return f'<pre class="coloured">\n{body}</pre>'
+
+
+def pieces(tokens: Sequence[int], steps: Sequence[Mapping[str, Any]], tokenizer: Any) -> list[Piece]:
+    """The text of the emitted `tokens`, token by token, and of the rejected ones, step by step.
+
+    `steps` are the lines of `steps.jsonl` of this prompt and role, in order; empty: everything is the target's own. Rejected tokens stand before
+    the token that replaced them. A step that was cut by EOS or budget rejected nothing. Characters of several tokens take the fate of the last one.
     Raises ValueError if the steps do not add up to the tokens.
     """
     steps = steps or [{"emitted": len(tokens), "accepted": 0}]
@@ -31,16 +47,16 @@ def coloured(tokens: Sequence[int], steps: Sequence[Mapping[str, Any]], tokenize
         raise ValueError(
             f"the steps emit {sum(step['emitted'] for step in steps)} tokens, the record holds {len(tokens)}: they are not of the same run"
         )
-    reader, parts, at = _Reader(tokenizer), [], 0
+    reader, found, at = _Reader(tokenizer), [], 0
     for step in steps:
         new = tokens[at : at + step["emitted"]]
         kept, own = new[: step["accepted"]], new[step["accepted"] :]
-        parts += [_element("mark", reader.add(token)) for token in kept]
+        found += [Piece("accepted", reader.add(token)) for token in kept]
         if not step.get("cut"):
-            parts.append(_struck(rejected(step.get("proposed") or [], kept), reader))
-        parts += [_element("", reader.add(token)) for token in own]
+            found += _struck(rejected(step.get("proposed") or [], kept), reader)
+        found += [Piece("own", reader.add(token)) for token in own]
         at += len(new)
-    return f'<pre class="coloured">\n{"".join(parts)}{_element("", reader.rest())}</pre>'
+    return [piece for piece in (*found, Piece("own", reader.rest())) if piece.text]
 
 
 def rejected(proposed: Sequence[int], kept: Sequence[int]) -> list[int]:
@@ -54,9 +70,9 @@ def rejected(proposed: Sequence[int], kept: Sequence[int]) -> list[int]:
     return left
 
 
-def _struck(tokens: Sequence[int], reader: "_Reader") -> str:
-    shown = _element("del", reader.peek(tokens[:MAX_STRUCK]).translate(BREAKS))
-    return shown + (f"<del>\u2026+{len(tokens) - MAX_STRUCK}</del>" if len(tokens) > MAX_STRUCK else "")
+def _struck(tokens: Sequence[int], reader: "_Reader") -> list[Piece]:
+    shown = Piece("rejected", reader.peek(tokens[:MAX_STRUCK]).translate(BREAKS))
+    return [shown, Piece("rejected", f"\u2026+{len(tokens) - MAX_STRUCK}")] if len(tokens) > MAX_STRUCK else [shown]
 
 
 def _element(name: str, text: str) -> str:

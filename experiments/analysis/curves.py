@@ -152,6 +152,18 @@ def draft_price(summaries: pd.DataFrame) -> pd.Series:
     return held["draft_seconds"] / held["num_steps"] / held["draft_tokens"] * held["baseline_tokens_per_second"]
 
 
+def gains(summaries: pd.DataFrame) -> pd.DataFrame:
+    """Columns method, tokens_per_step, speedup, possible, made, lost: what acceptance would gain if only forwards cost time, and what was gained.
+
+    Gains are in times plain decoding: possible = tokens per step - 1, made = speedup - 1, lost = 1 - made / possible. More than all of it is lost
+    where a method is slower than plain decoding. NaN where nothing was to be gained.
+    """
+    held = summaries[["method", "tokens_per_step", "speedup"]].copy()
+    held["possible"], held["made"] = held["tokens_per_step"] - 1, held["speedup"] - 1
+    held["lost"] = 1 - held["made"] / held["possible"].where(held["possible"] > 0)
+    return held
+
+
 def expected_gain(acceptances: Sequence[float], draft_cost: float, longest: int = 10) -> pd.DataFrame:
     """Columns acceptance, draft_tokens, speedup: 2211.17192, theorem 3.8, verification free, `draft_cost` in steps of plain decoding."""
     cells = [(acceptance, length) for acceptance in acceptances for length in range(longest + 1)]

@@ -3,6 +3,8 @@
 Every frame has the column `method`: the run's name, made of the parts and settings in which the loaded runs differ. Times are seconds.
 """
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +12,15 @@ from typing import Any
 
 import pandas as pd
 
+from experiments.analysis.measured import head, incomparable, tail_of
 from experiments.analysis.speedup import interval
 from experiments.analysis.summary import grouping
-from experiments.analysis.tables import PARTS, comparison_rows
+from experiments.analysis.tables import PARTS, comparison_rows, footnotes, names, peer_rows, run_rows
 from experiments.recording.folder import RunFolder, read_summaries, summary_files
 from experiments.recording.proofs.proof import mark_of
 
 OURS = "Draftproof"
+NEEDED = ("prompt", "category", "role", "batch", "tokens", "num_steps", "seconds", "tested", "kept")  # of a record, in frames and curves
 ALL = "all"  # the category that stands for every prompt of a run
 SCALARS = ("tokens_per_step", "accepted_per_step", "acceptance_rate", "tokens_per_second", "baseline_tokens_per_second", "speedup", "repetition")
 
@@ -36,6 +40,16 @@ class Runs:
     def methods(self) -> list[str]:
         return self.summaries["method"].tolist()
 
+    @property
+    def head(self) -> str:
+        """What was measured, of the recorded runs; "" where all are imported."""
+        return head(self.documents)
+
+    @property
+    def incomparable(self) -> str:
+        """Why speedups of the recorded runs are not comparable; "" where they are."""
+        return incomparable(self.documents)
+
 
 def load_runs(paths: Sequence[str | Path]) -> Runs:
     """All runs at or below the paths, which may be run folders, sweep folders or `summary.json` files.
@@ -45,14 +59,17 @@ def load_runs(paths: Sequence[str | Path]) -> Runs:
     places = [Path(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
     if missing := [str(path) for path in places if not path.exists()]:
         raise ValueError(f"{', '.join(missing)} does not exist; give the folder of a run or of a sweep, as python -m experiments.run names it")
-    files, documents = summary_files(places), read_summaries(places)
-    names = method_names(documents, [file.parent.name for file in files])
+    files, summaries = summary_files(places), read_summaries(places)
+    for file, document in zip(files, summaries, strict=True):
+        check(file, document)
+    lines = [lines_of(RunFolder(file.parent)) for file in files]
+    documents: list[dict[str, Any]] = [document | {"answered": answered(own)} for document, (own, _) in zip(summaries, lines, strict=True)]
+    names = method_names(documents, [file.parent for file in files])
     records, steps = [], []
-    for name, file, document in zip(names, files, documents, strict=True):
-        run = RunFolder(file.parent)
-        marks = {"method": name, "source": OURS, "sampling": document["labels"]["sampling"], "drafter": document["labels"]["drafter"]}
-        records += [marks | row | {"num_tokens": len(row["tokens"])} for row in run.records]
-        steps += [marks | flat(row) for row in run.steps]
+    for name, labels, (own_records, own_steps) in zip(names, (document["labels"] for document in documents), lines, strict=True):
+        marks = {"method": name, "source": OURS, "sampling": labels["sampling"], "drafter": labels["drafter"]}
+        records += [marks | row for row in own_records]
+        steps += [marks | row for row in own_steps]
     record_frame = pd.DataFrame(records)
     return Runs(
         summaries=pd.DataFrame([summary_row(*item) for item in zip(names, files, documents, strict=True)]),
@@ -65,6 +82,39 @@ def load_runs(paths: Sequence[str | Path]) -> Runs:
     )
 
 
+def check(file: Path, document: dict[str, Any]) -> None:
+    """Raises ValueError naming the file if a summary lacks what tables need, or holds it as something else."""
+    try:
+        comparison_rows([document])
+        run_rows(document)
+        peer_rows(document)
+        summary_row("", file, document)
+        category_rows("", document, pd.DataFrame())
+        footnotes(document)
+        head([document])
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError, ZeroDivisionError) as error:
+        raise ValueError(f"{file}: is damaged ({type(error).__name__}: {error}); run it again with resume=true, or leave it out") from error
+
+
+def lines_of(run: RunFolder) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The lines of a folder's records and steps, with what frames add. Raises ValueError naming the file whose lines are not what they were."""
+    name = "records.jsonl"
+    try:
+        records = [{key: row[key] for key in NEEDED} | row | {"num_tokens": len(row["tokens"])} for row in run.records]
+        name = "steps.jsonl"
+        steps = [{key: row[key] for key in ("prompt", "role")} | flat(row) for row in run.steps]
+    except (KeyError, TypeError, AttributeError) as error:
+        told = f"holds lines that are not those of a run ({type(error).__name__}: {error})"
+        raise ValueError(f"{run.path / name}: {told}; leave the folder out, or run it again") from error
+    return records, steps
+
+
+def answered(records: Sequence[dict[str, Any]]) -> str | None:
+    """Which prompts a run answered: a hash over their ids and tokens; None where no record says. Later turns depend on answers and are left out."""
+    asked = sorted((str(row["prompt"]), row["prompt_ids"]) for row in records if row.get("prompt_ids") and row.get("turn", 1) == 1)
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12] if asked else None
+
+
 def joined(parts: Iterable[Runs]) -> Runs:
     """Runs of several origins in one."""
     held = list(parts)
@@ -74,10 +124,18 @@ def joined(parts: Iterable[Runs]) -> Runs:
     return Runs(**frames, documents=[item for part in held for item in part.documents], notes=[item for part in held for item in part.notes])
 
 
-def method_names(documents: Sequence[dict[str, Any]], folders: Sequence[str]) -> list[str]:
+def method_names(documents: Sequence[dict[str, Any]], folders: Sequence[Path]) -> list[str]:
     """A short name for each run that tells it from the others; runs of one configuration are told apart by their folders."""
-    names = [" · ".join(row[part] for part in (*PARTS[2:], *PARTS[:2]) if part in row) for row in comparison_rows(documents)]
-    return [f"{name} [{folder}]" if names.count(name) > 1 else name for name, folder in zip(names, folders, strict=True)]
+    order = (*PARTS[2:], *PARTS[:2])
+    found = []
+    for row in names(documents):
+        circumstances = [f"{name} {value}" for name, value in row.items() if name not in order]
+        found.append(" · ".join([*(row[part] for part in order if part in row), *circumstances]))
+    named = []
+    for name, folder in zip(found, folders, strict=True):
+        rivals = {other.as_posix() for rival, other in zip(found, folders, strict=True) if rival == name}
+        named.append(f"{name} [{tail_of(folder.as_posix(), rivals)}]" if found.count(name) > 1 else name)
+    return named
 
 
 def summary_row(name: str, file: Path, document: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.analysis.measured import DEFAULTS, extra_columns, head, incomparable, part_labels
 from experiments.analysis.terminal import Row, alarm, number, percent, render
 from experiments.recording.folder import failures
 from experiments.recording.identity import VOLATILE
@@ -14,8 +15,11 @@ KNOBS = ("drafter", "verifier", "sampling")
 
 
 def print_comparison(summaries: list[dict[str, Any]], *, markdown: bool = False) -> None:
-    """The table, and below it what its marks of proof mean, each once."""
+    """What was measured, the table, whether its runs can be compared, and what its marks of proof mean, each once."""
+    print(head(summaries) + "\n" * markdown)
     render(comparison_rows(summaries), markdown=markdown)
+    if doubt := incomparable(summaries):
+        print("\n**Note:** " * markdown + doubt)
     notes = dict.fromkeys(f"{mark_of(summary)}: {reason_of(summary)}" for summary in summaries)
     print("\n" * markdown + "\n".join(f"{'- ' * markdown}proof {note}" for note in notes))
 
@@ -67,12 +71,9 @@ def peer_rows(summary: dict[str, Any]) -> list[Row]:
 
 
 def comparison_rows(summaries: Sequence[dict[str, Any]]) -> list[Row]:
-    """A row per run; parts that are the same in all runs are left out, settings in which runs with the same parts differ are added to the name."""
-    named = [name for name in PARTS if len({summary["labels"][name] for summary in summaries}) > 1 or name == "drafter"]
+    """A row per run: the columns of `names`, rates, peers, checks, and the mark of proof."""
     rows = []
-    for summary in summaries:
-        row = {name: summary["labels"][name] for name in named}
-        row["drafter"] += _differing_settings(summary, summaries)
+    for summary, row in zip(summaries, names(summaries), strict=True):
         phases, total = summary["seconds"], sum(summary["seconds"].values())
         row |= rates(summary)
         row["time in draft/target/rest"] = " / ".join(
@@ -87,6 +88,23 @@ def comparison_rows(summaries: Sequence[dict[str, Any]]) -> list[Row]:
     return rows
 
 
+def names(summaries: Sequence[dict[str, Any]]) -> list[Row]:
+    """What tells the runs apart, a row per run: the drafter, the parts and circumstances that are not the same in all runs, a column each.
+
+    Settings in which runs of the same parts differ are added to the drafter.
+    """
+    targets, sets = (part_labels(summaries, part) for part in ("target", "data"))
+    told = [summary["labels"] | {"target": target, "data": data} for summary, target, data in zip(summaries, targets, sets, strict=True)]
+    shown = [part for part in PARTS if len({labels[part] for labels in told}) > 1 or part == "drafter"]
+    rows = [{part: labels[part] for part in shown} for labels in told]
+    extra = extra_columns(summaries)
+    for place, (row, summary) in enumerate(zip(rows, summaries, strict=True)):
+        rivals = [other for other, labels in zip(summaries, told, strict=True) if labels == told[place]]
+        row["drafter"] += _differing_settings(summary, rivals)
+        row |= {fact.name: fact.values[place] or "-" for fact in extra}
+    return rows
+
+
 def print_run(summary: dict[str, Any], folder: Path) -> None:
     """All that is shown of a run when it ends; what makes it invalid stands last, in red on a terminal."""
     render(run_rows(summary), title=describe(summary))
@@ -98,9 +116,7 @@ def print_run(summary: dict[str, Any], folder: Path) -> None:
 
 def describe(summary: dict[str, Any]) -> str:
     """The line above a run's table."""
-    named, origin = summary["labels"], summary["provenance"]
-    parts = ", ".join(f"{part} {named[part]}" for part in PARTS)
-    return f"{parts}; {origin['dtype']} on {origin['cpu'] if origin['device'] == 'cpu' else origin['device']}, {origin['date'][:10]}"
+    return f"drafter {summary['labels']['drafter']}; {head([summary])}"
 
 
 def footnotes(summary: dict[str, Any]) -> list[str]:
@@ -116,14 +132,15 @@ def footnotes(summary: dict[str, Any]) -> list[str]:
     return notes + [f"warning: {text}" for text in summary["warnings"] if text not in summary.get("errors", [])]
 
 
-def _differing_settings(summary: dict[str, Any], summaries: Sequence[dict[str, Any]]) -> str:
-    rivals = [other for other in summaries if other["labels"] == summary["labels"]]
+def _differing_settings(summary: dict[str, Any], rivals: Sequence[dict[str, Any]]) -> str:
+    """The settings in which a run differs from others of the same parts, without those that have a column."""
     notes = []
     for group in KNOBS:
         for key, value in summary["config"][group].items():
-            if any(other["config"][group].get(key) != value for other in rivals):
+            if (group, key) != ("sampling", "seed") and any(other["config"][group].get(key) != value for other in rivals):
                 notes.append(f"{key}={value}")
     for key, value in summary["config"].items():
-        if key not in VOLATILE and not isinstance(value, dict) and any(other["config"].get(key) != value for other in rivals):
+        said = key in (*VOLATILE, *DEFAULTS, "seed", "threads") or isinstance(value, dict)
+        if not said and any(other["config"].get(key) != value for other in rivals):
             notes.append(f"{key}={value}")
     return f" ({', '.join(dict.fromkeys(notes))})" if notes else ""

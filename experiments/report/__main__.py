@@ -1,86 +1,86 @@
 """`python -m experiments.report [FOLDER ...] [--html FILE] [--markdown FILE]`: recorded runs as a table, as Markdown, or as one HTML page.
 
-`--table terminal` or `--table markdown` prints the comparison of the runs alone, `--categories` adds a table per run.
+`--table terminal` or `--table markdown` prints the comparison of the runs alone, `--categories` adds a table of their categories.
+`--picture BASE` and `--answer-picture BASE` write BASE-light.svg and BASE-dark.svg, for a README.
 
-Exit codes: 0 done, 2 there is nothing to report or a file cannot be read or written.
+Exit codes: 0 done, 2 there is nothing to report or a file cannot be read or written, 130 stopped by Ctrl-C, 143 by SIGTERM.
 """
 
 import argparse
+import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NoReturn
 
-from experiments.analysis.frames import Runs, joined, load_runs
-from experiments.analysis.imported import spec_bench, vllm
-from experiments.analysis.terminal import render
-from experiments.recording.folder import failures, newest_sweep
-from experiments.report.blocks import Items, Report, Rows, Text
-from experiments.report.content import Beside, compose
-from experiments.report.markdown import write_markdown
-from experiments.report.other_results import load_ceilings, load_predictions
-from experiments.report.page import to_html
-from experiments.report.table import print_table
+HELP = "python -m experiments.report --help lists what there is"
+
+
+class Terminated(BaseException):
+    """SIGTERM has come."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A mistake is a ValueError of one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; {HELP}")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
+    """Whatever happens ends in one line at most and an exit code. What takes long to import is imported once the arguments are right."""
     try:
-        if options.table or options.categories:
-            print_table(options.paths or [newest_sweep()], markdown=options.table == "markdown", categories=options.categories)
-            return 0
-        paths = options.paths or ([] if options.spec_bench or options.vllm else [newest_sweep()])
-        beside = Beside(failures(paths), load_ceilings(options.replay), load_predictions(options.cost))
-        report = compose(gather(paths, options), beside)
-        show(report)
-        written = write(report, options.html, options.markdown)
+        with terminable():
+            options = parser().parse_args(arguments)
+            from experiments.report.command import execute
+
+            execute(options)
+            sys.stdout.flush()
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        if isinstance(error, BrokenPipeError):  # the reader, `head` for one, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    print("\n".join(f"written: {file}" for file in written) or "for figures and answers in colour add --html report.html")
+    except KeyboardInterrupt:
+        return 130
+    except Terminated:
+        return 143
     return 0
 
 
-def gather(paths: list[Path], options: argparse.Namespace) -> Runs:
-    """Our runs, and whatever is to stand beside them."""
-    if options.spec_bench_baseline and not options.spec_bench:
-        raise ValueError("--spec-bench-baseline is the plain decoding for --spec-bench; give both")
-    parts = [load_runs(paths)] if paths else []
-    parts += [spec_bench(file, options.spec_bench_baseline) for file in options.spec_bench]
-    return joined([*parts, *(vllm(file) for file in options.vllm)])
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Within it SIGTERM raises Terminated; a handler can be set in the main thread only."""
 
+    def end(*_: Any) -> NoReturn:
+        raise Terminated
 
-def write(report: Report, html: Path | None, markdown: Path | None) -> list[Path]:
-    """Writes what was asked for and returns the files."""
-    for path in filter(None, (html, markdown)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    written = write_markdown(report, markdown) if markdown else []
-    if html:
-        html.write_text(to_html(report), encoding="utf-8")
-        written.append(html)
-    return written
-
-
-def show(report: Report) -> None:
-    """Verdict and tables on the terminal."""
-    print(f"{report.title}: {report.subtitle}")
-    for block in report.blocks:
-        if isinstance(block, Text) and block.mood != "plain":
-            print(block.text)
-        elif isinstance(block, Items) and block.mood != "plain":
-            print("\n".join(f"- {item}" for item in block.items))
-        elif isinstance(block, Rows) and "sound" in next(iter(block.rows), {}):
-            render(block.rows)
-        elif isinstance(block, Rows) and "speedup" in next(iter(block.rows), {}):
-            print()
-            render(block.rows)
+    try:
+        before = signal.signal(signal.SIGTERM, end)
+    except ValueError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(prog="python -m experiments.report", description="Recorded runs as a table, as Markdown, or as one HTML page.")
+    found = Parser(prog="python -m experiments.report", description="Recorded runs as a table, as Markdown, as pictures, or as one HTML page.")
     found.add_argument("paths", nargs="*", type=Path, help="run folders, sweep folders or summary.json files; default: the newest sweep")
     found.add_argument("--table", choices=("terminal", "markdown"), help="print the comparison as one table and nothing else")
-    found.add_argument("--categories", action="store_true", help="with the table: also one per run with its categories")
-    found.add_argument("--html", type=Path, help="write one self-contained page here")
-    found.add_argument("--markdown", type=Path, help="write Markdown here, its figures into a folder beside it")
+    found.add_argument("--categories", action="store_true", help="with the table: another one by category")
+    found.add_argument("--html", type=Path, metavar="FILE", help="write one self-contained page here")
+    found.add_argument("--markdown", type=Path, metavar="FILE", help="write Markdown here, its figures into a folder beside it")
+    found.add_argument("--picture", type=Path, metavar="BASE", help="write the speedups as BASE-light.svg and BASE-dark.svg")
+    found.add_argument("--answer-picture", type=Path, metavar="BASE", help="write one answer in colour as BASE-light.svg and BASE-dark.svg")
+    found.add_argument(
+        "--answer", metavar="PROMPT", help="with --answer-picture: the id of the prompt; default: a short one with all kinds of tokens"
+    )
     found.add_argument(
         "--replay", nargs="+", type=Path, default=[], metavar="FILE", help="files of experiments.replay: ceilings for the gamma curves"
     )

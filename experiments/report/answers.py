@@ -1,5 +1,6 @@
 """Answers of a report in colour: which tokens were drafted and accepted, which the target added, which drafts it rejected."""
 
+from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -19,21 +20,24 @@ def answers(runs: Runs) -> list[Block]:
         return []
     notes: list[Block] = []
     shown: dict[str, list[tuple[str, str]]] = {}
-    tokenizers: dict[str, Any] = {}
     for method, document in list(zip(runs.methods, runs.documents, strict=False))[:MOST_RUNS]:
         name = str(document["config"]["target"].get("name"))
-        if name not in tokenizers:
-            tokenizers[name] = _tokenizer(name)
-        if tokenizers[name] is None:
+        tokenizer = load_tokenizer(name)
+        if tokenizer is None:
             notes.append(Text(f"{method}: the tokenizer of {name} could not be loaded, so its answers are not shown.", "warn"))
             continue
-        shown[method] = [(_headline(record), _html(record, runs.steps, tokenizers[name])) for record in _chosen(runs.records, method)]
+        try:
+            shown[method] = [(_headline(record), _html(record, runs.steps, tokenizer)) for record in _chosen(runs.records, method)]
+        except (ValueError, KeyError) as error:
+            notes.append(Text(f"{method}: steps.jsonl does not fit records.jsonl, so its answers are not shown ({error}).", "warn"))
     if len(runs.documents) > MOST_RUNS:
         notes.append(Text(f"Answers of the first {MOST_RUNS} runs; give fewer folders to see those of others."))
     return [Heading("Answers, token by token"), *([Coloured(shown)] if shown else []), *notes]
 
 
-def _tokenizer(name: str) -> Any:
+@cache
+def load_tokenizer(name: str) -> Any:
+    """The target's tokenizer; None where it cannot be loaded."""
     try:
         return AutoTokenizer.from_pretrained(resolve_name(name))
     except (OSError, ValueError, ImportError):
@@ -51,7 +55,11 @@ def _headline(record: dict[str, Any]) -> str:
     return f"{record['prompt']}: {record['num_tokens']} tokens in {steps} steps ({record['num_tokens'] / max(steps, 1):.2f} per step)"
 
 
-def _html(record: dict[str, Any], steps: pd.DataFrame, tokenizer: Any) -> str:
+def lines_of(record: dict[str, Any], steps: pd.DataFrame) -> list[dict[str, Any]]:
+    """The lines of `steps.jsonl` of the method's answer in a record."""
     own = pd.DataFrame(steps[(steps["method"] == record["method"]) & (steps["role"] == "method") & (steps["prompt"] == record["prompt"])])
-    lines = [{**step, "proposed": step["proposed"] if isinstance(step.get("proposed"), list) else []} for step in own.to_dict("records")]
-    return coloured(record["tokens"], lines, tokenizer)
+    return [{**step, "proposed": step["proposed"] if isinstance(step.get("proposed"), list) else []} for step in own.to_dict("records")]
+
+
+def _html(record: dict[str, Any], steps: pd.DataFrame, tokenizer: Any) -> str:
+    return coloured(record["tokens"], lines_of(record, steps), tokenizer)

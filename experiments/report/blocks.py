@@ -64,3 +64,4 @@ class Report:
     title: str
     subtitle: str
     blocks: Sequence[Block]
+    head: str = ""  # what was measured, in one line; "" where no run of ours is in it

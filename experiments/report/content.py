@@ -9,7 +9,7 @@ import pandas as pd
 
 from experiments.analysis import curves
 from experiments.analysis.frames import OURS, Runs
-from experiments.analysis.tables import PARTS, comparison_rows, peer_rows
+from experiments.analysis.tables import comparison_rows, peer_rows
 from experiments.analysis.terminal import Row, number, percent
 from experiments.report import plots
 from experiments.report.answers import answers
@@ -60,7 +60,7 @@ def compose(runs: Runs, beside: Beside | None = None) -> Report:
     counts = ", ".join(f"{count} run{'s' * (count != 1)}{'' if source == OURS else f' of {source}'}" for source, count in sources.items())
     blocks: list[Block] = [*verdict(runs, beside.failed), *results(runs), *figures(runs, beside), *kinds(runs), *answers(runs)]
     blocks += [*proofs(runs), *circumstances(runs), Heading("What the words mean"), Items(TERMS)]
-    return Report("Speculative decoding: results", ", ".join(part for part in (counts, span) if part), blocks)
+    return Report("Speculative decoding: results", ", ".join(part for part in (counts, span) if part), blocks, runs.head)
 
 
 def verdict(runs: Runs, failed: Sequence[str]) -> list[Block]:
@@ -74,6 +74,8 @@ def verdict(runs: Runs, failed: Sequence[str]) -> list[Block]:
     elif named:
         every = "The run is sound" if len(named) == 1 else f"All {len(named)} runs are sound"
         blocks.append(Text(f"{every}: no validity check failed.", "good"))
+    if runs.incomparable:
+        blocks.append(Text(f"The {runs.incomparable}.", "warn"))
     blocks += proved(runs)
     if failed:
         blocks.append(Items([f"failed: {line}" for line in failed], "bad"))
@@ -111,8 +113,9 @@ def results(runs: Runs) -> list[Block]:
 
 def own_row(row: Row) -> Row:
     """A row of the comparison with its verdict where a narrow screen still shows it, without the times by phase: they have a figure."""
-    names = {name: value for name, value in row.items() if name in PARTS}
-    return names | {"sound": row["sound"], "proof": row["proof"]} | {name: value for name, value in row.items() if not name.startswith("time in")}
+    shown = {name: value for name, value in row.items() if not name.startswith("time in")}
+    before = dict(list(shown.items())[: list(shown).index("prompts")])
+    return before | {"sound": row["sound"], "proof": row["proof"]} | shown
 
 
 def imported_row(row: dict[str, Any]) -> Row:
@@ -137,39 +140,57 @@ def figures(runs: Runs, beside: Beside) -> list[Block]:
     found: list[Picture] = []
     if len(timed):
         found.append(
-            Picture("speedup", plots.speedup(timed), "Right of the line is faster than plain decoding. An interval that crosses it proves nothing.")
+            Picture(
+                "speedup",
+                plots.speedup(timed, runs.head),
+                "Right of the line is faster than plain decoding. An interval that crosses it proves nothing.",
+            )
         )
     found.append(
-        Picture("tokens_per_step", plots.tokens_per_step(categories), "What the acceptance would bring if drafting and longer forwards were free.")
+        Picture(
+            "tokens_per_step",
+            plots.tokens_per_step(categories, runs.head),
+            "What the acceptance would bring if drafting and longer forwards were free.",
+        )
     )
     curve, rates = curves.gamma_curves(runs), curves.throughput(runs)
     if len(curve):
         found.append(
             Picture(
                 "gamma",
-                plots.gamma_curves(curve, beside.ceilings if len(beside.ceilings) else None),
+                plots.gamma_curves(curve, runs.head, beside.ceilings if len(beside.ceilings) else None),
                 "Longer drafts are worth it while the lower curve rises. Theory takes the price of a step as measured.",
             )
         )
     if len(rates):
         found.append(
-            Picture("throughput", plots.throughput(rates), "Where a solid line falls below its dashed one, plain decoding is the better choice.")
+            Picture(
+                "throughput",
+                plots.throughput(rates, runs.head),
+                "Where a solid line falls below its dashed one, plain decoding is the better choice.",
+            )
         )
     times = curves.phase_times(runs.summaries)
     if len(times):
         found.append(
             Picture(
                 "phases",
-                plots.time_per_phase(times),
+                plots.time_per_phase(times, runs.head),
                 "What a method spends to emit one token; left of the dashed line it is faster than plain decoding.",
             )
         )
     positions, lengths = curves.acceptance_by_position(runs.records), curves.accepted_lengths(runs.steps)
     if len(positions) and not crowded:
-        found.append(Picture("positions", plots.acceptance_by_position(positions), "Intervals (95 %, Wilson) widen where few drafts reach."))
+        found.append(
+            Picture("positions", plots.acceptance_by_position(positions, runs.head), "Intervals (95 %, Wilson) widen where few drafts reach.")
+        )
     if len(lengths) and not crowded:
         found.append(
-            Picture("lengths", plots.accepted_lengths(lengths), "A method that drafts rarely has its steps at zero, and may be fast all the same.")
+            Picture(
+                "lengths",
+                plots.accepted_lengths(lengths, runs.head),
+                "A method that drafts rarely has its steps at zero, and may be fast all the same.",
+            )
         )
     if len(beside.predictions):
         caption = "What the cost model makes of measured forwards and recorded acceptance. Off the band something is not understood."

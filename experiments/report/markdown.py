@@ -13,7 +13,7 @@ SIGNS = {"plain": "", "good": "", "warn": "**Note:** ", "bad": "**NOT VALID:** "
 def write_markdown(report: Report, path: Path) -> list[Path]:
     """Writes the report and returns every file written. Answers in colour are left out: Markdown has no colours."""
     folder = path.with_name(f"{path.stem}_figures")
-    written, parts = [path], [f"# {report.title}", report.subtitle]
+    written, parts = [path], [f"# {report.title}", report.subtitle, report.head]
     for block in report.blocks:
         if isinstance(block, Picture):
             folder.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ import torch
 
 from experiments.analysis.coloured import LEGEND, STYLE, coloured
 from experiments.analysis.frames import Runs, load_runs
-from experiments.analysis.tables import comparison_rows
+from experiments.analysis.tables import comparison_rows, names
 from experiments.lossless.checks.enumerated_steps import EXACT
 from experiments.lossless.enumeration.proposals import chain
 from experiments.lossless.enumeration.step_distribution import examine
@@ -33,9 +33,18 @@ def open_runs(results: str | Path | None = None, command: str = "python -m exper
         raise ValueError(f"{error}. To make results: {command}; then set results to the folder that it names, or to None for the newest") from error
 
 
-def overview(runs: Runs) -> pd.DataFrame:
-    """The comparison of all runs, as the command line prints it."""
-    return pd.DataFrame(comparison_rows(runs.documents))
+def overview(runs: Runs, *columns: str) -> pd.DataFrame:
+    """The comparison of all runs, as the command line prints it, under what was measured.
+
+    With `columns`, these alone, beside the drafter, the sampling, and whatever else tells the runs apart.
+    """
+    print("\n".join(filter(None, (runs.head, runs.incomparable))))
+    rows = comparison_rows(runs.documents)
+    if not columns:
+        return pd.DataFrame(rows)
+    samplings = [{"drafter": row["drafter"], "sampling": run["labels"]["sampling"]} for row, run in zip(rows, runs.documents, strict=True)]
+    told = [sampling | own for sampling, own in zip(samplings, names(runs.documents), strict=True)]
+    return pd.DataFrame([own | {column: row[column] for column in columns} for own, row in zip(told, rows, strict=True)])
 
 
 def answer(generation: Generation, tokenizer: Any, row: int = 0) -> str:

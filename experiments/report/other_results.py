@@ -3,9 +3,12 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from experiments.analysis.measured import head
+from experiments.analysis.summary import labels
 from experiments.recording.files import read_rows
 
 
@@ -33,18 +36,30 @@ def load_ceilings(paths: Sequence[str | Path]) -> pd.DataFrame:
 
 
 def load_predictions(paths: Sequence[str | Path]) -> pd.DataFrame:
-    """Columns run, gamma, predicted, measured, each with low and high, error, from `cost.json` of `python -m experiments.cost`.
+    """Columns run, gamma, predicted, measured, each with low and high, error, head, from `cost.json` of `python -m experiments.cost`.
+
+    head: on what was measured; "" where the file does not say.
 
     Raises ValueError naming the file that is not such a result.
     """
     rows = []
     for path in map(Path, paths):
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))["runs"]
-            for row in found:
+            result = json.loads(path.read_text(encoding="utf-8"))
+            measured = result["runs"]
+            told = cost_head(result)
+            for row in measured:
                 limits = {name: row[f"{name}_interval"] or (None, None) for name in ("predicted", "measured")}
                 ends = {f"{name}_{end}": pair[place] for name, pair in limits.items() for place, end in enumerate(("low", "high"))}
-                rows.append({key: row[key] for key in ("run", "gamma", "predicted", "measured", "error")} | ends)
+                rows.append({key: row[key] for key in ("run", "gamma", "predicted", "measured", "error")} | ends | {"head": told})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: is not the cost.json of python -m experiments.cost ({type(error).__name__}: {error})") from error
     return pd.DataFrame(rows)
+
+
+def cost_head(result: dict[str, Any]) -> str:
+    """What a `cost.json` measured, in the words of every other head; "" where it does not say."""
+    config, origin = result.get("config"), result.get("provenance")
+    if not config or not origin:
+        return ""
+    return head([{"labels": labels(config), "config": config, "provenance": origin, "num_prompts": config.get("num_prompts"), "by_category": {}}])

@@ -19,7 +19,8 @@ def to_html(report: Report) -> str:
     """The whole page."""
     body = "\n".join(html_of(block) for block in report.blocks)
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(report.title)}</title>'
-    opening = f"<header><h1>{escape(report.title)}</h1><p>{escape(report.subtitle)}</p></header>"
+    told = f"<p>{escape(report.head)}</p>" if report.head else ""
+    opening = f"<header><h1>{escape(report.title)}</h1><p>{escape(report.subtitle)}</p>{told}</header>"
     style = f"<style>{coloured.STYLE}{CSS}</style>"
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head>{head}{style}</head>\n<body><main>{opening}\n{body}\n</main><script>{SORT}</script></body></html>\n'

@@ -1,11 +1,14 @@
 """Figures of reports and notebooks: one function each, from frames to a matplotlib Figure that reads without its text.
 
+`head` says what was measured (`Runs.head`) and stands under the title.
+
 Colours are Okabe and Ito's, which colour-blind readers can tell apart; every mark has a shape of its own, too. Nothing here opens a window.
 """
 
 # pandas' own annotations allow a Series or an array wherever a frame is indexed:
 # pyright: reportCallIssue=false, reportArgumentType=false, reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
 
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 PHASE_COLOURS = {"draft": "#56B4E9", "target": "#0072B2", "verify": "#E69F00", "commit": "#009E73", "other": "#999999"}
 INK, GRID = "#333333", "#c8c8c8"  # the report replaces these two in dark mode
 WIDTH = 6.2  # inches: what a phone can still show
+HEAD_LETTERS, HEAD_LINE, TITLE_HEIGHT = 98, 0.16, 0.26  # letters and inches of a line of the head; inches of the title above it
 STYLE: dict[Any, Any] = {  # matplotlib's type has every key there is, and not in all versions
     "font.size": 10,
     "axes.titlelocation": "left",
@@ -41,23 +45,23 @@ STYLE: dict[Any, Any] = {  # matplotlib's type has every key there is, and not i
 }
 
 
-def speedup(categories: pd.DataFrame) -> Figure:
+def speedup(categories: pd.DataFrame, head: str) -> Figure:
     """Speedup over plain decoding with its 95 % interval, by kind of prompt and method; `categories` as in `Runs`."""
-    return _intervals(categories, "speedup", "Speedup over plain decoding, by kind of prompt", "speedup, with its 95 % interval over prompts")
+    return _intervals(categories, "speedup", "Speedup over plain decoding, by kind of prompt", "speedup, with its 95 % interval over prompts", head)
 
 
-def tokens_per_step(categories: pd.DataFrame) -> Figure:
+def tokens_per_step(categories: pd.DataFrame, head: str) -> Figure:
     """Tokens per step with its 95 % interval, by kind of prompt and method: what an ideal machine would gain; `categories` as in `Runs`."""
     title = "Tokens per step, by kind of prompt"
-    return _intervals(categories, "tokens_per_step", title, "tokens per step, 95 % interval over prompts")
+    return _intervals(categories, "tokens_per_step", title, "tokens per step, 95 % interval over prompts", head)
 
 
-def speedup_over_peers(peers: pd.DataFrame) -> Figure:
+def speedup_over_peers(peers: pd.DataFrame, head: str) -> Figure:
     """How much faster each method is than each peer on the same prompts, from `curves.against_peers`."""
-    return _intervals(peers, "speedup", "Speedup over peers, from prompt to last token", "speedup, with its 95 % interval over prompts")
+    return _intervals(peers, "speedup", "Speedup over peers, from prompt to last token", "speedup, with its 95 % interval over prompts", head)
 
 
-def acceptance_by_position(rates: pd.DataFrame) -> Figure:
+def acceptance_by_position(rates: pd.DataFrame, head: str) -> Figure:
     """Conditional acceptance along the draft, from `curves.acceptance_by_position`."""
     with rc_context(STYLE):
         figure, axes = _single(3.0, "Acceptance by position in the draft")
@@ -69,10 +73,10 @@ def acceptance_by_position(rates: pd.DataFrame) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         _legend(figure, axes)
-    return figure
+    return _headed(figure, head)
 
 
-def accepted_lengths(counts: pd.DataFrame) -> Figure:
+def accepted_lengths(counts: pd.DataFrame, head: str) -> Figure:
     """How many draft tokens a step accepts, a panel per method, from `curves.accepted_lengths`."""
     with rc_context(STYLE):
         methods = counts["method"].unique()
@@ -93,10 +97,10 @@ def accepted_lengths(counts: pd.DataFrame) -> Figure:
         _title(figure, "Accepted draft tokens in a step")
         figure.supxlabel("accepted draft tokens (the bonus token is not counted)", fontsize=10)
         figure.supylabel("share of steps", fontsize=10)
-    return figure
+    return _headed(figure, head)
 
 
-def time_per_phase(times: pd.DataFrame) -> Figure:
+def time_per_phase(times: pd.DataFrame, head: str) -> Figure:
     """Where the time of a token goes, plain decoding of the same run being 1, from `curves.phase_times`."""
     with rc_context(STYLE):
         methods = list(dict.fromkeys(times["method"]))
@@ -116,10 +120,10 @@ def time_per_phase(times: pd.DataFrame) -> Figure:
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         _legend(figure, axes, columns=5)
-    return figure
+    return _headed(figure, head)
 
 
-def gamma_curves(curves: pd.DataFrame, oracle: pd.DataFrame | None = None) -> Figure:
+def gamma_curves(curves: pd.DataFrame, head: str, oracle: pd.DataFrame | None = None) -> Figure:
     """Tokens per step and speedup against the number of drafted tokens, from `curves.gamma_curves`; dashed: theory.
 
     `oracle`, if given, has the columns label, draft_tokens, tokens_per_step: ceilings, drawn as dotted lines.
@@ -143,10 +147,10 @@ def gamma_curves(curves: pd.DataFrame, oracle: pd.DataFrame | None = None) -> Fi
         panels[1].set(ylabel="speedup over plain decoding", xlabel="drafted tokens per step (num_tokens)", ylim=(0, None))
         panels[1].xaxis.set_major_locator(MaxNLocator(integer=True))
         _legend(figure, panels[0])
-    return figure
+    return _headed(figure, head)
 
 
-def throughput(rates: pd.DataFrame) -> Figure:
+def throughput(rates: pd.DataFrame, head: str) -> Figure:
     """Tokens per second of the whole batch against its size, from `curves.throughput`; dashed: plain decoding of the same runs."""
     with rc_context(STYLE):
         figure, axes = _single(3.0, "Throughput against batch size")
@@ -160,7 +164,7 @@ def throughput(rates: pd.DataFrame) -> Figure:
         axes.minorticks_off()
         axes.set(xlabel="prompts decoded together (batch size)", ylabel="tokens per second", ylim=(0, None))
         _legend(figure, axes)
-    return figure
+    return _headed(figure, head)
 
 
 def predicted_against_measured(predictions: pd.DataFrame) -> Figure:
@@ -176,7 +180,7 @@ def predicted_against_measured(predictions: pd.DataFrame) -> Figure:
         axes.fill_between([0, top], [0, 0.9 * top], [0, 1.1 * top], color=GRID, alpha=0.4, linewidth=0, label="within 10 %")
         axes.set(xlabel="predicted speedup", ylabel="measured speedup", xlim=(0, top), ylim=(0, None))
         _legend(figure, axes)
-    return figure
+    return _headed(figure, " / ".join(filter(None, dict.fromkeys(predictions["head"]))))
 
 
 def exactness(rules: pd.DataFrame) -> Figure:
@@ -208,7 +212,7 @@ def expected_gain(gains: pd.DataFrame) -> Figure:
     return figure
 
 
-def _intervals(frame: pd.DataFrame, value: str, title: str, label: str) -> Figure:
+def _intervals(frame: pd.DataFrame, value: str, title: str, label: str, head: str) -> Figure:
     """A dot with its interval for every category and method; categories one below the other, so that long names and phones are no trouble."""
     with rc_context(STYLE):
         alone = frame["category"].nunique() == 1  # then the methods stand on the axis, and need no legend
@@ -237,7 +241,7 @@ def _intervals(frame: pd.DataFrame, value: str, title: str, label: str) -> Figur
         axes.grid(axis="y", visible=alone)
         if not alone:
             _legend(figure, axes)
-    return figure
+    return _headed(figure, head)
 
 
 def _single(height: float, title: str) -> tuple[Figure, Axes]:
@@ -249,6 +253,18 @@ def _single(height: float, title: str) -> tuple[Figure, Axes]:
 def _title(figure: Figure, title: str) -> None:
     """At the left edge of the figure, where it is not cut off however long the labels of the axis are."""
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+
+
+def _headed(figure: Figure, head: str) -> Figure:
+    """The finished figure with what was measured in small letters under its title, for which it becomes as much higher."""
+    lines = wrap(head, HEAD_LETTERS)
+    height = figure.get_figheight() + HEAD_LINE * len(lines)
+    layout = figure.get_layout_engine()
+    if lines and layout is not None:
+        figure.set_figheight(height)
+        layout.set(rect=(0, 0, 1, 1 - HEAD_LINE * len(lines) / height))  # pyright: ignore[reportCallIssue]
+        figure.text(0.01, 1 - TITLE_HEIGHT / height, "\n".join(lines), ha="left", va="top", fontsize=8, color=INK)
+    return figure
 
 
 def _line(axes: Axes, place: int, x: pd.Series, y: pd.Series, low: pd.Series, high: pd.Series, label: str, line: str = "-") -> None:

@@ -2,17 +2,22 @@
 
 from pathlib import Path
 
-from experiments.analysis.tables import describe, print_comparison, print_failures, run_rows
-from experiments.analysis.terminal import render
-from experiments.recording.folder import read_summaries
+from experiments.analysis.frames import Runs, load_runs
+from experiments.analysis.tables import print_comparison, print_failures, run_rows
+from experiments.analysis.terminal import Row, render
 
 
 def print_table(paths: list[Path], *, markdown: bool = False, categories: bool = False) -> None:
-    """The comparison of the runs below the paths, and with `categories` a table per run. Raises ValueError where there is none."""
-    summaries = read_summaries(paths)
-    print_comparison(summaries, markdown=markdown)
-    for summary in summaries if categories else []:
-        print(f"\n{describe(summary)}{chr(10) if markdown else ''}")
-        render(run_rows(summary), markdown=markdown)
+    """The comparison of the runs below the paths, and with `categories` one table of all their categories. Raises ValueError where there is none."""
+    runs = load_runs(paths)
+    print_comparison(runs.documents, markdown=markdown)
+    if categories:
+        print()
+        render(category_rows(runs), markdown=markdown)
     if not markdown:
         print_failures(paths)
+
+
+def category_rows(runs: Runs) -> list[Row]:
+    """A row per run and category, all categories of a run one below the other."""
+    return [{"method": name} | row for name, document in zip(runs.methods, runs.documents, strict=True) for row in run_rows(document)]

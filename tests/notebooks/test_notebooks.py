@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
@@ -11,7 +13,10 @@ import pytest
 from hydra import compose, initialize_config_module
 from nbclient import NotebookClient
 
+from experiments.analysis.frames import load_runs
+from experiments.report.notebook import overview
 from experiments.run.job import execute
+from tests.experiments.recorded import config, write_run
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -56,19 +61,25 @@ def with_parameters(notebook: nbformat.NotebookNode, **values: object) -> nbform
     return notebook
 
 
-@pytest.fixture(scope="session")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NotebookClient]:
-    """One kernel for all, which pays for its imports once: the interpreter of the tests, whatever kernels are installed, started elsewhere."""
-    folder = tmp_path_factory.mktemp("elsewhere")
+@contextmanager
+def kernel(folder: Path, *paths: str) -> Iterator[NotebookClient]:
+    """A kernel of the interpreter of the tests, whatever kernels are installed, started elsewhere; `paths` come before all others."""
     (folder / "kernels" / "python3").mkdir(parents=True)
     argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     (folder / "kernels" / "python3" / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"}))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, str(ROOT)]), "OMP_NUM_THREADS": "1"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JUPYTER_PATH", str(folder))
         found = NotebookClient(nbformat.v4.new_notebook(), timeout=240, kernel_name="python3")
         with found.setup_kernel(cwd=str(folder), env=environment):
             yield found
+
+
+@pytest.fixture(scope="session")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NotebookClient]:
+    """One kernel for all, which pays for its imports once."""
+    with kernel(tmp_path_factory.mktemp("elsewhere")) as found:
+        yield found
 
 
 @pytest.mark.slow
@@ -83,7 +94,7 @@ def test_a_notebook_runs(path: Path, recorded: Path, cost: Path, client: Noteboo
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in outputs), "no figure was shown"
     told = [output["text"] for output in outputs if output.get("name") == "stderr"]
-    assert not [text for text in told if "Warning" in text and "IProgress" not in text], told  # IProgress: tqdm without ipywidgets
+    assert not [text for text in told if "Warning" in text], told
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -94,6 +105,40 @@ def test_a_notebook_is_short_and_has_no_outputs(path: Path) -> None:
     assert "parameters" in notebook.cells[0].metadata["tags"]
     assert all(not cell.outputs and cell.execution_count is None for cell in notebook.cells if cell.cell_type == "code")
     assert all(len(cell.source.splitlines()) <= 12 for cell in notebook.cells if cell.cell_type == "code"), "logic belongs in modules"
+
+
+@pytest.mark.slow
+def test_a_kernel_without_ipywidgets_shows_no_red_warning(tmp_path: Path) -> None:
+    """What every notebook begins with, in a kernel of its own, in which ipywidgets cannot be imported."""
+    (tmp_path / "ipywidgets.py").write_text("raise ImportError('there are none here')\n")
+    with kernel(tmp_path, str(tmp_path)) as client:
+        for lines, warned in ((["import tqdm.auto"], True), ([], False), (["%load_ext experiments.report.quiet", "import tqdm.auto"], False)):
+            forget = "import sys\nfor name in [name for name in sys.modules if name.startswith('tqdm')]: del sys.modules[name]"
+            client.nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("\n".join([forget, *lines]))])
+            client.execute_cell(client.nb.cells[0], 0)
+            told = "".join(output.get("text", "") for output in client.nb.cells[0].outputs if output.get("name") == "stderr")
+            assert ("IProgress not found" in told) == warned, told
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_quiet_before_it_imports_anything(path: Path) -> None:
+    code = [line for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code" for line in cell.source.splitlines()]
+    first = next(index for index, line in enumerate(code) if line.startswith(("import ", "from ")))
+    assert "%load_ext experiments.report.quiet" in code[:first]
+
+
+@pytest.mark.parametrize("stem", ["02_acceptance", "03_exactness"])
+def test_tables_of_notebooks_name_the_sampling(stem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for temperature in (0.0, 0.8):
+        write_run(tmp_path / str(temperature), sampling=config()["sampling"] | {"temperature": temperature})
+    source = "\n".join(cell.source for cell in nbformat.read(ROOT / "notebooks" / f"{stem}.ipynb", as_version=4).cells)
+    columns = re.findall('"([^"]+)"', re.findall(r"^overview\(runs, (.*)\)$", source, re.MULTILINE)[0])
+    runs = load_runs([tmp_path])
+    table = overview(runs, *columns)
+    assert table.columns.tolist() == ["drafter", "sampling", *columns]
+    assert table["sampling"].tolist() == ["greedy", "T=0.8"]
+    assert capsys.readouterr().out == f"{runs.head}\n"
+    assert overview(load_runs([tmp_path / "0.8"]), *columns)["sampling"].tolist() == ["T=0.8"]
 
 
 def test_all_four_are_there() -> None:

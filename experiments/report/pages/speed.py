@@ -1,4 +1,4 @@
-"""README's tables of performance, from the records. `python -m experiments.report.pages` writes them.
+"""The tables of docs/speed.md and README's lines about them, from the records. `python -m experiments.report.pages` writes them.
 
 Records are the `bench-*.json` and `gpu-*.jsonl` in `experiments/records`, the newest of every label.
 """
@@ -11,7 +11,7 @@ from experiments.analysis.terminal import as_markdown
 from experiments.bench.figures import describe
 from experiments.recording.published import RECORDS, ROOT, newest_of_each, updated
 
-PAGE = ROOT / "README.md"
+PAGE, README = ROOT / "docs" / "speed.md", ROOT / "README.md"
 MARK = "bench"
 RIVALS = {"draft_model": "generate, assisted", "prompt_lookup": "generate, prompt lookup"}  # ours -> others' version of the same method
 
@@ -24,13 +24,18 @@ def named(figures: dict[str, Any]) -> str:
 def setting(record: dict[str, Any]) -> str:
     """Under what circumstances a record was made; a run under load says so first."""
     found, target = record["provenance"], record["config"]["target"]
-    machine = f"{found['cpu']}, {found['threads']} thread{'s' * (found['threads'] > 1)}" if found["device"] == "cpu" else found["device"]
     versions = f"torch {found['versions']['torch']}, transformers {found['versions']['transformers']}"
     model = f"{'random weights of size ' if record['prompts']['random'] else ''}`{target['name']}`"
-    said = f"{model}, {work(record)}; {machine}, {versions}, {found['date'][:10]}, commit {found['git_commit']}"
+    said = f"{model}, {work(record)}; {machine(record)}, {versions}, {found['date'][:10]}, commit {found['git_commit']}"
     if record["under_load"]:
         return f"**Measured under load, worth little** ({'; '.join(record['under_load'])}): {said}"
     return said
+
+
+def machine(record: dict[str, Any]) -> str:
+    """What a record was measured on."""
+    found = record["provenance"]
+    return f"{found['cpu']}, {found['threads']} thread{'s' * (found['threads'] > 1)}" if found["device"] == "cpu" else found["device"]
 
 
 def work(record: dict[str, Any]) -> str:
@@ -84,13 +89,13 @@ def batch_table(record: dict[str, Any]) -> str:
     for size in dict.fromkeys(line["rows"] for line in lines):
         here = {named(line): f"{line['tokens_per_second']:.0f} ({line['speedup']:.2f})" for line in lines if line["rows"] == size}
         rows.append({"rows": str(size), **here})
+    return f"{as_markdown(rows)}\n\nTokens per second, times plain decoding in brackets; {pays(record)}"
+
+
+def pays(record: dict[str, Any]) -> str:
+    """The batch size beyond which each way stops paying, in a sentence."""
     ends = [f"{way}: {'never' if last is None else f'up to {last} rows'}" for way, last in record["pays_until"].items()]
-    return (
-        as_markdown(rows)
-        + "\n\nTokens per second, times plain decoding in brackets. Faster than plain decoding at every size measured, "
-        + "; ".join(ends)
-        + "."
-    )
+    return f"faster than plain decoding at every size measured, {'; '.join(ends)}."
 
 
 def verify_table(record: dict[str, Any]) -> str:
@@ -133,18 +138,38 @@ def gpu_row(line: dict[str, Any]) -> dict[str, str]:
     }
 
 
+def records_of(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """The newest record of every label."""
+    return [(path, json.loads(path.read_text(encoding="utf-8"))) for path in newest_of_each("bench-*.json", folder)]
+
+
 def table(folder: Path = RECORDS) -> str:
     """Markdown of all records. Says so where there are none."""
-    parts = []
-    for path in newest_of_each("bench-*.json", folder):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        parts.append(f"{setting(record)} (`{path.name}`):\n\n{TABLES[record['mode']](record)}")
+    parts = [f"{setting(record)} (`{path.name}`):\n\n{TABLES[record['mode']](record)}" for path, record in records_of(folder)]
     for path in newest_of_each("gpu-*.jsonl", folder):
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         parts.append(f"`{path.name}`: {gpu_table(lines)}")
     return "\n\n".join(parts) or "No benchmark has been recorded yet."
 
 
+def highlights(folder: Path = RECORDS) -> str:
+    """README's lines: our ways over `generate` on a real model, and how far batches pay."""
+    held = [record for _, record in records_of(folder) if not record["prompts"]["random"] and not record["under_load"]]
+    decoded, batches = ([record for record in held if record["mode"] == mode] for mode in ("decode", "batch"))
+    lines = [f"- {work(record)}, times `generate` (95 %): {over_generate(record)}." for record in decoded]
+    lines += [f"- {work(record)}, in batches of 1 to {max(line['rows'] for line in record['lines'])}: {pays(record)}" for record in batches]
+    told = " and ".join(dict.fromkeys(f"`{record['config']['target']['name']}` on {machine(record)}" for record in (*decoded, *batches)))
+    return "\n".join([f"{told}:", "", *lines]) if lines else "No benchmark has been recorded yet."
+
+
+def over_generate(record: dict[str, Any]) -> str:
+    """Our ways, plain decoding aside, and how many times as fast as `generate` they are."""
+    found = [
+        (named(way), way["ratios"]["generate"]) for way in record["ways"] if way["ours"] and way["way"] != "none" and "generate" in way["ratios"]
+    ]
+    return "; ".join(f"{way} {describe(ratio)}" for way, ratio in found)
+
+
 def pages() -> dict[Path, str]:
     """The pages that are written here, as they ought to be."""
-    return {PAGE: updated(PAGE.read_text(encoding="utf-8"), MARK, table())}
+    return {path: updated(path.read_text(encoding="utf-8"), MARK, make()) for path, make in ((PAGE, table), (README, highlights))}

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from experiments.analysis import curves
@@ -10,7 +11,7 @@ from experiments.analysis.frames import joined, load_runs
 from experiments.analysis.theory import expected_tokens
 from experiments.report import plots
 from experiments.report.other_results import load_ceilings, load_predictions
-from tests.experiments.recorded import config, write_run
+from tests.experiments.recorded import PROVENANCE, config, write_run
 
 
 def drafting(num_tokens: int) -> dict[str, dict[str, object]]:
@@ -87,6 +88,15 @@ def test_a_curve_needs_two_lengths_and_gets_its_theory(tmp_path: Path) -> None:
     assert (curve["theory_speedup"] / curve["speedup"]).tolist() == pytest.approx((curve["theory_tokens"] / curve["tokens_per_step"]).tolist())
 
 
+def test_the_loss_is_a_share_of_the_gain_that_was_possible() -> None:
+    """At 1.554 tokens per step and a speedup of 0.8393, 129 % of the gain is lost: all of it, and more; 1 - 0.8393 / 1.554 would say 46 %."""
+    rates = {"tokens_per_step": [1.554, 3.0, 3.0, 3.0, 1.0, 2.0], "speedup": [0.83934, 2.0, 1.0, 0.5, 0.9, 2.0]}
+    found = curves.gains(pd.DataFrame({"method": list("abcdef"), **rates}))
+    assert found["possible"].tolist() == pytest.approx([0.554, 2.0, 2.0, 2.0, 0.0, 1.0])
+    assert found["made"].tolist() == pytest.approx([-0.16066, 1.0, 0.0, -0.5, -0.1, 1.0])
+    assert found["lost"].tolist() == pytest.approx([1.29, 0.5, 1.0, 1.25, float("nan"), 0.0], nan_ok=True)
+
+
 def test_throughput_counts_whole_batches(tmp_path: Path) -> None:
     for size in (1, 2):
         write_run(tmp_path / str(size), batch_size=size)
@@ -101,17 +111,20 @@ def test_every_figure_is_drawn_with_a_title_and_units(tmp_path: Path) -> None:
         write_run(tmp_path / f"length{size}", seconds=2.0, **drafting(2 + size))
     runs = load_runs([tmp_path])
     figures = [
-        plots.speedup(runs.categories),
-        plots.tokens_per_step(runs.categories[runs.categories["category"] == "all"]),
-        plots.acceptance_by_position(curves.acceptance_by_position(runs.records)),
-        plots.accepted_lengths(curves.accepted_lengths(runs.steps)),
-        plots.time_per_phase(curves.phase_times(runs.summaries)),
-        plots.gamma_curves(curves.gamma_curves(runs)),
-        plots.throughput(curves.throughput(runs)),
+        plots.speedup(runs.categories, runs.head),
+        plots.tokens_per_step(runs.categories[runs.categories["category"] == "all"], runs.head),
+        plots.acceptance_by_position(curves.acceptance_by_position(runs.records), runs.head),
+        plots.accepted_lengths(curves.accepted_lengths(runs.steps), runs.head),
+        plots.time_per_phase(curves.phase_times(runs.summaries), runs.head),
+        plots.gamma_curves(curves.gamma_curves(runs), runs.head),
+        plots.throughput(curves.throughput(runs), runs.head),
     ]
     for figure in figures:
         figure.canvas.draw()
         assert figure.get_suptitle()
+        told = " ".join(" ".join(text.get_text() for text in figure.texts).split())
+        assert runs.head in told
+        assert "batch size 1, 2 (differs)" in told
         assert figure.get_supxlabel() or any(axes.get_xlabel() for axes in figure.axes)
 
 
@@ -130,6 +143,10 @@ def test_ceilings_and_predictions_are_read(tmp_path: Path) -> None:
     found = load_predictions([cost])
     assert found["predicted_high"].tolist() == [1.3, 1.3]
     assert plots.predicted_against_measured(found).get_suptitle()
+    assert found["head"].tolist() == ["", ""]
+    cost.write_text(json.dumps({"runs": [row], "config": config(), "provenance": PROVENANCE}))
+    figure = plots.predicted_against_measured(load_predictions([cost]))
+    assert "target embedded; data embedded; verifier recursive; sampling greedy; max_new_tokens 128" in figure.texts[-1].get_text().replace("\n", " ")
     for load in (load_ceilings, load_predictions):
         with pytest.raises(ValueError, match=r"other\.json: is not"):
             load([_other(tmp_path)])

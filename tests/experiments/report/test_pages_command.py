@@ -1,14 +1,16 @@
 """`python -m experiments.report.pages`: all tables of README and docs by one command."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from experiments.recording.published import updated
+from experiments.bench.figures import describe
+from experiments.recording.published import marks, newest_of_each, updated
 from experiments.report.pages import exactness, slots, speed
 from experiments.report.pages.__main__ import main
 
-TABLES = [(exactness, "PAGE"), (slots, "DETAILS"), (slots, "README"), (speed, "PAGE")]  # who writes into which page
+TABLES = [(exactness, "PAGE"), (slots, "DETAILS"), (slots, "README"), (speed, "PAGE"), (speed, "README")]  # who writes into which page
 
 
 @pytest.fixture
@@ -44,6 +46,29 @@ def test_every_table_of_a_page_is_written(stale: dict[Path, str]) -> None:
     assert main([]) == 0
     assert {path: path.read_text(encoding="utf-8") for path in stale} == stale
     assert main(["--check"]) == 0
+
+
+def test_readme_keeps_a_few_lines_and_a_link_and_the_tables_are_in_docs() -> None:
+    begin, end = marks(speed.MARK)
+    told = speed.README.read_text(encoding="utf-8").split(begin)[1].split(end)[0].strip().splitlines()
+    assert 3 <= len([line for line in told if line.startswith("- ")]) <= 4
+    assert not [line for line in told if line.startswith("|")]
+    assert "docs/speed.md#measured" in speed.README.read_text(encoding="utf-8")
+    assert "\n## Measured\n" in speed.PAGE.read_text(encoding="utf-8")
+    assert speed.PAGE.read_text(encoding="utf-8").split(begin)[1].count("\n| ---") >= 7
+
+
+def test_the_lines_say_what_the_records_say(tmp_path: Path) -> None:
+    assert speed.highlights(tmp_path) == "No benchmark has been recorded yet."
+    path = next(path for path in newest_of_each("bench-embedded-greedy-*.json"))
+    record = json.loads(path.read_text(encoding="utf-8"))
+    (tmp_path / path.name).write_text(json.dumps(record))
+    (way,) = (way for way in record["ways"] if way["way"] == "prompt_lookup, compile")
+    assert f"prompt_lookup, compile {describe(way['ratios']['generate'])}" in speed.highlights(tmp_path)
+    assert "48 new tokens" in speed.highlights(tmp_path)
+    assert record["provenance"]["cpu"] in speed.highlights(tmp_path)
+    (tmp_path / path.name).write_text(json.dumps(record | {"under_load": ["load average 9"]}))
+    assert "prompt_lookup" not in speed.highlights(tmp_path)
 
 
 def test_a_missing_record_ends_with_exit_code_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

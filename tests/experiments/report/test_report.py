@@ -88,7 +88,9 @@ def test_the_page_holds_every_run_and_nothing_from_outside(sweep: Path, tmp_path
 
 
 def test_the_same_figure_makes_the_same_page(sweep: Path) -> None:
-    one, two = (svg(Picture("phases", plots.time_per_phase(curves.phase_times(load_runs([sweep]).summaries)), 'left of "1"')) for _ in range(2))
+    one, two = (
+        svg(Picture("phases", plots.time_per_phase(curves.phase_times(load_runs([sweep]).summaries), "head"), 'left of "1"')) for _ in range(2)
+    )
     assert one == two
     assert 'aria-label="left of &quot;1&quot;"' in one
     assert INK not in one
@@ -123,6 +125,52 @@ def test_an_invalid_and_a_failed_run_come_first_and_in_red(sweep: Path, tmp_path
     assert '<td class="bad">NO</td>' in text
     assert "1 of 2 runs are NOT valid" in capsys.readouterr().out
     assert "(num_tokens=4): busy" in text
+
+
+HEAD = (
+    "target embedded; data embedded; 4 prompts; verifier recursive; sampling greedy; max_new_tokens 128; batch size 1; seed 0; float32; a processor"
+)
+
+
+def test_every_output_says_what_was_measured(sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [tmp_path / "r.html", tmp_path / "r.md"]
+    assert main([str(sweep), "--html", str(files[0]), "--markdown", str(files[1])]) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith(HEAD)
+    text = files[0].read_text(encoding="utf-8")
+    assert f"<p>{HEAD}" in text[: text.index("</header>")]
+    assert HEAD in "\n".join(files[1].read_text(encoding="utf-8").splitlines()[:6])
+    for figure in re.findall("<svg .*?</svg>", text, re.DOTALL):
+        assert HEAD in " ".join(" ".join(Page(figure).words).split())
+    for options in (["--table", "terminal"], ["--table", "markdown"], ["--categories"]):
+        assert main([str(sweep), *options]) == 0
+        assert capsys.readouterr().out.splitlines()[0].startswith(HEAD)
+
+
+def test_what_cannot_be_compared_is_marked_before_and_in_the_tables(sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path / "longer", max_new_tokens=48)
+    assert main([str(sweep), str(tmp_path / "longer"), "--html", str(tmp_path / "r.html")]) == 0
+    note = "runs differ in max_new_tokens (128, 48): their speedups are not comparable"
+    assert f"The {note}." in capsys.readouterr().out
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert (
+        text.index(f'<p class="warn">The {note}.</p>') < text.index('<th scope="col">max_new_tokens</th>') < text.index('<th scope="col">sound</th>')
+    )
+    assert "prompt_lookup (num_tokens=2) · max_new_tokens 48" in text
+
+
+def test_no_heading_is_printed_twice(sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "0", "1":
+        write_run(tmp_path / "again" / name, drafter=config()["drafter"] | {"num_tokens": 2 + 2 * int(name)})
+    for options in ([], ["--categories"], ["--categories", "--table", "markdown"]):
+        assert main([str(sweep), str(tmp_path / "again"), *options]) == 0
+        lines = [line for line in capsys.readouterr().out.splitlines() if "tokens/step" in line or line.startswith("target ")]
+        assert len(lines) == 3
+        assert len(lines) == len(set(lines))
+    assert main([str(sweep), str(tmp_path / "again"), "--categories"]) == 0
+    told = capsys.readouterr().out
+    assert told.count("  a  ") == told.count("  b  ") == 4
+    assert "prompt_lookup (num_tokens=2) [sweep/0]" in told
+    assert "prompt_lookup (num_tokens=2) [again/0]" in told
 
 
 def test_markdown_has_its_figures_beside_it(sweep: Path, tmp_path: Path) -> None:
