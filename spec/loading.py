@@ -6,7 +6,7 @@ every weight of its model and no other: a missing one would be random. A model o
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -29,6 +29,8 @@ EMBEDDED = Path(__file__).resolve().parent / "embedded"
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "special_tokens_map.json", "added_tokens.json", "config.json")
+TOKENIZER_DATA = ("tokenizer.json", "tokenizer*.model", "vocab*", "*.model", "*.tiktoken", "tekken.json")
+UNREACHABLE = "there is no such folder, it was not downloaded before, and the hub cannot be reached; give a local folder or connect"
 NAMES = "give a hub id, a local folder or embedded/target"
 OWN_CODE = "it needs code of its own, and code that comes with a model is never run; take a model that transformers itself knows"
 OLD_BUFFERS = re.compile(r"(^|\.)inv_freq$")  # computed from the configuration; old checkpoints hold them
@@ -85,7 +87,7 @@ def load_model(
         if source.folder is not None:
             check_model_folder(source.folder)
         _check_kind_of_model(_config(source), source)
-        with _without_report():
+        with _foreign(source), _without_report():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source.place, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **options, **source.options
             )
@@ -105,7 +107,8 @@ def load_tokenizer(name: str | PathLike) -> Any:
     with _in_one_line("tokenizer", name):
         source = _source(name)
         _check_tokenizer_class(source)
-        tokenizer = AutoTokenizer.from_pretrained(source.place, **source.options)
+        with _foreign(source, TOKENIZER_DATA):
+            tokenizer = AutoTokenizer.from_pretrained(source.place, **source.options)
         files = set(getattr(tokenizer, "vocab_files_names", {}).values())
         if source.folder is not None and files and not any((source.folder / file).exists() for file in files | {"tokenizer.json"}):
             raise ValueError(f"{source.folder} holds no tokenizer (none of {', '.join(sorted(files | {'tokenizer.json'}))}); copy it from the model")
@@ -149,14 +152,8 @@ def _config(source: Source) -> Any:
         if kind not in transformers.CONFIG_MAPPING:
             unknown = f"transformers {transformers.__version__} does not know its model_type {kind!r}; take a newer version or another model"
             raise ValueError(OWN_CODE if raw.get("auto_map") else unknown)
-    try:
+    with _foreign(source):
         return AutoConfig.from_pretrained(source.place, **source.options)
-    except OSError as error:
-        if source.folder is None and source.options.get("local_files_only"):
-            raise ValueError(
-                "there is no such folder, it was not downloaded before, and the hub cannot be reached; give a local folder or connect"
-            ) from error
-        raise
 
 
 def _check_kind_of_model(config: Any, source: Source) -> None:
@@ -188,7 +185,8 @@ def _check_weights(found: dict[str, Any], source: Source) -> None:
 def _check_tokenizer_class(source: Source) -> None:
     """Raises ValueError for damaged files, and for a class that is no tokenizer: transformers would have any class of its own load the folder."""
     if source.folder is None:
-        named = {TOKENIZER_FILES[0]: get_tokenizer_config(source.name, **source.options).get("tokenizer_class")}
+        with _foreign(source):
+            named = {TOKENIZER_FILES[0]: get_tokenizer_config(source.name, **source.options).get("tokenizer_class")}
     else:
         there = [file for file in TOKENIZER_FILES if (source.folder / file).exists()]
         named = {file: json_object(source.folder / file).get("tokenizer_class") for file in there}
@@ -217,34 +215,47 @@ def _bitsandbytes(quantization: str) -> BitsAndBytesConfig:
 
 @contextmanager
 def _in_one_line(what: str, name: Any) -> Iterator[None]:
-    """Whatever a foreign file or library raises becomes a ValueError of one line; only a lack of memory stays what it is."""
+    """Says of which model a line is."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        told = repr(str(name)) if isinstance(name, (str, PathLike)) else shown(name)
+        raise ValueError(f"{what} {told} could not be loaded: {' '.join(str(error).split())}") from error
+
+
+@contextmanager
+def _foreign(source: Source, data: Sequence[str] = ()) -> Iterator[None]:
+    """Whatever transformers raises for files of others becomes a ValueError of one line; only a lack of memory stays what it is.
+
+    `data`: patterns of files of which a folder should have one.
+    """
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError):
         raise
-    except Exception as error:  # files of others can make the libraries that read them raise anything
-        told = repr(str(name)) if isinstance(name, (str, PathLike)) else shown(name)
-        raise ValueError(f"{what} {told} could not be loaded: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    text = str(error)
-    if "trust_remote_code" in text:
-        return OWN_CODE
-    if "use_safetensors" in text:
-        return PICKLED
-    line = next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")
-    line = line if len(line) <= 300 else f"{line[:297]}..."
-    return line if isinstance(error, (ValueError, OSError, ImportError)) else f"{type(error).__name__}: {line}"
+    except Exception as error:  # damaged files can make the libraries that read them raise anything
+        text = " ".join(str(error).split())
+        if "trust_remote_code" in text:
+            reason = OWN_CODE
+        elif "use_safetensors" in text:
+            reason = PICKLED
+        elif source.folder is None and source.options.get("local_files_only") and isinstance(error, OSError):
+            reason = UNREACHABLE
+        elif source.folder is not None and data and not any(any(source.folder.glob(pattern)) for pattern in data):
+            reason = f"{source.folder} holds no tokenizer ({data[0]}); copy it from the model"
+        else:
+            kind = "" if isinstance(error, (OSError, ImportError)) else f"{type(error).__name__}: "
+            reason = f"transformers cannot read {source.place}: {kind}{text if len(text) <= 300 else f'{text[:297]}...'}"
+        raise ValueError(reason) from error
 
 
 @contextmanager
 def _without_report() -> Iterator[None]:
-    """Keeps back transformers' table of missing and unknown weights: `_check_weights` says it in one line."""
+    """Keeps back what transformers prints of missing and unknown weights: `_check_weights` says it in one line."""
     log = logging.getLogger("transformers.modeling_utils")
 
     def other(record: logging.LogRecord) -> bool:
-        return "LOAD REPORT" not in record.getMessage()
+        return not any(words in record.getMessage() for words in ("LOAD REPORT", "checkpoint seem corrupted"))
 
     log.addFilter(other)
     try:
