@@ -4,6 +4,7 @@ Only files of the format safetensors are loaded as weights. The others (`.bin`, 
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,14 @@ def check_model_folder(folder: Path) -> None:
         empty = not any(folder.iterdir())
         adapter = "; it is an adapter: merge it into its model and save that" if (folder / "adapter_config.json").exists() else ""
         raise ValueError(f"{folder} {'is empty' if empty else 'has no config.json'}{adapter or '; give the folder of a saved model'}")
-    weights = json_object(folder / "config.json").get("transformers_weights") or WEIGHTS
+    weights = weights_name(json_object(folder / "config.json"), folder)
     if (folder / "generation_config.json").exists():
         json_object(folder / "generation_config.json")
     if any(folder.glob(DISTRIBUTED)):
         raise ValueError(f"{folder} is a distributed checkpoint, which is not loaded; take a copy of the model with {WEIGHTS}")
     if weights == WEIGHTS and not (folder / WEIGHTS).exists() and (folder / INDEX).exists():
         weights = INDEX
-    for file in _shards(folder, weights) if str(weights).endswith(".index.json") else [_inside(folder, weights, "config.json")]:
+    for file in shards(folder, weights) if weights.endswith(".index.json") else [folder / weights]:
         if not file.exists():
             raise ValueError(_missing(folder, file))
         check_safetensors(file)
@@ -55,9 +56,14 @@ def _missing(folder: Path, file: Path) -> str:
     return f"{file} is missing: the weights are not complete; {AGAIN}"
 
 
-def _shards(folder: Path, index: str) -> list[Path]:
-    """The files that an index names, in order."""
-    places = json_object(_inside(folder, index, "config.json")).get("weight_map")
+def weights_name(config: Mapping[str, Any], folder: Path) -> str:
+    """The file of weights that a configuration names, or the usual one. Raises ValueError where it is no safetensors file of the folder."""
+    return _inside(folder, config.get("transformers_weights") or WEIGHTS, "config.json").relative_to(folder).as_posix()
+
+
+def shards(folder: Path, index: str = INDEX) -> list[Path]:
+    """The files that an index names, in order. Raises ValueError for one that is no safetensors file of the folder."""
+    places = json_object(folder / index).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise ValueError(f"{folder / index} is damaged: it names no files (weight_map); {AGAIN}")
     return sorted({_inside(folder, name, index) for name in places.values()})

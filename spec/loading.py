@@ -21,16 +21,17 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerBase
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
+from transformers.utils import cached_file
 
 from spec.arguments import shown
-from spec.checkpoint import AGAIN, PICKLED, check_model_folder, json_object
+from spec.checkpoint import AGAIN, INDEX, PICKLED, WEIGHTS, check_model_folder, json_object, shards, weights_name
 
 EMBEDDED = Path(__file__).resolve().parent / "embedded"
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "special_tokens_map.json", "added_tokens.json", "config.json")
 TOKENIZER_DATA = ("tokenizer.json", "tokenizer*.model", "vocab*", "*.model", "*.tiktoken", "tekken.json")
-UNREACHABLE = "there is no such folder, it was not downloaded before, and the hub cannot be reached; give a local folder or connect"
+UNREACHABLE = "no such folder, no safetensors weights of it were downloaded before, and the hub cannot be reached; give a folder or connect"
 NAMES = "give a hub id, a local folder or embedded/target"
 OWN_CODE = "it needs code of its own, and code that comes with a model is never run; take a model that transformers itself knows"
 OLD_BUFFERS = re.compile(r"(^|\.)inv_freq$")  # computed from the configuration; old checkpoints hold them
@@ -86,7 +87,10 @@ def load_model(
         source = _source(name)
         if source.folder is not None:
             check_model_folder(source.folder)
-        _check_kind_of_model(_config(source), source)
+        config = _config(source)
+        _check_kind_of_model(config)
+        if source.folder is None:
+            _check_hub_weights(config, source)
         with _foreign(source), _without_report():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source.place, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **options, **source.options
@@ -156,7 +160,16 @@ def _config(source: Source) -> Any:
         return AutoConfig.from_pretrained(source.place, **source.options)
 
 
-def _check_kind_of_model(config: Any, source: Source) -> None:
+def _check_hub_weights(config: Any, source: Source) -> None:
+    """Raises ValueError where the files of a hub model name weights that are no safetensors: those would be loaded as well."""
+    name = weights_name(config.to_dict(), Path("."))
+    with _foreign(source):
+        index = cached_file(source.name, INDEX if name == WEIGHTS else name, _raise_exceptions_for_missing_entries=False, **source.options)
+    if index is not None and index.endswith(".index.json"):
+        shards(Path(index).parent, Path(index).name)
+
+
+def _check_kind_of_model(config: Any) -> None:
     kind, known = config.model_type, type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
     if getattr(config, "is_encoder_decoder", False):
         raise ValueError(f"it is an encoder-decoder model ({kind}); take a decoder-only causal language model")
@@ -240,7 +253,7 @@ def _foreign(source: Source, data: Sequence[str] = ()) -> Iterator[None]:
         elif "use_safetensors" in text:
             reason = PICKLED
         elif source.folder is None and source.options.get("local_files_only") and isinstance(error, OSError):
-            reason = UNREACHABLE
+            reason = UNREACHABLE if "JSON" not in text else f"a file of it that was downloaded before is damaged: {text}"
         elif source.folder is not None and data and not any(any(source.folder.glob(pattern)) for pattern in data):
             reason = f"{source.folder} holds no tokenizer ({data[0]}); copy it from the model"
         else:

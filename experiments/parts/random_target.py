@@ -48,7 +48,7 @@ def random_model(
 
     Raises ValueError for a size or dtype that does not exist, and where the device has not the memory for it.
     """
-    if size not in SIZES:
+    if not isinstance(size, str) or size not in SIZES:
         near = get_close_matches(str(size), SIZES, 1)
         raise ValueError(f"unknown size {size!r}{f'; did you mean {near[0]!r}?' if near else ';'} Known: {', '.join(SIZES)}")
     if dtype not in DTYPES:
