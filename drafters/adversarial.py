@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from spec.arguments import whole
 from spec.growth import Growth
 from spec.interfaces import Drafter, Traits
 from spec.model import CausalLM
@@ -31,9 +32,8 @@ class Adversarial(Drafter):
     def __init__(self, kind: str = "random", num_tokens: int = 4, token: int = 0):
         if kind not in KINDS:
             raise ValueError(f"kind={kind!r}: choose one of {', '.join(KINDS)}")
-        if num_tokens < 1:
-            raise ValueError(f"num_tokens={num_tokens}: give at least 1; kind='empty' drafts nothing")
-        self.kind, self.num_tokens, self.token = kind, num_tokens, token
+        self.kind, self.token = kind, whole("token", token, "a token id", 0)
+        self.num_tokens = whole("num_tokens", num_tokens, "at least 1 token; kind='empty' drafts nothing", 1)
         self.num_chains = 3 if kind == "duplicates" else 1
         self.traits = Traits(makes_trees=self.num_chains > 1)
         self.distribution = torch.empty(0)

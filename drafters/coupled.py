@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spec.arguments import whole
 from spec.assistant import Assistant
 from spec.assisted import AssistedDrafter
 from spec.growth import Growth
@@ -35,9 +36,8 @@ class CoupledDraft(AssistedDrafter):
         runtime: str = "auto",
         model: Any = None,
     ):
-        if num_tokens < 1 or num_children < 1:
-            raise ValueError(f"num_tokens={num_tokens}, num_children={num_children}: give at least 1 of each (drafter=none drafts nothing)")
-        self.num_tokens, self.num_children = num_tokens, num_children
+        self.num_tokens = whole("num_tokens", num_tokens, "at least 1 token (drafter=none drafts nothing)", 1)
+        self.num_children = whole("num_children", num_children, "at least 1 child", 1)
         self.traits = Traits(makes_trees=num_children > 1)
         self.assistant = Assistant(name, model, dtype=dtype, device_map=device_map, attn_implementation=attn_implementation, runtime=runtime)
 

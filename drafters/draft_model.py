@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spec.arguments import whole
 from spec.assistant import Assistant
 from spec.assisted import AssistedDrafter
 from spec.interfaces import Traits
@@ -39,9 +40,7 @@ class DraftModel(AssistedDrafter):
         stopping: StoppingRule | None = None,
         model: Any = None,
     ):
-        if num_tokens < 1:
-            raise ValueError(f"num_tokens={num_tokens}: give at least 1 (drafter=none drafts nothing)")
-        self.num_tokens, self.stopping = num_tokens, stopping
+        self.num_tokens, self.stopping = whole("num_tokens", num_tokens, "at least 1 token (drafter=none drafts nothing)", 1), stopping
         self.traits = Traits(keeps_state=stopping is not None and stopping.keeps_state)
         self.assistant = Assistant(name, model, dtype=dtype, device_map=device_map, attn_implementation=attn_implementation, runtime=runtime)
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spec.arguments import as_whole, shown, whole
 from spec.assistant import Assistant
 from spec.assisted import AssistedDrafter
 from spec.growth import SIBLINGS, Growth
@@ -42,9 +43,9 @@ class DraftTree(AssistedDrafter):
         runtime: str = "auto",
         model: Any = None,
     ):
-        if widths is not None and (isinstance(widths, (int, str)) or not widths or min(widths) < 1):
-            raise ValueError(f"widths={widths}: give the number of children at each depth, each at least 1, or null for a tree that grows")
-        if not 1 <= num_rounds <= num_nodes:
+        if widths is not None and not _are_widths(widths):
+            raise ValueError(f"widths={shown(widths)}: give the number of children at each depth, each at least 1, or null for a tree that grows")
+        if not 1 <= whole("num_rounds", num_rounds, "a whole number") <= whole("num_nodes", num_nodes, "a whole number"):
             raise ValueError(f"num_nodes={num_nodes}, num_rounds={num_rounds}: give 1 <= num_rounds <= num_nodes, so that every round adds a token")
         if siblings not in SIBLINGS:
             raise ValueError(f"siblings={siblings!r}: choose one of {', '.join(SIBLINGS)}")
@@ -114,3 +115,8 @@ def untried(growth: Growth, distribution: Tensor) -> Tensor:
         :, 1:
     ]
     return distribution.masked_fill(tried.view_as(distribution), 0.0)
+
+
+def _are_widths(given: Any) -> bool:
+    """Whether these are numbers of children, one for each depth and at least 1 each."""
+    return hasattr(given, "__len__") and not isinstance(given, str) and len(given) > 0 and all((as_whole(width) or 0) >= 1 for width in given)

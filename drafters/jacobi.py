@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
+from spec.arguments import whole
 from spec.interfaces import Drafter
 from spec.state import DecodeState, carried
 from spec.types import Draft, Scores, Verdict
@@ -24,9 +25,7 @@ class Jacobi(Drafter):
     """
 
     def __init__(self, num_tokens: int = 5):
-        if num_tokens < 1:
-            raise ValueError(f"num_tokens={num_tokens}: a block needs at least 1 token; for plain decoding use drafter=none")
-        self.num_tokens = num_tokens
+        self.num_tokens = whole("num_tokens", num_tokens, "at least 1 token for a block; for plain decoding use drafter=none", 1)
         self.guesses: list[list[int]] = []
 
     def reset(self, state: DecodeState) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from spec.arguments import whole
 from spec.interfaces import Drafter, Traits
 from spec.state import DecodeState, carried
 from spec.tree import merge_chains, on_device
@@ -92,8 +93,7 @@ class Lookahead(Drafter):
 
     def __init__(self, window: int = 7, ngram: int = 5, *, guesses: int = 7, seed_pool: bool = True, learn_output: bool = True):
         for name, value, least in (("window", window, 2), ("ngram", ngram, 2), ("guesses", guesses, 1)):
-            if value < least:
-                raise ValueError(f"{name}={value}: Lookahead needs at least {least}")
+            whole(name, value, f"a whole number; Lookahead needs at least {least}", least)
         self.window, self.ngram, self.guesses = window, ngram, guesses
         self.seed_pool, self.learn_output = seed_pool, learn_output
         self.eos: frozenset[int] = frozenset()

@@ -6,6 +6,7 @@ tokens drawn without replacement; Hu et al., ICLR 2025, "Towards optimal multi-d
 
 from typing import Any
 
+from spec.arguments import whole
 from spec.assistant import Assistant
 from spec.assisted import AssistedDrafter
 from spec.growth import SIBLINGS, Growth
@@ -36,11 +37,11 @@ class MultiDraft(AssistedDrafter):
         runtime: str = "auto",
         model: Any = None,
     ):
-        if num_chains < 1 or num_tokens < 1:
-            raise ValueError(f"num_chains={num_chains}, num_tokens={num_tokens}: give at least 1 of each (drafter=none drafts nothing)")
+        self.num_chains = whole("num_chains", num_chains, "at least 1 chain", 1)
+        self.num_tokens = whole("num_tokens", num_tokens, "at least 1 token (drafter=none drafts nothing)", 1)
         if siblings not in SIBLINGS:
             raise ValueError(f"siblings={siblings!r}: choose one of {', '.join(SIBLINGS)}")
-        self.num_chains, self.num_tokens, self.siblings = num_chains, num_tokens, siblings
+        self.siblings = siblings
         self.traits = Traits(makes_trees=num_chains > 1)
         self.assistant = Assistant(name, model, dtype=dtype, device_map=device_map, attn_implementation=attn_implementation, runtime=runtime)
 

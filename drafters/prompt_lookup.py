@@ -7,6 +7,7 @@ The longest n-gram is tried first. An index of n-grams grows with the text, so a
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from spec.arguments import whole
 from spec.interfaces import Drafter
 from spec.state import DecodeState, carried
 from spec.types import Draft
@@ -49,11 +50,9 @@ class PromptLookup(Drafter):
     """
 
     def __init__(self, max_ngram: int = 3, min_ngram: int = 1, *, num_tokens: int = 10):
-        if not 1 <= min_ngram <= max_ngram:
-            raise ValueError(f"max_ngram={max_ngram}, min_ngram={min_ngram}: give lengths in tokens with 1 <= min_ngram <= max_ngram")
-        if num_tokens < 1:
-            raise ValueError(f"num_tokens={num_tokens}: a draft needs at least 1 token; for plain decoding use drafter=none")
-        self.max_ngram, self.min_ngram, self.num_tokens = max_ngram, min_ngram, num_tokens
+        self.min_ngram = whole("min_ngram", min_ngram, "a length of at least 1 token", 1)
+        self.max_ngram = whole("max_ngram", max_ngram, f"a length of at least min_ngram={min_ngram} tokens", min_ngram)
+        self.num_tokens = whole("num_tokens", num_tokens, "at least 1 token; for plain decoding use drafter=none", 1)
         self.indexes: list[NgramIndex] = []
 
     def reset(self, state: DecodeState) -> None:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from spec.arguments import shown
 from spec.cache import KVCache
-from spec.model import CausalLM, load_model
+from spec.loading import load_model
+from spec.model import CausalLM
 from spec.runtime import check_kind
 from spec.state import DecodeState
 from spec.tree import on_device

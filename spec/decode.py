@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spec.arguments import sequence_keys
+from spec.arguments import sequence_keys, shown
 from spec.batches import Queue, rows_at_once
 from spec.interfaces import Drafter, Verifier, check_pair
 from spec.model import CausalLM
@@ -52,6 +52,7 @@ def decode(
     all); the others wait and take the places of finished rows, and if none waits the batch shrinks. `streamer`: a transformers streamer, for a single
     prompt; it gets the prompt first. Raises ValueError for input that cannot be served.
     """
+    _check_roles(target, sampler, limits)
     _check_method(drafter, verifier, allow_lossy)
     rows = target.check(prompts)
     stream = _Stream(streamer, len(rows))
@@ -130,6 +131,17 @@ class _Stream:
     def end(self) -> None:
         if self.streamer is not None:
             self.streamer.end()
+
+
+def _check_roles(target: Any, sampler: Any, limits: Any) -> None:
+    """Raises ValueError for arguments that are something else, as when they change places."""
+    for name, value, method, wanted in (
+        ("target", target, "prefill", "CausalLM(model), then drafter, verifier and prompts"),
+        ("sampler", sampler, "distribution", "Sampler(...)"),
+        ("limits", limits, "cut", "Limits(max_new_tokens)"),
+    ):
+        if not hasattr(value, method):
+            raise ValueError(f"{name}={shown(value)}: give {wanted}")
 
 
 def _check_method(drafter: Drafter, verifier: Verifier, allow_lossy: bool) -> None:

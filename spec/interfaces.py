@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import Tensor
 
+from spec.arguments import shown
 from spec.noise import StepNoise
 from spec.types import Draft, Scores, Verdict
 
@@ -113,7 +114,14 @@ class Wrapped:
 
 
 def check_pair(drafter: Drafter, verifier: Verifier) -> None:
-    """Raises ValueError for a drafter whose drafts the verifier cannot take, and for a verifier that does not say whether it is exact."""
+    """Raises ValueError for a drafter whose drafts the verifier cannot take, and for a verifier that does not say whether it is exact.
+
+    Things that are no drafter or no verifier, as when arguments change places, are refused too.
+    """
+    if not callable(getattr(drafter, "propose", None)):
+        raise ValueError(f"drafter={shown(drafter)} is no drafter (it has no propose); give drafter and verifier in this order")
+    if not callable(verifier):
+        raise ValueError(f"verifier={shown(verifier)} is no verifier (it cannot be called); give drafter and verifier in this order")
     if not isinstance(getattr(verifier, "exact", None), bool):
         raise ValueError(f"{type(verifier).__name__}.exact must be True or False: whether its output has the target's distribution")
     if drafter.traits.makes_trees and getattr(verifier, "chains_only", False):

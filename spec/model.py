@@ -2,66 +2,28 @@
 
 import inspect
 from collections.abc import Sequence
-from difflib import get_close_matches
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 import spec.masks as masks
-from spec.arguments import sequence_keys, token_ids
+from spec.arguments import sequence_keys, shown, token_ids, whole
 from spec.cache import KVCache
+from spec.loading import EMBEDDED as EMBEDDED
+from spec.loading import load_model as load_model
+from spec.loading import resolve_name as resolve_name
 from spec.runtime import Inputs, Runtime, check_kind
 from spec.servable import refuse_unservable
 from spec.state import DecodeState
 from spec.tree import numbers
 from spec.types import Draft, Scores
 
-EMBEDDED = Path(__file__).resolve().parent / "embedded"
 FLEX_DEVICES = ("cuda",)
 NO_FLASH = (
     "{name} takes no mask of its own: it serves chains behind rows of one length (one prompt at a time, or prompts that keep step); for trees, "
     "lookahead windows and ragged batches load the model with attn_implementation='sdpa'"
 )
-
-
-def resolve_name(name: str) -> str:
-    """The folder of `embedded/target` or `embedded/drafter`; other names are returned as they are. Raises ValueError for an unknown embedded name."""
-    if not name.startswith("embedded/"):
-        return name
-    folder = EMBEDDED / name.removeprefix("embedded/")
-    if not (folder / "config.json").exists():
-        known = sorted(f"embedded/{path.parent.name}" for path in EMBEDDED.glob("*/config.json"))
-        near = get_close_matches(name, known, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise ValueError(f"unknown embedded model {name!r}{hint} Known: {', '.join(known) or 'none'}")
-    return str(folder)
-
-
-def load_model(
-    name: str, dtype: str | torch.dtype = "auto", device_map: Any = None, attn_implementation: str = "sdpa", quantization: str | None = None
-) -> Any:
-    """`from_pretrained` in eval mode; a hub name, a local directory, or embedded/target, embedded/drafter.
-
-    quantization: "8bit" or "4bit" (nf4) load the weights through bitsandbytes. Raises ValueError for another word, or where it is not installed.
-    """
-    kwargs = {"device_map": device_map} if device_map is not None else {}
-    if quantization is not None:
-        kwargs["quantization_config"] = _bitsandbytes(quantization)
-    return AutoModelForCausalLM.from_pretrained(resolve_name(name), dtype=dtype, attn_implementation=attn_implementation, **kwargs).eval()
-
-
-def _bitsandbytes(quantization: str) -> BitsAndBytesConfig:
-    if quantization not in ("8bit", "4bit"):
-        raise ValueError(f"quantization={quantization!r}: give 8bit, 4bit or null")
-    if find_spec("bitsandbytes") is None or find_spec("accelerate") is None:
-        raise ValueError(f"quantization={quantization} needs bitsandbytes and accelerate: pip install -e '.[quantized]'")
-    if quantization == "8bit":
-        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0)  # the default picks columns by looking at all rows
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
 
 
 class CausalLM:
@@ -76,11 +38,16 @@ class CausalLM:
     """
 
     def __init__(self, model: Any, context: int | None = None, runtime: str = "eager", capacity: int | None = None):
+        if not hasattr(getattr(model, "config", None), "get_text_config"):
+            raise ValueError(f"model={shown(model)}: give a model of transformers, for example spec.model.load_model(name)")
         self.model, self.config = model, model.config.get_text_config()
         limit = getattr(self.config, "max_position_embeddings", None) or 2**31
-        if context is not None and not 1 < context <= limit:
-            raise ValueError(f"context={context}: give between 2 and the model's {limit} positions")
-        self.context: int = context or limit
+        allowed = f"between 2 and the model's {limit} positions"
+        self.context: int = limit if context is None else whole("context", context, allowed, 2)
+        if self.context > limit:
+            raise ValueError(f"context={context}: give {allowed}")
+        if capacity is not None:
+            capacity = whole("capacity", capacity, "a whole number of slots, at least 1, or None", 1)
         refuse_unservable(model, self.config, self.context)
         self.attention: str = getattr(self.config, "_attn_implementation", None) or "sdpa"
         if self.attention == "flex_attention" and model.device.type not in FLEX_DEVICES:

@@ -19,8 +19,8 @@ MAY_IMPORT = {  # what of ours each part may import
     "tests": set(PARTS),
 }
 SPEC_ORDER = [  # a file imports files of earlier lines only
-    {"tree", "arguments", "mass"},
-    {"types"},
+    {"tree", "arguments", "mass", "checkpoint"},
+    {"types", "loading"},
     {"noise", "residual", "checks"},
     {"chains", "probe"},
     {"sampling", "cache", "servable"},

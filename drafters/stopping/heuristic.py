@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from spec.arguments import whole
 from spec.stopping import StoppingRule
 
 
@@ -13,9 +14,7 @@ class Heuristic(StoppingRule):
     per_row = ("lengths",)
 
     def __init__(self, num_tokens: int = 5):
-        if num_tokens < 1:
-            raise ValueError(f"num_tokens={num_tokens}: give at least 1")
-        self.num_tokens = num_tokens
+        self.num_tokens = whole("num_tokens", num_tokens, "at least 1 token", 1)
         self.lengths: list[int] = []
 
     def reset(self, num_rows: int, device: torch.device) -> None:

@@ -16,7 +16,7 @@ from experiments.parts.random_target import random_model, random_prompts
 from experiments.parts.settings import check_booleans
 from experiments.parts.target import Target
 from spec import CausalLM, Drafter, Limits, Sampler, Verifier
-from spec.model import load_model
+from spec.loading import load_model
 from spec.runtime import BUCKETS, KINDS
 
 PAID = "paid_oracle"

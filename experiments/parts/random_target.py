@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from experiments.parts.target import Target
+from experiments.parts.target import Target, check_sizes, find_device
+from spec.arguments import whole
+from spec.loading import DTYPES
 from spec.model import CausalLM
 from spec.runtime import check_kind
 
@@ -46,11 +48,14 @@ def random_model(
 
     Raises ValueError for a size or dtype that does not exist, and where the device has not the memory for it.
     """
-    if size not in SIZES:
-        near = get_close_matches(size, SIZES, 1)
+    if not isinstance(size, str) or size not in SIZES:
+        near = get_close_matches(str(size), SIZES, 1)
         raise ValueError(f"unknown size {size!r}{f'; did you mean {near[0]!r}?' if near else ';'} Known: {', '.join(SIZES)}")
-    if not isinstance(getattr(torch, dtype, None), torch.dtype):
+    if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r}: give float32, float64, bfloat16 or float16; random weights have no dtype of their own")
+    if vocab_size is not None:
+        whole("vocab_size", vocab_size, "a whole number of tokens, at least 2, or null", 2)
+    whole("seed", seed, "a whole number")
     shape = SIZES[size] | ({} if vocab_size is None else {"vocab_size": vocab_size})
     ids: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
     config = LlamaConfig(**shape, **ids, max_position_embeddings=context or 4096, tie_word_embeddings=False)
@@ -90,8 +95,8 @@ def load_random(
 ) -> Target:
     """A target of random weights, without a tokenizer: `name` is one of SIZES, `context` the positions it has."""
     check_kind(runtime)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    check_sizes(context, capacity)
+    device = find_device(device)
     model = random_model(name, dtype, device, vocab_size=vocab_size, context=context, seed=seed)
     return Target(CausalLM(model, context, runtime, capacity), None)
 

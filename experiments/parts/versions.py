@@ -11,7 +11,7 @@ import torch
 from experiments.recording.code import decoding_packages
 from experiments.recording.proofs.code_hash import code_hash
 from experiments.recording.proofs.settings import Case, settings_of
-from spec.model import resolve_name
+from spec.loading import load_config, resolve_name
 
 WHOLE, SAMPLES, PIECE = 1 << 26, 64, 1 << 16  # files up to 64 MiB are read whole, of larger ones 64 pieces of 64 KiB
 
@@ -61,11 +61,9 @@ def model_version(name: str) -> str | None:
         return None  # an unknown embedded name: loading will say so
     if folder.is_dir():
         return folder_version(folder)
-    from transformers import AutoConfig
-
     try:
-        return getattr(AutoConfig.from_pretrained(name), "_commit_hash", None)
-    except (OSError, ValueError):
+        return getattr(load_config(name), "_commit_hash", None)
+    except ValueError:
         return None  # loading will say what is wrong with it
 
 

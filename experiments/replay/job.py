@@ -19,9 +19,10 @@ from experiments.recording.machine import circumstances
 from experiments.replay.evaluate import Evaluation, Outcome
 from experiments.replay.recorded_target import Replay
 from experiments.replay.settings import Settings, drafter_name
-from experiments.replay.setup import DrafterBuilder, check_sampling, fitting, load_tokenizer, open_distributions, target_of
+from experiments.replay.setup import DrafterBuilder, check_sampling, fitting, open_distributions, target_of
 from experiments.replay.texts import Recording, open_recording
 from experiments.replay.totals import footnotes, lines, table_rows, totals
+from spec.loading import load_tokenizer
 
 
 def execute(config: DictConfig | Mapping[str, Any]) -> list[Outcome]:

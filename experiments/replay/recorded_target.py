@@ -6,12 +6,12 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig
 
 from spec.cache import KVCache
 from spec.decode import decode
 from spec.interfaces import Drafter
-from spec.model import CausalLM, resolve_name
+from spec.loading import load_config
+from spec.model import CausalLM
 from spec.noise import StepNoise
 from spec.sampling import Sampler
 from spec.state import DecodeState, Limits
@@ -63,10 +63,7 @@ class RecordedTarget(CausalLM):
 
 def recorded_target(name: str, *, dtype: str = "auto", device: str = "auto", context: int | None = None) -> RecordedTarget:
     """What the model `name` says about itself without its weights. Raises ValueError where it cannot be found."""
-    try:
-        config = AutoConfig.from_pretrained(resolve_name(name)).get_text_config()
-    except (OSError, ImportError) as error:
-        raise ValueError(f"model {name!r} could not be found: {str(error).strip().splitlines()[0]} Give a hub id or a local directory") from error
+    config = load_config(name).get_text_config()
     chosen = getattr(config, "dtype", None) if dtype == "auto" else dtype
     known = getattr(torch, chosen) if isinstance(chosen, str) else chosen
     limit = context or getattr(config, "max_position_embeddings", None) or ANY_CONTEXT

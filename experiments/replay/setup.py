@@ -4,8 +4,6 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import AutoTokenizer
-
 from experiments.parts.build import make
 from experiments.replay import distributions
 from experiments.replay.recorded_target import ANY_CONTEXT, NEEDS_TARGET, RecordedTarget, recorded_target, resolve_device
@@ -13,7 +11,6 @@ from experiments.replay.settings import Settings
 from experiments.replay.texts import RecordedText, Recording
 from spec.assisted import AssistedDrafter
 from spec.interfaces import Drafter
-from spec.model import resolve_name
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +57,6 @@ class DrafterBuilder:
             raise ValueError(f"{name} cannot be replayed: {NEEDS_TARGET}")
         try:
             drafter.attach(self.target)
-        except (OSError, ImportError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ValueError(f"drafter {self.config['drafter'].get('name')!r} could not be loaded: {reason}") from error
         except ValueError as error:
             raise ValueError(f"{name} cannot be replayed: {error}") from error
         return drafter
@@ -78,14 +72,6 @@ def target_of(asked: Settings, recording: Recording, tokenizer: Any) -> Recorded
         return recorded_target(asked.tokenizer, device=asked.device, context=ANY_CONTEXT)
     except ValueError:  # a folder with a tokenizer and no model
         return RecordedTarget(len(tokenizer), device=resolve_device(asked.device))
-
-
-def load_tokenizer(name: str) -> Any:
-    try:
-        return AutoTokenizer.from_pretrained(resolve_name(name))
-    except (OSError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"tokenizer {name!r} could not be loaded: {reason} Give a hub id, a local directory or embedded/target") from error
 
 
 def fitting(recording: Recording, drafter: Drafter, target: RecordedTarget, skip: bool) -> list[RecordedText]:

@@ -4,12 +4,11 @@ from functools import cache
 from typing import Any
 
 import pandas as pd
-from transformers import AutoTokenizer
 
 from experiments.analysis.coloured import coloured
 from experiments.analysis.frames import Runs
 from experiments.report.blocks import Block, Coloured, Heading, Text
-from spec.model import resolve_name
+from spec.loading import load_tokenizer
 
 MOST_RUNS, MOST_PROMPTS = 8, 4
 
@@ -39,8 +38,8 @@ def answers(runs: Runs) -> list[Block]:
 def load_tokenizer(name: str) -> Any:
     """The target's tokenizer; None where it cannot be loaded."""
     try:
-        return AutoTokenizer.from_pretrained(resolve_name(name))
-    except (OSError, ValueError, ImportError):
+        return load_tokenizer(name)
+    except ValueError:
         return None
 
 

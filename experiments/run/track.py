@@ -10,14 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
-
 from experiments.analysis.summary import labels
 from experiments.parts.tracking.identity import remembered
 from experiments.parts.tracking.wandb import WandbTracking
 from experiments.recording.folder import RunFolder, run_folders
 from experiments.recording.identity import lock
-from spec.model import resolve_name
+from spec.loading import load_tokenizer
 
 log = logging.getLogger(__name__)
 KEPT = ("mode", "project", "entity", "group", "name", "tags", "job_type")  # settings of the run's own tracking that hold again
@@ -50,9 +48,9 @@ def tokenizer_of(run: RunFolder) -> Any:
     """The target's tokenizer; None, with a warning, where it cannot be loaded."""
     name = run.raw_config["target"].get("name")
     try:
-        return AutoTokenizer.from_pretrained(resolve_name(name))
-    except (OSError, ValueError, ImportError, TypeError) as error:
-        log.warning("%s: no tokenizer %r (%s); the table has no coloured text", run.path, name, str(error).strip().split("\n")[0])
+        return load_tokenizer(name)
+    except ValueError as error:
+        log.warning("%s: no tokenizer %r (%s); the table has no coloured text", run.path, name, error)
         return None
 
 

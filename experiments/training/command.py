@@ -23,7 +23,7 @@ from experiments.training.card import CONTEXT, agreement, bits_per_byte, card
 from experiments.training.corpus import Corpus, edit_examples, read_corpus
 from experiments.training.distil import distillation, make_lessons, own_samples, repeats
 from experiments.training.trainer import Trainer, Windows
-from spec.model import load_model, resolve_name
+from spec.loading import load_model, load_tokenizer
 
 log = logging.getLogger(__name__)
 END, PAD = "<|endoftext|>", "<|pad|>"
@@ -79,7 +79,7 @@ def pools_of(corpus: Corpus, tokenizer: PreTrainedTokenizerFast, settings: DictC
 def prepared_target(settings: DictConfig, trainer: Trainer, corpus: Corpus) -> tuple[Any, PreTrainedTokenizerFast, dict[str, list[Tensor]]]:
     """The target in the precision in which it is saved, its tokenizer and the pools of tokens; trained here, or taken from `distil_from`."""
     if settings.distil_from:
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(resolve_name(settings.distil_from))
+        tokenizer = load_tokenizer(settings.distil_from)
         target, pools = load_model(settings.distil_from, torch.float32).to(trainer.device), pools_of(corpus, tokenizer, settings)
         return target, tokenizer, pools
     place = trainer.folder / "tokenizer"

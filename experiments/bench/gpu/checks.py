@@ -15,7 +15,7 @@ from drafters.none import NoDraft
 from drafters.prompt_lookup import PromptLookup
 from experiments.bench.gpu.lab import Lab
 from spec import CausalLM, Draft, Drafter, Limits, Noise, Sampler, decode
-from spec.model import load_model
+from spec.loading import load_model
 from spec.noise import Purpose
 from verifiers.block import Block
 from verifiers.recursive import Recursive

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
 
 from drafters.draft_model import DraftModel
 from experiments.lossless.mutants.chains import SoftArgmax
@@ -17,7 +16,8 @@ from experiments.parts.data.sources import embedded
 from experiments.parts.peers.greedy import GreedyCheck, GreedyRow
 from experiments.parts.peers.transformers_generate import Assisted, Generate, OtherTokenizer, PromptLookup
 from experiments.parts.roles import Loop, Role
-from spec.model import CausalLM, load_model, resolve_name
+from spec.loading import load_model, load_tokenizer
+from spec.model import CausalLM
 from verifiers.recursive import Recursive
 
 WIDE = 250  # texts of a batch, where a peer takes batches
@@ -81,7 +81,7 @@ def toy_greedy_rows(num_tokens: int, seed: int, max_new_tokens: int) -> Iterator
 def greedy_rows(names: tuple[str, str], dtype: str, num_prompts: int, max_new_tokens: int) -> Iterator[tuple[GreedyRow, str | None]]:
     """Greedy parity on a real pair: the peers and ours against plain `generate` of the same dtype."""
     target, drafter = (load_model(name, getattr(torch, dtype)) for name in names)
-    tokenizer = AutoTokenizer.from_pretrained(resolve_name(names[0]))
+    tokenizer = load_tokenizer(names[0])
     prompts = [tokenizer(prompt.text)["input_ids"] for prompt in choose(embedded(), num_prompts)]
     check = GreedyCheck(target, prompts, max_new_tokens)
     ours = Loop(CausalLM(target), DraftModel(model=drafter), Recursive(), "ours, draft_model + recursive", batch_size=1)

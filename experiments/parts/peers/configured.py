@@ -1,12 +1,14 @@
 """Peers as `conf/peers/` describes them: what is wrong with one is said before a model is loaded, and the objects come later."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from drafters.prompt_lookup import PromptLookup as OurLookup
 from experiments.parts.peers.transformers_generate import Assisted, Generate, PromptLookup, check_single
+from spec.arguments import whole
 from spec.interfaces import Drafter
-from spec.model import CausalLM, load_model
+from spec.loading import load_model
+from spec.model import CausalLM
 
 
 class Wanted(Protocol):
@@ -58,7 +60,7 @@ class WantedAssisted:
             assert own is not None, "check comes first"
             model = own.model
         else:
-            model = load_model(self.name, target.dtype if self.dtype == "auto" else self.dtype).to(target.device)  # pyright: ignore[reportCallIssue, reportArgumentType]
+            model: Any = load_model(self.name, target.dtype if self.dtype == "auto" else self.dtype).to(target.device)
         num_tokens = self.num_tokens or (None if own is None else drafter.length) or 5
         return Assisted(target.model, self.batch_size, model, num_tokens)
 
@@ -73,8 +75,8 @@ class WantedPromptLookup:
 
     def __post_init__(self) -> None:
         check_single(self.batch_size, 1 if self.num_tokens is None else self.num_tokens)
-        if self.max_ngram is not None and self.max_ngram < 1:
-            raise ValueError(f"max_ngram={self.max_ngram}: give at least 1")
+        if self.max_ngram is not None:
+            whole("max_ngram", self.max_ngram, "at least 1", 1)
 
     def check(self, drafter: Drafter) -> None: ...
 

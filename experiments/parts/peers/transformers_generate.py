@@ -20,6 +20,7 @@ from transformers.generation import logits_process as rules
 
 from experiments.parts.roles import Answer, Peer
 from experiments.recording.clock import Site
+from spec.arguments import as_whole, whole
 from spec.sampling import Sampler
 from spec.state import Limits
 
@@ -117,8 +118,7 @@ class PromptLookup(Generate):
 
     def __post_init__(self) -> None:
         check_single(self.batch_size, self.num_tokens)
-        if self.max_ngram < 1:
-            raise ValueError(f"max_ngram={self.max_ngram}: give at least 1")
+        whole("max_ngram", self.max_ngram, "at least 1", 1)
 
     def settings(self) -> dict[str, Any]:
         return {"prompt_lookup_num_tokens": self.num_tokens, "max_matching_ngram_size": self.max_ngram}
@@ -263,7 +263,6 @@ def clock(device: torch.device) -> float:
 
 
 def check_single(batch_size: int, num_tokens: int) -> None:
-    if batch_size != 1 or num_tokens < 1:
-        raise ValueError(
-            f"batch_size={batch_size}, num_tokens={num_tokens}: assisted generate takes one prompt at a time and at least one drafted token"
-        )
+    allowed = "assisted generate takes one prompt at a time and at least one drafted token"
+    if batch_size != 1 or (as_whole(num_tokens) or 0) < 1:
+        raise ValueError(f"batch_size={batch_size!r}, num_tokens={num_tokens!r}: {allowed}")
