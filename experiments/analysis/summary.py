@@ -12,6 +12,7 @@ from typing import Any
 from experiments.analysis.divergence import unexplained
 from experiments.analysis.repetition import NGRAM
 from experiments.analysis.speedup import faster, figures_of
+from experiments.recording.naming import method_name
 from experiments.recording.proofs.proof import Proof, without_verdict
 from experiments.recording.record import Pair, Record
 from spec.stats import PHASES
@@ -208,17 +209,13 @@ def labels(config: dict[str, Any]) -> dict[str, str]:
     temperature = config["sampling"].get("temperature", 1.0)
     return {
         "target": str(config["target"].get("name")).rstrip("/").split("/")[-1] if config["target"].get("name") != "embedded/target" else "embedded",
-        "drafter": _stem(config["drafter"]),
-        "verifier": _stem(config["verifier"]),
+        "drafter": method_name(config["drafter"]),
+        "verifier": method_name(config["verifier"]),
         "data": str(next((config["data"][key] for key in ("name", "label", "path") if config["data"].get(key)), "embedded"))
         .rstrip("/")
         .split("/")[-1],
         "sampling": "greedy" if temperature == 0 else f"T={temperature:g}",
     }
-
-
-def _stem(part: dict[str, Any]) -> str:
-    return part["_target_"].split(".")[-2]
 
 
 def to_json(summary: dict[str, Any]) -> str:
