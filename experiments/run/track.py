@@ -20,7 +20,7 @@ from experiments.recording.identity import lock
 from spec.model import resolve_name
 
 log = logging.getLogger(__name__)
-KEPT = ("mode", "project", "entity", "group", "name", "tags", "job_type")  # settings of the run's own tracking that hold again
+KEPT = ("mode", "project", "entity", "group", "name", "tags", "job_type", "notes")  # settings of the run's own tracking that hold again
 
 
 def read(folder: Path) -> RunFolder:
