@@ -24,9 +24,7 @@ def report(result: dict[str, Any], folder: Path) -> None:
         survivors = [mutant["id"] for mutant in result["mutants"] if not mutant["rejected_by"]]
         left = f"; NOT rejected: {', '.join(survivors)}" if survivors else ""
         print(f"{len(result['mutants']) - len(survivors)} of {len(result['mutants'])} mutants are rejected{left}")
-    print(
-        f"\nverdict: {result['verdict']} ({name_of(result['record'])}, for code {result['record']['code']})\nresults in {folder}", flush=True
-    )
+    print(f"\nverdict: {result['verdict']} ({name_of(result['record'])}, for code {result['record']['code']})\nresults in {folder}", flush=True)
 
 
 def check_row(check: dict[str, Any]) -> dict[str, str]:

@@ -12,10 +12,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from experiments.recording.files import write_atomically
+from experiments.recording.identity import read_manifest
+from experiments.recording.typed import LABELS, TEXT, Fields, misfit
 
 FILE = "tracking.json"
 HOSTS = ["api.wandb.ai", "api.forge.coreweave.com"]  # of W&B's own server, by earlier and by later versions of the package
 FORBIDDEN = "/\\#?%:"  # what W&B does not take in the name of a project
+KEPT: Fields = {"id": TEXT, "labels": LABELS} | dict.fromkeys(("project", "entity", "group", "name"), TEXT.or_null)
 LONGEST_PROJECT, LONGEST_TAG = 128, 64  # characters
 
 
@@ -73,15 +76,15 @@ class Identity:
 def remembered(folder: Path) -> dict[str, Any]:
     """What the folder was last tracked as; empty if it never was."""
     try:
-        return json.loads((folder / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # not there, or damaged: the id is then made from the manifest again
+        held = json.loads((folder / FILE).read_bytes().decode())
+    except (OSError, ValueError, RecursionError):  # not there, or damaged: the id is then made from the manifest again
         return {}
+    return {} if misfit(held, KEPT) else held
 
 
 def id_from_manifest(folder: Path) -> str:
     """16 hexadecimal digits from configuration and time of creation: copies of a folder are one run, two runs of one configuration are two."""
-    path = folder / "manifest.json"
-    manifest = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"created": folder.resolve().as_posix()}
+    manifest = read_manifest(folder) if (folder / "manifest.json").exists() else {"created": folder.resolve().as_posix()}
     return hashlib.sha256(json.dumps([manifest.get("config_hash"), manifest.get("created")]).encode()).hexdigest()[:16]
 
 
