@@ -1,14 +1,14 @@
 """`python -m experiments.lossless.proofs [FOLDER ...]`: keeps the verdicts of batteries with the package; without a folder, lists those kept.
 
 A folder is that of `python -m experiments.lossless`, a sweep of it, or a run with `certify=true`. Only verdicts on the present code are kept.
-Exit codes: 0 done, 1 verdicts were left out, 2 there is nothing to keep or a file cannot be read.
+Exit codes: 0 done, 1 verdicts were left out or the disk is full, 2 there is nothing to keep, or a file cannot be read or written.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.analysis.plain_command import Arguments, answered
 from experiments.analysis.terminal import Row, render
 from experiments.recording.code import decoding_packages
 from experiments.recording.proofs.code_hash import battery_hash, code_hash
@@ -17,17 +17,17 @@ from experiments.recording.proofs.verdict import Recorded, name_of, read, write
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.lossless.proofs", description="Keeps verdicts of the battery, or lists those that are kept."
-    )
+    parser = Arguments(prog="python -m experiments.lossless.proofs", description="Keeps verdicts of the battery, or lists those that are kept.")
     parser.add_argument("paths", nargs="*", type=Path, help="folders or files of python -m experiments.lossless")
     parser.add_argument("--into", type=Path, default=COMMITTED, help="where they are kept; default: with the package")
     options = parser.parse_args(arguments)
-    try:
+
+    def work() -> int:
+        if options.into.exists() and not options.into.is_dir():
+            raise ValueError(f"--into {options.into} is a file; give a folder")
         return keep(options.paths, options.into) if options.paths else show(verdicts_in([options.into]))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+
+    return answered(work)
 
 
 def keep(paths: Sequence[Path], folder: Path) -> int:

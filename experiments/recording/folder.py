@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -65,9 +66,9 @@ class RunFolder:
         """The resolved configuration under today's names."""
         return renamed(self.raw_config)
 
-    def part(self, name: str) -> dict[str, Any]:
-        """One part of the configuration under today's names, such as "drafter". Raises ValueError where it is missing or is no part."""
-        fault = misfit(self.config, {name: NAMED})
+    def part(self, name: str, needed: Fields = MappingProxyType({})) -> dict[str, Any]:
+        """One part of the configuration under today's names, such as "drafter", which holds at least what is needed. Raises ValueError otherwise."""
+        fault = misfit(self.config, {name: NAMED}) or misfit(self.config[name], needed)
         if fault is not None:
             raise ValueError(f"{self.path / 'config.yaml'}: is not the whole configuration of a run ({fault}); {WRITTEN_AGAIN}")
         return self.config[name]
@@ -159,7 +160,11 @@ def with_books(summary: dict[str, Any], fault: str | None) -> dict[str, Any]:
 
 def summary_files(paths: list[Path]) -> list[Path]:
     """Where `read_summaries` reads. Raises ValueError if there is nothing."""
-    found = [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("summary.json"), key=natural))]
+    found = [
+        file
+        for path in paths
+        for file in ([path] if path.is_file() or path.name == "summary.json" else sorted(path.rglob("summary.json"), key=natural))
+    ]
     if not found:
         raise ValueError(f"no summary.json in {', '.join(map(str, paths))}; run python -m experiments.run first")
     return list(dict.fromkeys(found))
