@@ -58,7 +58,7 @@ def unwritable(folder: Path, error: OSError) -> str:
 def _concerns(error: OSError, folder: Path) -> bool:
     """Whether an error is about the folder, something in it, or a folder that it lies in."""
     if error.filename is None:
-        return True
+        return False
     place, here = Path(os.fsdecode(error.filename)).absolute(), folder.absolute()
     return place.is_relative_to(here) or here.is_relative_to(place)
 
