@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 OLD = ("CHANGELOG.md", "experiments/recording/moved.py")  # these speak of names of earlier versions
 TEXTS = ("*.md", "*.toml", "Makefile", "docs/*.md", "conf/**/*.yaml", "notebooks/*.ipynb", "spec/**/*.md", "spec/**/*.py", "experiments/**/*.py")
-FOUND = sorted(path for pattern in TEXTS for path in ROOT.glob(pattern) if "records" not in path.parts)
+FOUND = sorted(path for pattern in TEXTS for path in ROOT.glob(pattern) if "records" not in path.relative_to(ROOT).parts)
 FILES = [path for path in FOUND if path.relative_to(ROOT).as_posix() not in OLD]
 INVENTED = ("mine.py", "mine.yaml")  # the file of a reader who adds a method
 COMMAND = re.compile(r"python -m ((?:experiments|spec|drafters|verifiers)[\w.]*\w)")

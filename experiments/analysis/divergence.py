@@ -40,6 +40,8 @@ def same_drafts(tokens: Sequence[int], steps: Sequence[dict[str, Any]], again: S
     """Whether two decodings of a prompt drafted the same as long as they had emitted the same; None if they part without a draft that differs."""
     start = 0
     for step, other in zip(steps, steps_again, strict=False):
+        if "proposed" not in step:
+            return None  # earlier versions did not record it
         if step["proposed"] != other["proposed"]:
             return False
         if list(tokens[start : start + step["emitted"]]) != list(again[start : start + other["emitted"]]):

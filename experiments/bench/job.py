@@ -17,7 +17,7 @@ from experiments.recording.clock import signs_of_load
 from experiments.recording.files import write_atomically
 from experiments.recording.identity import config_hash
 from experiments.recording.machine import circumstances, load_average
-from experiments.recording.published import RECORDS
+from experiments.recording.published import RECORDS, refuse_changed_code
 
 MODES = {
     "decode": decoding.decoding,
@@ -32,6 +32,8 @@ SHOW = {"decode": decoding.show, "batch": batches.show, "verify": slots.show, "v
 def execute(config: DictConfig, folder: Path) -> dict[str, Any]:
     """One run of a mode, shown and written; returns the result. Raises ValueError for wrong input before any work."""
     check(config)
+    if config.record:
+        refuse_changed_code(RECORDS)
     torch.set_num_threads(config.threads)
     before, settings = load_average(), OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(settings, dict)

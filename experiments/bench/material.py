@@ -15,6 +15,7 @@ from experiments.parts.data.prompts import choose
 from experiments.parts.random_target import random_model, random_prompts
 from experiments.parts.settings import check_booleans
 from experiments.parts.target import Target
+from experiments.recording.naming import method_name
 from spec import CausalLM, Drafter, Limits, Sampler, Verifier
 from spec.loading import load_model
 from spec.runtime import BUCKETS, KINDS
@@ -101,9 +102,7 @@ def gather(config: DictConfig) -> Material:
     check(config)
     sampler, verifier = make(config, "sampling"), make(config, "verifier")
     if not verifier.exact and not config.allow_lossy:
-        raise ValueError(
-            f"verifier={config.verifier._target_.split('.')[-1]} changes the target's distribution; set allow_lossy=true if that is wanted"
-        )
+        raise ValueError(f"verifier={method_name(config.verifier)} changes the target's distribution; set allow_lossy=true if that is wanted")
     made: Target = make(config, "target")
     if made.model.runtime is not None:
         made = Target(CausalLM(made.model.model, made.model.context), made.tokenizer)  # runtimes says what is measured

@@ -28,6 +28,7 @@ from experiments.parts.target import Target
 from experiments.recording.files import write_atomically
 from experiments.recording.identity import config_hash
 from experiments.recording.machine import circumstances, load_average
+from experiments.recording.published import refuse_changed_code
 from spec import CausalLM, Drafter, Limits, Sampler, Verifier, decode
 from spec.assistant import Assistant
 
@@ -106,6 +107,8 @@ def figures(method: Method, totals: NDArray, reference: NDArray) -> dict[str, An
 def execute(config: DictConfig) -> None:
     """Runs every method, prints the table and writes the file, if one is wanted."""
     torch.set_num_threads(config.threads)
+    if config.output:
+        refuse_changed_code(Path(config.output))
     target: Target = make(config, "target")
     prompts: list[Prompt] = make(config, "data")
     tokens = [target.tokenizer(prompt.text).input_ids for prompt in choose(prompts, config.num_prompts)]

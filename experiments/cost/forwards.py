@@ -16,6 +16,7 @@ from experiments.recording.identity import config_hash
 from experiments.recording.record import BASELINE, METHOD, Record
 
 PHASES = ("draft", "target", "rest")
+CLOCKS = ("draft", "target", "verify", "commit")  # of a step, in steps.jsonl
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,10 @@ def load_run(folder: Path) -> Forwarded:
     pairs, lines = run.pairs, run.steps_of
     if not pairs or not all((pair.method.prompt, role) in lines for pair in pairs for role in (METHOD, BASELINE)):
         raise ValueError(f"{folder}: records.jsonl or steps.jsonl does not hold what summary.json sums up; run it again, or leave it out")
+    if run.unbalanced:
+        raise ValueError(f"{folder}: {run.unbalanced}; run it again, or leave it out")
+    if missing := [name for name in CLOCKS if any(name not in line["seconds"] for line in run.steps)]:
+        raise ValueError(f"{folder / 'steps.jsonl'}: a step has no seconds of {missing[0]}; run it again, or leave it out")
     if any(pair.baseline.prompt_ids is None for pair in pairs):
         raise ValueError(f"{folder} was recorded without the prompts' token ids (prompt_ids), by an older version; run it again, or leave it out")
     keys = sorted({(pair.method.turn, pair.method.batch) for pair in pairs})

@@ -1,33 +1,29 @@
 """`python -m experiments.lossless.proofs [FOLDER ...]`: keeps the verdicts of batteries with the package; without a folder, lists those kept.
 
 A folder is that of `python -m experiments.lossless`, a sweep of it, or a run with `certify=true`. Only verdicts on the present code are kept.
-Exit codes: 0 done, 1 verdicts were left out, 2 there is nothing to keep or a file cannot be read.
+Exit codes: 0 done, 1 verdicts were left out or the disk is full, 2 there is nothing to keep, or a file cannot be read or written.
 """
 
-import argparse
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from experiments.analysis.terminal import Row, render
+from experiments.parts.door.plain import plain
 from experiments.recording.code import decoding_packages
 from experiments.recording.proofs.code_hash import battery_hash, code_hash
 from experiments.recording.proofs.lookup import COMMITTED, check_places, files_in, verdicts_in
 from experiments.recording.proofs.verdict import Recorded, name_of, read, write
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.lossless.proofs", description="Keeps verdicts of the battery, or lists those that are kept."
-    )
-    parser.add_argument("paths", nargs="*", type=Path, help="folders or files of python -m experiments.lossless")
-    parser.add_argument("--into", type=Path, default=COMMITTED, help="where they are kept; default: with the package")
-    options = parser.parse_args(arguments)
-    try:
-        return keep(options.paths, options.into) if options.paths else show(verdicts_in([options.into]))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def execute(options: Namespace) -> int:
+    """Keeps or lists; returns an exit code. Raises ValueError for what is no verdict."""
+    folder = options.into or COMMITTED
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--into {folder} is a file; give a folder")
+    return keep(options.paths, folder) if options.paths else show(verdicts_in([folder]))
 
 
 def keep(paths: Sequence[Path], folder: Path) -> int:
@@ -65,6 +61,8 @@ def holds(item: Recorded) -> bool:
     """Whether the code is still the one that was judged."""
     return item.record["code"] == code_hash(decoding_packages(item.record["settings"]))
 
+
+main = partial(plain, "proofs")
 
 if __name__ == "__main__":
     sys.exit(main())

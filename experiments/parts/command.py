@@ -6,14 +6,12 @@ Hydra calls `RememberSweep` by its name, so what it remembers must lie in a modu
 import errno
 import json
 import logging
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -24,6 +22,7 @@ from omegaconf import DictConfig
 
 from experiments.parts.door.check import check
 from experiments.parts.door.command_line import refuse
+from experiments.parts.door.plain import stopped, terminable
 from experiments.recording.files import write_atomically
 from experiments.recording.identity import ForeignFolderError
 from experiments.recording.resume import note_options, resumed
@@ -80,15 +79,15 @@ def entry(
             return job(config, folder, sweep)
 
     def main() -> None:
-        with stopping_on_term() as stopped:
+        with terminable():
             code = 130
             try:
                 with refusing():
                     prepare(config_name, before, resumes)
                 hydra.main(config_path="pkg://conf", config_name=config_name, version_base=None)(task)()
                 code = 0
-            except KeyboardInterrupt:
-                code = stopped()
+            except KeyboardInterrupt as stop:
+                code = stopped(stop)
             finally:
                 found = finish(SWEEPS)
             sys.exit(code or found)
@@ -108,26 +107,6 @@ def prepare(config_name: str, before: Callable[[dict[str, Any]], object], resume
     if folders := resumed(sys.argv[1:]) if resumes else []:
         print(f"going on: {' '.join(folders)}", file=sys.stderr)
         sys.argv += folders
-
-
-@contextmanager
-def stopping_on_term() -> Iterator[Callable[[], int]]:
-    """SIGTERM (Slurm, docker, timeout) is taken as Ctrl-C is, once. Yields what tells the exit code: 143 after one, else 130."""
-    seen: list[int] = []
-
-    def stop(number: int, _: object) -> NoReturn:
-        seen.append(number)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the process at once
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: 130
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield lambda: 143 if seen else 130
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -9,9 +9,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from experiments.recording.files import write_atomically
+from experiments.recording.files import read_json, write_atomically
 from experiments.recording.folder import RunFolder
 from experiments.recording.machine import git_commit
+from experiments.recording.typed import LIST, NAMED, TEXT, Fields, misfit
 
 try:
     import fcntl
@@ -53,14 +54,14 @@ class Identity:
             return
         if (folder / "records.jsonl").exists():
             raise ForeignFolderError(f"{folder} holds records but no manifest.json to say whose; choose another folder (hydra.run.dir=...)")
-        write_atomically(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(self.config)))
+        self._write_config(folder)
         created = datetime.now(UTC).isoformat()  # tells runs of one configuration apart, wherever their folders go
         about = {"key": run_key(identity), "git_commit": git_commit(), "created": created}
         write_atomically(manifest, json.dumps(identity | about, indent=2) + "\n")
 
     def check(self, folder: Path) -> None:
         """Raises ForeignFolderError if a folder with a manifest holds another run than this one; a change of code that is allowed is noted there."""
-        held, identity = _manifest(folder / "manifest.json"), self._held()
+        held, identity = read_manifest(folder), self._held()
         changed = differing(held, identity)
         if "config_hash" in changed and _hash_today(folder) == identity["config_hash"]:
             changed.remove("config_hash")  # the same configuration, recorded when its parts had other names
@@ -81,18 +82,32 @@ class Identity:
                 f"{folder} was begun with another version of {' and '.join(changed)}: {_said(held, changed)}; now {_said(identity, changed)}. "
                 f"Results of two versions do not mix: choose another folder (hydra.run.dir=..., hydra.sweep.dir=...){advice}"
             )
+        if _hash_today(folder) != identity["config_hash"]:  # damaged or gone; the manifest says that this is what it held
+            self._write_config(folder)
+
+    def _write_config(self, folder: Path) -> None:
+        write_atomically(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(self.config)))
 
     def _held(self) -> dict[str, Any]:
         return {"config_hash": config_hash(self.config), **self.origin}
 
 
-def _manifest(path: Path) -> dict[str, Any]:
+MANIFEST: Fields = {"config_hash": TEXT}
+MANIFEST_LATER: Fields = {"code": NAMED, "models": NAMED, "created": TEXT, "code_changes": LIST}
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The `manifest.json` of a folder. Raises ForeignFolderError naming the file and what to do where it cannot say whose the folder is."""
+    path, advice = folder / "manifest.json", "choose another folder (hydra.run.dir=...), or put back the file that was there"
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(held, dict) or "config_hash" not in held:
-            raise ValueError("it does not say which configuration the folder belongs to")
-    except (ValueError, OSError) as error:
-        raise ForeignFolderError(f"{path}: cannot be read ({' '.join(str(error).split())}); choose another folder (hydra.run.dir=...)") from error
+        held = read_json(path, "the manifest of a run", advice)
+    except ValueError as error:
+        raise ForeignFolderError(str(error)) from error
+    fault = misfit(held, MANIFEST, MANIFEST_LATER)
+    if fault is None and not all(isinstance(change, dict) and isinstance(change.get("from"), dict) for change in held.get("code_changes", [])):
+        fault = "code_changes holds what is no change of code"
+    if fault is not None:
+        raise ForeignFolderError(f"{path}: is not the manifest of a run ({fault}); {advice}")
     return held
 
 

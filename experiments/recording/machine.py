@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+RECORDS = "experiments/records"
+
 
 def circumstances(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     """What is known before the run starts; `load_average_after` is added when it ends."""
@@ -37,11 +39,16 @@ def load_average() -> float | None:
 
 
 def git_commit() -> str | None:
-    """The commit this file was checked out at, with `-dirty` if something was changed; None outside a checkout of ours."""
+    """The commit this file was checked out at, with `-dirty` if something was changed; None outside a checkout of ours.
+
+    Committed records are results and change nothing that is run, so a new one beside them does not count as a change.
+    """
     here = Path(__file__).resolve()
     if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
         return None
-    return _git(here.parent, "describe", "--always", "--abbrev=12", "--dirty", "--exclude=*")
+    commit = _git(here.parent, "describe", "--always", "--abbrev=12", "--exclude=*")
+    changed = _git(here.parent, "status", "--porcelain", "--untracked-files=no", "--", ":(top)", f":(top,exclude){RECORDS}")
+    return f"{commit}-dirty" if commit and changed != "" else commit
 
 
 def cpu_name() -> str:

@@ -1,20 +1,46 @@
-"""Records that are committed with the code, and the tables that README and docs show of them, each between two marks of its own."""
+"""Records that are committed with the code, and the tables that README and docs show of them, each between two marks of its own.
 
-import json
+A table is made from records of a clean commit only: what a reader cannot check out, he cannot check.
+"""
+
 import re
 from pathlib import Path
 from typing import Any
 
+from experiments.recording import machine
+from experiments.recording.files import read_json
+
 ROOT = Path(__file__).resolve().parents[2]
-RECORDS = ROOT / "experiments" / "records"
+RECORDS = ROOT / machine.RECORDS
 
 
 def newest(kind: str, command: str, folder: Path = RECORDS) -> dict[str, Any]:
-    """The latest `<kind>-*.json`. Raises FileNotFoundError with the command that makes one where there is none."""
+    """The latest `<kind>-*.json`. Raises FileNotFoundError with the command that makes one where there is none, ValueError as `read_record` does."""
     found = sorted(folder.glob(f"{kind}-*.json"))
     if not found:
         raise FileNotFoundError(f"no {kind}-*.json in {folder}; make one with python -m {command}")
-    return json.loads(found[-1].read_text(encoding="utf-8"))
+    return read_record(found[-1])
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A record that a table may be made from. Raises ValueError for one that is damaged, or was made by code that is not committed."""
+    found = read_json(path, "a record", "make it again")
+    refuse_dirty(path, found.get("provenance"))
+    return found
+
+
+def refuse_dirty(path: Path, origin: Any) -> None:
+    """Raises ValueError unless the circumstances of a record name the commit that it was made at, with nothing changed since."""
+    commit = origin.get("git_commit") if isinstance(origin, dict) else None
+    if not isinstance(commit, str) or commit.endswith("-dirty"):
+        raise ValueError(f"{path}: was made at {commit or 'no commit'}, not at a clean commit; commit what was changed and make the record again")
+
+
+def refuse_changed_code(output: Path) -> None:
+    """Raises ValueError, before anything is measured, where a record is to be published and the code is not committed."""
+    commit = machine.git_commit()
+    if output.resolve().is_relative_to(RECORDS) and (commit is None or commit.endswith("-dirty")):
+        raise ValueError(f"{output}: a record that is published needs a clean commit, this is {commit or 'no checkout'}; commit first")
 
 
 def newest_of_each(pattern: str, folder: Path = RECORDS) -> list[Path]:

@@ -11,25 +11,29 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.recording.files import append, read_rows, rewrite
+from experiments.recording.files import append, rewrite, writing
 from experiments.recording.identity import Identity, lock
-from experiments.recording.record import Pair, read_pairs
+from experiments.recording.record import Pair, read_pairs, read_records, read_steps
 
 
 class Recorder:
-    """Opens a run's folder, new or half finished. Raises ValueError if it holds another run or another process is writing to it."""
+    """Opens a run's folder, new or half finished.
+
+    Raises ValueError if it holds another run, is damaged or cannot be written to, or another process is writing to it; OSError on a full disk.
+    """
 
     def __init__(self, folder: Path, identity: Identity):
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
         self.records_path, self.steps_path = folder / "records.jsonl", folder / "steps.jsonl"
-        self._lock = lock(folder / ".lock")
-        try:
-            identity.claim(folder)
-            self.pairs: dict[str, Pair] = self._repair()
-        except BaseException:
-            self._lock.close()
-            raise
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = lock(folder / ".lock")
+            try:
+                identity.claim(folder)
+                self.pairs: dict[str, Pair] = self._repair()
+            except BaseException:
+                self._lock.close()
+                raise
 
     def write(self, pairs: Sequence[Pair], steps: Iterable[dict[str, Any]]) -> None:
         """Adds finished prompts, all turns of each. Steps go to the disk first, so that a record is never there without its steps.
@@ -51,7 +55,7 @@ class Recorder:
 
     def steps(self) -> list[dict[str, Any]]:
         """Every recorded step, in the order of writing."""
-        return read_rows(self.steps_path)
+        return read_steps(self.steps_path)
 
     def recover(self) -> None:
         """Makes files and memory agree again after a write may have been interrupted."""
@@ -62,8 +66,8 @@ class Recorder:
 
     def _repair(self) -> dict[str, Pair]:
         """Drops torn lines, prompts of which a role or a turn is missing, and steps without a record; rewrites a file only if needed."""
-        rows, pairs = read_rows(self.records_path), read_pairs(self.records_path)
-        finished = {pair.method.prompt: pair for pair in pairs}
+        rows, steps = read_records(self.records_path), read_steps(self.steps_path)
+        finished = {pair.method.prompt: pair for pair in read_pairs(self.records_path)}
         rewrite(self.records_path, [row for row in rows if row["prompt"] in finished])
-        rewrite(self.steps_path, [step for step in read_rows(self.steps_path) if step["prompt"] in finished])
+        rewrite(self.steps_path, [step for step in steps if step["prompt"] in finished])
         return finished

@@ -4,10 +4,12 @@
 """
 
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from experiments.parts.build import make
 from experiments.parts.command import entry
 from experiments.parts.settings import resolved
 from experiments.parts.target import Target
+from experiments.recording.files import reason
 from experiments.recording.machine import circumstances
 from experiments.replay.texts import RecordedText, Source, open_recording, read_run
 from spec.model import CausalLM
@@ -89,14 +92,16 @@ def load(path: Path, texts: Sequence[RecordedText], sampling: dict[str, Any]) ->
     try:
         with np.load(path) as file:
             held = {name: file[name] for name in file.files}
-        about = json.loads(str(held["about"]))
-        bounds = [0, *held["ends"].tolist()]
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path}: is not a file of distributions ({error}); make it with python -m experiments.replay.distributions") from error
-    if about["sampling"] != lasting(sampling):
+        about, bounds = json.loads(str(held["about"])), [0, *held["ends"].tolist()]
+        made_for, sizes = about["sampling"], {len(held[name]) for name in ("answer", "chosen", "tokens", "probs")}
+        if sizes != {bounds[-1]} or len(held["ids"]) != len(bounds) - 1:
+            raise ValueError("its parts are not of one length")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
         raise ValueError(
-            f"{path} holds distributions of {about['sampling']}, the texts are replayed with {lasting(sampling)}; make them again for that"
-        )
+            f"{path}: is not a file of distributions ({reason(error)}); remove it, or make it again with python -m experiments.replay.distributions"
+        ) from error
+    if made_for != lasting(sampling):
+        raise ValueError(f"{path} holds distributions of {made_for}, the texts are replayed with {lasting(sampling)}; make them again for that")
     found = {}
     for index, name in enumerate(held["ids"].tolist()):
         part = slice(bounds[index], bounds[index + 1])

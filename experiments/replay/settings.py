@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.parts.settings import check_booleans
+from experiments.recording.naming import method_name
 from experiments.replay.best_lengths import Price
 from experiments.replay.texts import Recording, Source
 
@@ -46,8 +47,8 @@ class Settings:
 
 
 def drafter_name(config: Mapping[str, Any]) -> str:
-    """The file of the drafter."""
-    return config["drafter"]["_target_"].split(".")[-2]
+    """What tables call the drafter."""
+    return method_name(config["drafter"])
 
 
 def lengths_of(config: Mapping[str, Any]) -> list[int | None]:

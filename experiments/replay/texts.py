@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.recording.files import json_lines
-from experiments.recording.folder import RunFolder
-from experiments.recording.record import BASELINE
+from experiments.recording.folder import WRITTEN_AGAIN, RunFolder
+from experiments.recording.record import BASELINE, METHOD, record_of
 
 PROMPT_FIELDS = ("prompt", "question", "instruction", "input", "text")
 RESPONSE_FIELDS = ("response", "answer", "completion", "output", "canonical_solution", "solution")
@@ -78,20 +78,26 @@ def read_run(folder: Path) -> Recording:
     """The baseline's answers of a run folder. Raises ValueError where the folder holds none, or none with prompt ids."""
     if not (folder / "config.yaml").exists() or not (folder / "records.jsonl").exists():
         raise ValueError(f"{folder} holds no records.jsonl and config.yaml; name the folder of an experiments.run, or a .jsonl file")
+    run = RunFolder(folder)
     texts, eos, live = [], set(), {"num_steps": 0, "num_tokens": 0}
     for where, row in json_lines(folder / "records.jsonl", ours=True):
-        if row.get("role") == "method":
-            live = {"num_steps": live["num_steps"] + row["num_steps"], "num_tokens": live["num_tokens"] + len(row["tokens"])}
-        if row.get("role") != BASELINE:
+        record = record_of(row, where)
+        if record.role == METHOD:
+            live = {"num_steps": live["num_steps"] + record.num_steps, "num_tokens": live["num_tokens"] + len(record.tokens)}
+        if record.role != BASELINE:
             continue
-        if not row.get("prompt_ids"):
+        if not record.prompt_ids:
             raise ValueError(f"{where}: the run was recorded without prompt_ids, which replay needs; run it again with this version")
-        texts.append(RecordedText(row["prompt"], row["category"], row["prompt_ids"], row["tokens"]))
-        if row["ended"] == "eos":
-            eos.add(row["tokens"][-1])
+        texts.append(RecordedText(record.prompt, record.category, record.prompt_ids, record.tokens))
+        if record.ended == "eos":
+            eos.add(record.tokens[-1])
     if not texts:
         raise ValueError(f"{folder} holds no finished answers; let the run get further")
-    return Recording(texts, RunFolder(folder).config, sorted(eos), live)
+    for part in ("target", "drafter", "sampling"):
+        run.part(part)
+    if not isinstance(run.config.get("max_new_tokens"), int):
+        raise ValueError(f"{folder / 'config.yaml'}: is not the whole configuration of a run (max_new_tokens is no whole number); {WRITTEN_AGAIN}")
+    return Recording(texts, run.config, sorted(eos), live)
 
 
 def read_texts(path: Path, tokenizer: Any, reading: Reading | None = None) -> Recording:

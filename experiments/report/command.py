@@ -1,11 +1,13 @@
 """What `python -m experiments.report` does with its options: read, compose, print, write."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from experiments.analysis.frames import Runs, joined, load_runs
 from experiments.analysis.imported import spec_bench, vllm
 from experiments.analysis.terminal import render
+from experiments.parts.door.plain import plain
 from experiments.recording.files import write_atomically
 from experiments.recording.folder import failures, newest_sweep
 from experiments.report.answer_picture import answer_picture
@@ -125,3 +127,6 @@ def show(report: Report) -> None:
         elif isinstance(block, Rows) and "speedup" in next(iter(block.rows), {}):
             print()
             render(block.rows)
+
+
+main = partial(plain, "report")

@@ -8,6 +8,7 @@ from experiments.parts.door.arguments import Parser
 def track_parser() -> Parser:
     parser = Parser("draftproof track", "Writes the W&B runs of recorded runs again, from their own files, tracked before or not.")
     parser.add_argument("paths", nargs="+", type=Path, help="folders of runs or of sweeps")
+    parser.add_argument("--recursive", action="store_true", help="every run below the folders, also where a folder is no sweep")
     parser.add_argument("--mode", choices=("auto", "online", "offline"), help="default: as the run was tracked, else auto")
     for name in ("project", "entity", "group"):
         parser.add_argument(f"--{name}", help="default: the run's own")

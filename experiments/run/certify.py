@@ -1,8 +1,7 @@
 """A run's own proof: looked up among the recorded verdicts and, with `certify=true`, made by the battery before anything is decoded."""
 
-import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from experiments.lossless.job import judge_parts
 from experiments.parts.build import Parts, checkpoints_of, compose_other, make
 from experiments.parts.settings import Settings
 from experiments.parts.versions import case_of
+from experiments.recording.identity import read_manifest
 from experiments.recording.machine import library_versions
 from experiments.recording.proofs.code_hash import battery_hash
 from experiments.recording.proofs.lookup import COMMITTED, Asked, check_places, verdicts_in
@@ -86,8 +86,8 @@ def overrides_of(options: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
 
 
 def codes_of(folder: Path) -> frozenset[str | None]:
-    """Hashes of the code that began and continued a folder; None for a hash that is not known."""
-    path = folder / "manifest.json"
-    held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    codes: Sequence[dict[str, Any]] = [held.get("code") or {}, *(change["from"] for change in held.get("code_changes", []))] if held else []
-    return frozenset(code.get("decoding") for code in codes)
+    """Hashes of the code that began and continued a folder; None for a hash that is not known. Raises ForeignFolderError for a damaged manifest."""
+    if not (folder / "manifest.json").exists():
+        return frozenset()
+    held = read_manifest(folder)
+    return frozenset(code.get("decoding") for code in (held.get("code") or {}, *(change["from"] for change in held.get("code_changes", []))))

@@ -1,20 +1,24 @@
 """`python -m experiments.run.held_out [SWEEP]`: the best run of a sweep over split=dev, decoded anew on split=test, which no choice has seen.
 
 Takes what Optuna or a plain grid has left in a sweep's folder; without one, the newest sweep. The figures to report are these, not the sweep's: the
-best of many trials owes part of its lead to luck. Exit codes: 0 done, 1 the run has failed its proof, 2 there is nothing to go by, 130 stopped by
-Ctrl-C.
+best of many trials owes part of its lead to luck. Exit codes: 0 done, 1 the run has failed its proof or the disk is full, 2 there is nothing to go
+by, 130 stopped by Ctrl-C, 143 by SIGTERM.
 """
 
-import argparse
 import logging
 import sys
+from argparse import Namespace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from experiments.analysis.terminal import number, render
+from experiments.parts.door.plain import plain
 from experiments.parts.settings import Settings
-from experiments.recording.folder import newest_sweep, read_summaries
+from experiments.recording.files import check_folder
+from experiments.recording.folder import newest_sweep, read_summaries, summary_files
 from experiments.recording.proofs.proof import unproved
+from experiments.recording.typed import NUMBER, misfit
 from experiments.run.job import execute
 
 log = logging.getLogger(__name__)
@@ -23,10 +27,15 @@ FOLDER = "held_out"
 
 def best_run(sweep: Path) -> dict[str, Any]:
     """The summary with the largest objective among a sweep's finished and valid runs over split=dev. Raises ValueError if there is none."""
-    runs = [run for run in read_summaries([sweep]) if Settings.of(run["config"]).split == "dev" and run["valid"] and not run["interrupted"]]
-    if not runs:
+    files = [file for file in summary_files([sweep]) if file.parent != sweep / FOLDER]
+    runs = [run for file in files for run in read_summaries([file])]
+    kept = [run for run in runs if Settings.of(run["config"]).split == "dev" and run["valid"] and not run["interrupted"]]
+    if not kept:
         raise ValueError(f"{sweep} has no finished, valid run over split=dev, so nothing was held out; sweep with split=dev (experiment=tune)")
-    return max(runs, key=lambda run: run[run["config"]["objective"]])
+    for run in kept:
+        if (fault := misfit(run, {Settings.of(run["config"]).objective: NUMBER})) is not None:
+            raise ValueError(f"{sweep}: the summary of a run lacks its objective ({fault}); remove it and run the same command again")
+    return max(kept, key=lambda run: run[Settings.of(run["config"]).objective])
 
 
 def held_out_config(run: dict[str, Any], sweep: Path) -> dict[str, Any]:
@@ -42,7 +51,7 @@ def settings(run: dict[str, Any]) -> str:
 
 def report(best: dict[str, Any], test: dict[str, Any]) -> None:
     """Both sides in one table."""
-    objective = best["config"]["objective"]
+    objective = Settings.of(best["config"]).objective
     rows = []
     for side, run in (("dev, chosen on", best), ("test, held out", test)):
         interval = run.get(f"{objective}_interval")
@@ -51,25 +60,20 @@ def report(best: dict[str, Any], test: dict[str, Any]) -> None:
     render(rows, title=f"\nbest: {settings(best)}")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.run.held_out", description="The best run of a sweep, on the prompts held out from it."
-    )
-    parser.add_argument("sweep", nargs="?", type=Path, help="a sweep's folder; default: the newest")
-    options = parser.parse_args(arguments)
+def decode_held_out(options: Namespace) -> int:
+    """Decodes the other half with the best settings; 1 if the run has failed its proof. Raises ValueError where there is nothing to go by."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        sweep = options.sweep or newest_sweep()
-        best = best_run(sweep)
-        test = execute(held_out_config(best, sweep), sweep / FOLDER)
-        report(best, test)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    sweep = options.sweep or newest_sweep()
+    if not sweep.is_dir():
+        raise ValueError(f"{sweep} is no folder; give that of a sweep, such as multirun/2026-01-01/10-00-00")
+    best = best_run(sweep)
+    check_folder(sweep / FOLDER)
+    test = execute(held_out_config(best, sweep), sweep / FOLDER)
+    report(best, test)
     return int(unproved(test))
 
+
+main = partial(plain, "held_out")
 
 if __name__ == "__main__":
     sys.exit(main())

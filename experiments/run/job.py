@@ -21,18 +21,22 @@ from experiments.parts.tracking.interface import Tracker
 from experiments.parts.tracking.rows import prompt_figures
 from experiments.parts.versions import models
 from experiments.recording.code import code_version, decoding_packages, foreign_packages
-from experiments.recording.files import write_atomically
+from experiments.recording.files import read_json, unwritable, write_atomically, writing
+from experiments.recording.folder import RunFolder, read_summary, with_books
 from experiments.recording.identity import Identity, config_hash
 from experiments.recording.machine import circumstances, load_average
 from experiments.recording.proofs.code_hash import code_hash
 from experiments.recording.proofs.proof import Proof
+from experiments.recording.record import unbalanced
 from experiments.recording.recorder import Recorder
+from experiments.recording.typed import TRUTH, misfit
 from experiments.run import self_test
 from experiments.run.certify import Prover
 from experiments.run.progress import progress
 from experiments.run.side_by_side import SideBySide
 
 log = logging.getLogger(__name__)
+CHECKS = "checks.json"
 
 
 def execute(config: DictConfig | Mapping[str, Any], folder: Path, group: str | None = None) -> dict[str, Any]:
@@ -50,10 +54,11 @@ def execute(config: DictConfig | Mapping[str, Any], folder: Path, group: str | N
     if summary is not None and not prover.lacks(proof := prover.of_summary(summary)):
         log.info("%s is finished; nothing to do", folder)
         return concluded(summary, proof, folder)
+    known_check(folder)
     torch.set_num_threads(settings.threads)
     parts = build(plain, settings, prompts)
     plan = Plan.of(identify(), settings, parts)
-    with closing(Recorder(folder, identify())) as recorder:
+    with closing(Recorder(folder, identify())) as recorder, writing(folder):
         proof = prover.certified(parts)
         if summary is not None:
             return concluded(summary, proof, folder)
@@ -73,17 +78,22 @@ def finished(folder: Path, identify: Callable[[], Identity]) -> dict[str, Any] |
     """
     if not (folder / "manifest.json").exists() or not (folder / "summary.json").exists():
         return None
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    summary = read_summary(folder / "summary.json", as_recorded=True)
     identify().check(folder)
-    return None if summary["interrupted"] else summary
+    gone_on = RunFolder(folder).summary is None  # lines were removed or added since
+    return None if gone_on or summary["interrupted"] else summary
 
 
 def concluded(summary: dict[str, Any], proof: Proof, folder: Path) -> dict[str, Any]:
     """The summary of a finished run with the proof that is known now, written if it is new; an earlier proof stays if none is found any more."""
     known = (summary.get("proof") or {}).get("record") is not None
     told = summary if known and proof.found is None else with_proof(summary, proof)
+    told = with_books(told, RunFolder(folder).unbalanced)
     if told != summary:
-        write_atomically(folder / "summary.json", to_json(told))
+        try:
+            write_atomically(folder / "summary.json", to_json(told))
+        except OSError as error:
+            log.warning("%s; its summary.json stays as it was", unwritable(folder, error))
     print_run(told, folder)
     return told
 
@@ -119,6 +129,7 @@ def carry_out(plan: Plan, parts: Parts, recorder: Recorder, proof: Proof, group:
                 proof=proof,
                 bets=self_test.figures(bench.witness),
             )
+            summary = with_books(summary, unbalanced(recorder.pairs.values(), recorder.steps()))
             write_atomically(folder / "summary.json", to_json(summary))
             (folder / "error.json").unlink(missing_ok=True)  # of an earlier attempt
             print_run(summary, folder)
@@ -157,11 +168,22 @@ def decode_all(plan: Plan, bench: SideBySide, recorder: Recorder, tracker: Track
 
 def check_state(plan: Plan, bench: SideBySide, recorder: Recorder) -> bool | None:
     """Decodes the first batch again: whether it is drafted as before; None where this is not or cannot be checked. Checked once for a folder."""
-    path = recorder.folder / "checks.json"
+    path = recorder.folder / CHECKS
     if path.exists():
-        return json.loads(path.read_text(encoding="utf-8"))["drafts_repeat"]
-    if not plan.settings.check_state or len(plan.batches) < 2:
+        return known_check(recorder.folder)
+    if not plan.settings.check_state or len(plan.batches) < 2 or unbalanced(recorder.pairs.values(), recorder.steps()):
         return None
     found = bench.repeats(plan.batches[0], recorder.pairs, recorder.steps())
     write_atomically(path, json.dumps({"drafts_repeat": found, "prompts": [task.id for task in plan.batches[0]]}, indent=2) + "\n")
     return found
+
+
+def known_check(folder: Path) -> bool | None:
+    """What an earlier run found; None if nothing. Raises ValueError for a file that is damaged."""
+    path, advice = folder / CHECKS, "remove it, and the same command checks again"
+    if not path.exists():
+        return None
+    held = read_json(path, "what a run found out about its drafter", advice)
+    if fault := misfit(held, {"drafts_repeat": TRUTH.or_null}):
+        raise ValueError(f"{path}: is not what a run found out about its drafter ({fault}); {advice}")
+    return held["drafts_repeat"]

@@ -1,24 +1,30 @@
 """`python -m experiments.run.track FOLDER ...`: writes the W&B runs of recorded runs again, from their own files, tracked before or not.
 
-Goes through run folders or whole sweeps, finished or not. A run keeps its id, so online it replaces what W&B has of it; offline a new folder appears
-beside older ones. Exit codes: 0 done, 1 W&B failed for a run, 2 a folder is not a run or is being written to.
+Goes through run folders or whole sweeps, finished or not; into runs below a folder that is neither it writes with `--recursive` only. A run keeps
+its id, so online it replaces what W&B has of it; offline a new folder appears beside older ones. Exit codes: 0 done, 1 W&B failed for a run, 2 a
+folder is not a run or is being written to, 130 stopped by Ctrl-C, 143 by SIGTERM.
 """
 
-import argparse
 import logging
 import sys
+from argparse import Namespace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from experiments.analysis.summary import labels
-from experiments.parts.tracking.identity import remembered
+from experiments.parts.door.plain import plain
+from experiments.parts.tracking.identity import checked_project, remembered
 from experiments.parts.tracking.wandb import WandbTracking
+from experiments.recording.files import writing
 from experiments.recording.folder import RunFolder, run_folders
-from experiments.recording.identity import lock
+from experiments.recording.identity import lock, read_manifest
+from experiments.recording.resume import NAME as OPTIONS
+from experiments.recording.typed import TEXT
 from spec.loading import load_tokenizer
 
 log = logging.getLogger(__name__)
-KEPT = ("mode", "project", "entity", "group", "name", "tags", "job_type")  # settings of the run's own tracking that hold again
+KEPT = ("mode", "project", "entity", "group", "name", "tags", "job_type", "notes")  # settings of the run's own tracking that hold again
 
 
 def read(folder: Path) -> RunFolder:
@@ -30,6 +36,11 @@ def read(folder: Path) -> RunFolder:
         raise ValueError(f"{folder}/config.yaml has no {', '.join(sorted(missing))}; give a folder that python -m experiments.run has written")
     if not run.pairs:
         raise ValueError(f"{folder} holds no finished prompt yet; run it again and track it then")
+    read_manifest(folder)
+    for name in ("target", "sampling", "data"):
+        run.part(name)
+    for name in ("drafter", "verifier"):  # their classes are in the labels
+        run.part(name, {"_target_": TEXT})
     if run.summary is None:
         why = "its summary is older than its records" if (folder / "summary.json").exists() else "the run was not summed up"
         log.warning("%s: %s; it is tracked as a failed run", folder, why)
@@ -68,15 +79,36 @@ def rebuild(run: RunFolder, changes: dict[str, Any]) -> WandbTracking:
 
 
 def sweep_of(folder: Path) -> str | None:
-    """The folder of the Hydra sweep that a run belongs to, by the file that Hydra leaves there; None for a single run."""
-    sweeps = [parent for parent in folder.parents if (parent / "multirun.yaml").exists()]
+    """The folder of the sweep that a run belongs to; None for a single run."""
+    sweeps = [parent for parent in folder.parents if is_sweep(parent)]
     return sweeps[0].as_posix() if sweeps else None
+
+
+def is_sweep(folder: Path) -> bool:
+    """Whether a sweep was started here, by the files that Hydra, Optuna and `note_options` leave."""
+    if any((folder / name).exists() for name in ("multirun.yaml", "optimization_results.yaml")):
+        return True
+    return (folder / OPTIONS).exists() and not any((folder / name).exists() for name in ("manifest.json", "records.jsonl"))
+
+
+def given(path: Path, recursive: bool) -> list[Path]:
+    """The run folders that are meant by a path: itself, the jobs of a sweep, or, where they are asked for, all below it.
+
+    Raises ValueError for a path without a run, and for one with several runs that are not the jobs of one sweep.
+    """
+    found = run_folders([path])
+    jobs = is_sweep(path) and all(sweep_of(folder) == path.as_posix() for folder in found if folder != path)
+    if recursive or jobs or len(found) == 1:
+        return found
+    if path in found:
+        return [path]
+    raise ValueError(f"{path}: holds {len(found)} runs and is no sweep; name those that are meant, or give --recursive to write into all of them")
 
 
 def track(folder: Path, changes: dict[str, Any]) -> int:
     """Rebuilds one folder and says where it went; returns an exit code."""
     try:
-        with lock(folder / ".lock"):
+        with writing(folder), lock(folder / ".lock"):
             run = read(folder)
             tracker = rebuild(run, changes)
     except (ValueError, OSError) as error:
@@ -87,21 +119,16 @@ def track(folder: Path, changes: dict[str, Any]) -> int:
     return int(tracker.failed)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m experiments.run.track", description="Writes the W&B runs of recorded runs again.")
-    parser.add_argument("paths", nargs="+", type=Path, help="folders of runs or of sweeps")
-    parser.add_argument("--mode", choices=("auto", "online", "offline"), help="default: as the run was tracked, else auto")
-    for name in ("project", "entity", "group"):
-        parser.add_argument(f"--{name}", help="default: the run's own")
-    options = vars(parser.parse_args(arguments))
+def execute(options: Namespace) -> int:
+    """Tracks what was asked for; returns an exit code. Raises ValueError for a project's name that W&B forbids and for folders without a run."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        folders = run_folders(options.pop("paths"))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return max(track(folder, {name: value for name, value in options.items() if value is not None}) for folder in folders)
+    changes = {name: value for name in ("mode", "project", "entity", "group") if (value := getattr(options, name)) is not None}
+    checked_project(changes.get("project"))
+    folders = list(dict.fromkeys(folder for path in options.paths for folder in given(path, options.recursive)))
+    return max(track(folder, changes) for folder in folders)
 
+
+main = partial(plain, "track")
 
 if __name__ == "__main__":
     sys.exit(main())

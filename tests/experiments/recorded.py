@@ -55,6 +55,11 @@ def steps_of(index: int) -> list[dict[str, Any]]:
     return [first, common | {"step": 1, "accepted": 1, "emitted": 2, "proposed": [53, 60]}]
 
 
+def plain_steps_of(index: int) -> list[dict[str, Any]]:
+    counts = {"drafted": 0, "depth": 0, "accepted": 0, "emitted": 1, "cut": False, "proposed": []}
+    return [{"prompt": f"p{index}", "role": "baseline", "step": step, **counts, "seconds": {"draft": 0.0, "target": 0.3}} for step in range(5)]
+
+
 def write_run(folder: Path, num_prompts: int = 4, seconds: float = 1.0, **changes: Any) -> Path:
     """A run folder; `changes` go into its configuration."""
     folder.mkdir(parents=True)
@@ -62,5 +67,6 @@ def write_run(folder: Path, num_prompts: int = 4, seconds: float = 1.0, **change
     (folder / "summary.json").write_text(to_json(summarise(pairs, config(**changes), PROVENANCE, exact=True)))
     rows = [asdict(item) for pair in pairs for item in (pair.method, pair.baseline)]
     (folder / "records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "steps.jsonl").write_text("".join(json.dumps(step) + "\n" for index in range(num_prompts) for step in steps_of(index)))
+    steps = [step for index in range(num_prompts) for step in (*steps_of(index), *plain_steps_of(index))]
+    (folder / "steps.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
     return folder

@@ -27,3 +27,9 @@ def record(prompt: str, role: str = "method", **changes: Any) -> Record:
         "loops": False,
     }
     return Record(**{**values, **changes})
+
+
+def step(prompt: str, role: str = "method", index: int = 0, **changes: Any) -> dict[str, Any]:
+    """A line of `steps.jsonl`."""
+    counts = {"drafted": 0, "depth": 0, "accepted": 0, "emitted": 1}
+    return {"prompt": prompt, "role": role, "step": index, **counts, "seconds": {"draft": 0.1, "target": 0.2}, **changes}

@@ -20,6 +20,7 @@ from experiments.parts.data.prompts import Prompt, choose
 from experiments.recording.files import write_atomically
 from experiments.recording.identity import config_hash
 from experiments.recording.machine import circumstances, load_average
+from experiments.recording.published import refuse_changed_code
 from spec import CausalLM, Limits, Sampler, decode
 from verifiers.recursive import Recursive
 
@@ -104,6 +105,8 @@ def execute(config: DictConfig) -> dict[str, Any]:
         raise ValueError(
             "give at least one dtype, and temperatures above 0: at 0 there is no distribution to compare, but see the share of other argmaxes"
         )
+    if config.output:
+        refuse_changed_code(Path(config.output))
     ways(config)  # says what is wrong with them before any work
     prompts: list[Prompt] = choose(make(config, "data"), config.num_prompts)
     targets, tokenizer = load(config)

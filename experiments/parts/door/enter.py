@@ -1,13 +1,12 @@
 """From a command line to a job: questions are answered and mistakes refused here, and only then is the job, and torch with it, imported."""
 
-import argparse
 import os
 import sys
-from importlib import import_module
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from experiments.parts.door.command_line import nearest, refuse
 from experiments.parts.door.jobs import JOBS, Job
+from experiments.parts.door.plain import main_of, plain
 
 COMPLETION = ("-sc", "--shell-completion")
 
@@ -37,23 +36,23 @@ def enter(name: str) -> NoReturn:
     if "--version" in arguments:
         print(version())
         sys.exit(0)
+    if job.config is None:
+        sys.exit(plain(name, arguments))
     try:
         _look_at(name, job, arguments)
     except ValueError as error:
         refuse(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
-    found = main_of(job)()
-    sys.exit(found or 0)
+    main_of(job)()
+    sys.exit(0)
 
 
 def _look_at(name: str, job: Job, arguments: list[str]) -> None:
     """Everything that can be said before the job is imported. Raises ValueError for what is wrong."""
     if job.other and arguments[:1] == [job.other]:
         return
-    if job.config is None:
-        parser_of(job).parse_args(arguments)  # ends the process by itself where something is wrong
-        return
+    assert job.config is not None
     if {"-h", "--help"} & set(arguments):
         from experiments.parts.door.help import help_of
 
@@ -96,18 +95,3 @@ def version() -> str:
     from draftproof import __version__
 
     return f"draftproof {__version__}"
-
-
-def parser_of(job: Job) -> argparse.ArgumentParser:
-    assert job.parser is not None
-    return _named(job.parser)()
-
-
-def main_of(job: Job) -> Any:
-    """The function that does the work; importing it imports torch."""
-    return _named(job.main)
-
-
-def _named(name: str) -> Any:
-    module, _, function = name.partition(":")
-    return getattr(import_module(module), function)

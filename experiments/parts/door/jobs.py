@@ -36,7 +36,7 @@ JOBS = {
         "experiments.report",
         "shows recorded runs as a table, as Markdown or as one HTML page",
         ("draftproof report", "draftproof report --categories", "draftproof report multirun/2026-01-31/12-00-00 --html report.html"),
-        "experiments.report.command:main",
+        "experiments.report.command:execute",
         parser="experiments.report.arguments:parser",
     ),
     "track": Job(
@@ -47,14 +47,14 @@ JOBS = {
             "draftproof track outputs --recursive --mode offline",
             "draftproof track outputs/run --project mine",
         ),
-        "experiments.run.track:main",
+        "experiments.run.track:execute",
         parser="experiments.run.arguments:track_parser",
     ),
     "held_out": Job(
         "experiments.run.held_out",
         "decodes the prompts that a search has not seen, with the best settings it found",
         ("draftproof run experiment=tune", "draftproof held_out", "draftproof held_out multirun/2026-01-31/12-00-00"),
-        "experiments.run.held_out:main",
+        "experiments.run.held_out:decode_held_out",
         parser="experiments.run.arguments:held_out_parser",
     ),
     "lossless": Job(
@@ -74,7 +74,7 @@ JOBS = {
         "experiments.lossless.proofs",
         "keeps the battery's verdicts with the package, or lists those that are kept",
         ("draftproof proofs", "draftproof proofs outputs/2026-01-31/12-00-00-000000", "draftproof proofs multirun --into verdicts"),
-        "experiments.lossless.proofs:main",
+        "experiments.lossless.proofs:execute",
         parser="experiments.lossless.arguments:proofs_parser",
     ),
     "peers": Job(

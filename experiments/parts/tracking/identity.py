@@ -12,9 +12,35 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from experiments.recording.files import write_atomically
+from experiments.recording.identity import read_manifest
+from experiments.recording.typed import LABELS, TEXT, Fields, misfit
 
 FILE = "tracking.json"
 HOSTS = ["api.wandb.ai", "api.forge.coreweave.com"]  # of W&B's own server, by earlier and by later versions of the package
+FORBIDDEN = "/\\#?%:"  # what W&B does not take in the name of a project
+KEPT: Fields = {"id": TEXT, "labels": LABELS} | dict.fromkeys(("project", "entity", "group", "name"), TEXT.or_null)
+LONGEST_PROJECT, LONGEST_TAG = 128, 64  # characters
+
+
+def checked_project(name: Any) -> str | None:
+    """The name of a project as W&B takes it; None is W&B's own choice. Raises ValueError for any other."""
+    if name is None:
+        return None
+    told = str(name)
+    if not told.strip() or len(told) > LONGEST_PROJECT or set(told) & set(FORBIDDEN):
+        shown = repr(told if len(told) <= LONGEST_PROJECT else told[:20] + "...")
+        raise ValueError(f"project={shown}: W&B takes 1 to {LONGEST_PROJECT} characters, none of {' '.join(FORBIDDEN)}; give another name")
+    return told
+
+
+def checked_tags(tags: Any) -> list[str]:
+    """Tags as a list; a string or a number is one tag. Raises ValueError for a tag that W&B does not take."""
+    given = [] if tags is None else list(tags) if isinstance(tags, (list, tuple)) else [tags]
+    found = [str(tag) for tag in given]
+    for tag, value in zip(found, given, strict=True):
+        if not isinstance(value, (str, int, float)) or not 1 <= len(tag) <= LONGEST_TAG:
+            raise ValueError(f"tags={tag!r}: give texts of 1 to {LONGEST_TAG} characters, as in tracking.tags=[first,second]")
+    return found
 
 
 @dataclass(frozen=True)
@@ -22,14 +48,14 @@ class Identity:
     """How W&B knows a run. It is kept in the run's folder as `tracking.json`."""
 
     id: str
-    project: str
+    project: str | None
     entity: str | None
     group: str | None
     name: str
     labels: dict[str, str]
 
     @staticmethod
-    def of(folder: Path, labels: dict[str, str], *, project: str, entity: str | None, group: str | None, name: str | None) -> "Identity":
+    def of(folder: Path, labels: dict[str, str], *, project: str | None, entity: str | None, group: str | None, name: str | None) -> "Identity":
         """The identity of a run that starts or is tracked again. Under a W&B agent the id is the agent's, else the one that the folder has already,
         else one made from its manifest. A group, once given, stays."""
         held = remembered(folder)
@@ -50,15 +76,15 @@ class Identity:
 def remembered(folder: Path) -> dict[str, Any]:
     """What the folder was last tracked as; empty if it never was."""
     try:
-        return json.loads((folder / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # not there, or damaged: the id is then made from the manifest again
+        held = json.loads((folder / FILE).read_bytes().decode())
+    except (OSError, ValueError, RecursionError):  # not there, or damaged: the id is then made from the manifest again
         return {}
+    return {} if misfit(held, KEPT) else held
 
 
 def id_from_manifest(folder: Path) -> str:
     """16 hexadecimal digits from configuration and time of creation: copies of a folder are one run, two runs of one configuration are two."""
-    path = folder / "manifest.json"
-    manifest = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"created": folder.resolve().as_posix()}
+    manifest = read_manifest(folder) if (folder / "manifest.json").exists() else {"created": folder.resolve().as_posix()}
     return hashlib.sha256(json.dumps([manifest.get("config_hash"), manifest.get("created")]).encode()).hexdigest()[:16]
 
 

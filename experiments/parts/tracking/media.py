@@ -1,9 +1,10 @@
 """What W&B shows that is not a number: histograms, coloured answers, the files of a run; and the calls that end or limit its process."""
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +54,25 @@ def end_service() -> None:
         wandb.teardown()
 
 
-@contextmanager
-def staging(folder: Path) -> Iterator[None]:
+def staging(folder: Path) -> AbstractContextManager[None]:
     """Within it, W&B keeps copies of media that wait to be sent in this folder instead of the user's home."""
-    before = os.environ.get("WANDB_DATA_DIR")
+    return _variable("WANDB_DATA_DIR", str(folder))
+
+
+def without_hints() -> AbstractContextManager[None]:
+    """Within it, W&B does not advertise its tool for language models because a package called `verifiers` is in use: it is ours, not the one it
+    knows. A program that has imported that tool (`weave`) gets it all the same."""
+    return nullcontext() if "weave" in sys.modules else _variable("WANDB_DISABLE_WEAVE", "true")
+
+
+@contextmanager
+def _variable(name: str, value: str) -> Iterator[None]:
+    """Sets an environment variable while the context lasts, unless the user has set it."""
+    before = os.environ.get(name)
     if before is None:
-        os.environ["WANDB_DATA_DIR"] = str(folder)
+        os.environ[name] = value
     try:
         yield
     finally:
         if before is None:
-            os.environ.pop("WANDB_DATA_DIR", None)
+            os.environ.pop(name, None)

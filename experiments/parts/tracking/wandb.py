@@ -5,19 +5,19 @@ the same data. What is shown is made in `experiments/parts/tracking/rows.py`.
 """
 
 import logging
+import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.parts.tracking.identity import Identity, has_key, wait_for_own_folder
-from experiments.parts.tracking.media import artifact, end_service, histogram, html, limits, staging
+from experiments.parts.tracking.identity import Identity, checked_project, checked_tags, has_key, wait_for_own_folder
+from experiments.parts.tracking.media import artifact, end_service, histogram, html, limits, staging, without_hints
 from experiments.parts.tracking.rows import AGGREGATES, COLUMNS, History, flat
 from experiments.recording.record import Pair
 
 log = logging.getLogger(__name__)
 MODES = ("auto", "online", "offline", "disabled")
-SEND_LATER = "send it later with: wandb sync"
 
 
 class WandbTracking:
@@ -25,6 +25,7 @@ class WandbTracking:
 
     mode: auto is online where an API key is configured and offline otherwise; a server that cannot be reached means offline too. The timeouts are
     seconds: how long to wait for the server at the start before going offline, and at the end for what is still on its way to it.
+    A string in the place of `tags` is one tag. Raises ValueError for a mode, project or tag that W&B does not take.
     """
 
     def __init__(
@@ -34,16 +35,17 @@ class WandbTracking:
         entity: str | None = None,
         group: str | None = None,
         name: str | None = None,
-        tags: Sequence[str] = (),
+        tags: str | Sequence[Any] | None = (),
         job_type: str = "bench",
         *,
+        notes: str | None = None,
         init_timeout: float = 30.0,
         finish_timeout: float = 120.0,
     ):
         if mode not in MODES:
             raise ValueError(f"mode={mode!r}: give one of {', '.join(MODES)}")
-        self.mode, self.project, self.entity, self.group = mode, project, entity, group
-        self.name, self.tags, self.job_type = name, list(tags), job_type
+        self.mode, self.project, self.entity, self.group = mode, checked_project(project), entity, group
+        self.name, self.tags, self.job_type, self.notes = name, checked_tags(tags), job_type, notes
         self.init_timeout, self.finish_timeout = init_timeout, finish_timeout
         self.run: Any = None
         self.folder = Path()
@@ -66,6 +68,7 @@ class WandbTracking:
             "group": identity.group,
             "name": identity.name,
             "job_type": self.job_type,
+            "notes": self.notes,
             "tags": [*self.tags, *(f"{part}:{label}"[:64] for part, label in identity.labels.items())],
             "dir": str(folder),
             "config": {part: value for part, value in config.items() if part != "tracking"},
@@ -81,16 +84,17 @@ class WandbTracking:
         if mode == "auto":
             mode = "online" if has_key() else "offline"
             if mode == "offline":
-                log.info("W&B: no API key is configured, so this run is tracked offline in %s (%s)", self.folder / "wandb", SEND_LATER)
+                log.info("W&B: no API key is configured, so this run is tracked offline in %s", self.folder / "wandb")
         wait_for_own_folder(self.folder, settings["id"])
         try:
-            return init(mode=mode, **settings)
+            with without_hints():
+                return init(mode=mode, **settings)
         except Exception as error:  # whatever the tracker dies of, the run goes on
             reason = _first_line(error)
             if mode != "online":
                 log.warning("W&B could not be started (%s); the results are kept in %s only", reason, self.folder)
                 return None
-        log.warning("W&B could not go online (%s); this run is tracked offline in %s (%s)", reason, self.folder / "wandb", SEND_LATER)
+        log.warning("W&B could not go online (%s); this run is tracked offline in %s", reason, self.folder / "wandb")
         self.mode = "offline"
         end_service()
         return self._open(init, settings)
@@ -116,7 +120,10 @@ class WandbTracking:
         self.run.log({name: histogram(value) if isinstance(value, Counter) else value for name, value in row.items()})
 
     def finish(self, summary: dict[str, Any] | None) -> None:
+        offline = self.run is not None and self.run.offline and self.mode != "disabled"
         self._safely(self._finish, summary)
+        if offline and self.run is not None:
+            log.info("W&B: this run lies in %s; send it with: wandb sync %s", self.place, shlex.quote(self.place))
         self.run = None
 
     def _finish(self, summary: dict[str, Any] | None) -> None:

@@ -3,13 +3,13 @@
 Records are the `bench-*.json` and `gpu-*.jsonl` in `experiments/records`, the newest of every label.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from experiments.analysis.terminal import as_markdown
 from experiments.bench.figures import describe
-from experiments.recording.published import RECORDS, ROOT, newest_of_each, updated
+from experiments.recording.files import json_lines
+from experiments.recording.published import RECORDS, ROOT, newest_of_each, read_record, refuse_dirty, updated
 
 PAGE, README = ROOT / "docs" / "speed.md", ROOT / "README.md"
 MARK = "bench"
@@ -139,15 +139,16 @@ def gpu_row(line: dict[str, Any]) -> dict[str, str]:
 
 
 def records_of(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """The newest record of every label."""
-    return [(path, json.loads(path.read_text(encoding="utf-8"))) for path in newest_of_each("bench-*.json", folder)]
+    """The newest record of every label. Raises ValueError for one that no table may be made from."""
+    return [(path, read_record(path)) for path in newest_of_each("bench-*.json", folder)]
 
 
 def table(folder: Path = RECORDS) -> str:
-    """Markdown of all records. Says so where there are none."""
+    """Markdown of all records. Says so where there are none. Raises ValueError for a record that no table may be made from."""
     parts = [f"{setting(record)} (`{path.name}`):\n\n{TABLES[record['mode']](record)}" for path, record in records_of(folder)]
     for path in newest_of_each("gpu-*.jsonl", folder):
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line for _, line in json_lines(path)]
+        refuse_dirty(path, next((line.get("provenance") for line in lines if line.get("stage") == "start"), None))
         parts.append(f"`{path.name}`: {gpu_table(lines)}")
     return "\n\n".join(parts) or "No benchmark has been recorded yet."
 

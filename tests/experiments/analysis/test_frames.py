@@ -27,8 +27,8 @@ def test_a_run_is_loaded_by_folder_sweep_or_file(tmp_path: Path) -> None:
     assert runs.methods == ["prompt_lookup (num_tokens=2)", "prompt_lookup (num_tokens=4)"]
     assert runs.summaries["draft_tokens"].tolist() == [2, 4]
     assert len(runs.records) == 2 * 4 * 2
-    assert len(runs.steps) == 2 * 4 * 2
-    assert runs.steps["target_seconds"].sum() == pytest.approx(16 * 0.25)
+    assert len(runs.steps) == 2 * 4 * (2 + 5)
+    assert runs.steps["target_seconds"].sum() == pytest.approx(2 * 4 * (2 * 0.25 + 5 * 0.3))
     assert runs.categories[["category", "num_prompts"]].values.tolist() == [["all", 4], ["a", 2], ["b", 2]] * 2
     assert runs.categories["tokens_per_step"].tolist() == [2.5] * 6
     assert runs.categories["tokens_per_step_low"].tolist() == [2.5] * 6

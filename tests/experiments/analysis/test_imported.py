@@ -8,7 +8,7 @@ import pytest
 
 from experiments.analysis.frames import joined, load_runs
 from experiments.analysis.imported import spec_bench, vllm
-from experiments.report.__main__ import main
+from experiments.report.command import main
 from tests.experiments.recorded import write_run
 
 

@@ -86,6 +86,16 @@ def test_a_speedup_beyond_tokens_per_step_cannot_be(monkeypatch: pytest.MonkeyPa
     assert "the baseline is too slow" in found["warnings"][0]
 
 
+def test_a_speedup_without_an_interval_is_doubted_and_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("experiments.analysis.summary.CLOCKS_WOBBLE", 1.05)
+    found = summary([a_pair(0, baseline_seconds=2.5)])
+    assert found["valid"]
+    assert any("speedup 2.50 exceeds tokens per step 2.00" in text for text in found["warnings"])
+    uneven = summary([a_pair(0, baseline_seconds=4.0), a_pair(1, baseline_seconds=1.5), a_pair(2, baseline_seconds=1.5)])
+    assert uneven["speedup"] > 1.05 * uneven["tokens_per_step"]
+    assert uneven["valid"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [({"num_accepted": 3}, "4 tokens emitted, but 3 accepted in 2 steps"), ({"after_eos": 2}, "2 tokens were emitted after an EOS")],

@@ -7,6 +7,7 @@ from hydra import compose, initialize_config_module
 from experiments.bench import job as bench
 from experiments.bench.verifier_cost import logits_and_draft
 from experiments.parts.build import exact_verifiers
+from experiments.recording import machine
 from experiments.recording.published import newest
 from experiments.report.pages.exactness import LINES, cost
 
@@ -26,6 +27,7 @@ def test_every_exact_verifier_is_timed_and_the_record_is_the_one_that_the_page_t
     names = exact_verifiers()
     assert {"rejection", "block", "recursive", "traversal", "kseq", "greedy_multi", "sample_match", "coupled"} == set(names)
     monkeypatch.setattr(bench, "RECORDS", tmp_path)
+    monkeypatch.setattr(machine, "git_commit", lambda: "0123456789ab")
     target = ["target=random", "target.name=tiny", "target.device=cpu", "target.dtype=bfloat16", "ours=[none]", "against=[]", "num_prompts=1"]
     sizes = ["verifiers.vocabularies=[40]", "verifiers.rows=[1]", "verifiers.repeats=3", "verifiers.tree_slots=7"]
     with initialize_config_module("conf", version_base=None):

@@ -15,7 +15,7 @@ from experiments.parts.build import make
 from experiments.recording.folder import read_summaries
 from experiments.recording.moved import MOVED, renamed
 from experiments.replay.job import execute as replay
-from experiments.report.__main__ import main as report
+from experiments.report.command import main as report
 from experiments.run.held_out import best_run
 from experiments.run.held_out import main as held_out
 from experiments.run.track import read, rebuild

@@ -1,6 +1,7 @@
 """W&B, against real runs: written offline, read back by W&B's own reader."""
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from experiments.recording.record import read_pairs
 from experiments.run import track
 from experiments.run.job import execute
 from experiments.run.side_by_side import SideBySide
-from tests.experiments.offline_runs import OfflineRun, offline_run
+from tests.experiments.offline_runs import OfflineRun, offline_folders, offline_run
 from tests.experiments.wandb_server import wandb_server
 
 TRACKED = ("tracking=wandb", "tracking.project=tests", "tracking.tags=[mine]", "drafter=oracle")
@@ -30,8 +31,10 @@ def test_an_offline_run_holds_config_summary_curves_and_table(
 ) -> None:
     with caplog.at_level(logging.INFO):
         summary = execute(composed(*TRACKED), tmp_path / "run", "sweep/1")
-    assert [record.getMessage().split(" in ")[0] for record in caplog.records if record.name == "experiments.parts.tracking.wandb"] == [
-        "W&B: no API key is configured, so this run is tracked offline"
+    place = offline_folders(tmp_path / "run")[-1]
+    assert [record.getMessage() for record in caplog.records if record.name == "experiments.parts.tracking.wandb"] == [
+        f"W&B: no API key is configured, so this run is tracked offline in {tmp_path / 'run' / 'wandb'}",
+        f"W&B: this run lies in {place}; send it with: wandb sync {place}",
     ]
     found = offline_run(tmp_path / "run")
     assert found.exit_code == 0
@@ -163,6 +166,40 @@ def test_a_key_is_seen_in_the_environment_and_in_netrc(tmp_path: Path, monkeypat
 def test_an_unknown_mode_is_refused() -> None:
     with pytest.raises(ValueError, match="mode='ofline': give one of auto, online, offline, disabled"):
         WandbTracking(mode="ofline")
+
+
+@pytest.mark.parametrize("name", ["", " ", "a/b", "a\\b", "a#b", "a?b", "a%b", "a:b", "x" * 129])
+def test_a_project_that_wandb_would_refuse_is_said_before_the_run(composed: Callable[..., DictConfig], tmp_path: Path, name: str) -> None:
+    config = composed("tracking=wandb")
+    config.tracking.project = name
+    with pytest.raises(ValueError, match=r"^tracking: project='.*': W&B takes 1 to 128 characters, none of / \\ # \? % :; give another name$"):
+        execute(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_project_that_we_take_is_taken_by_wandb() -> None:
+    for name in ("x" * 128, "a b", "\u00fc-1.2_3@"):
+        assert wandb.Settings(project=WandbTracking(project=name).project).project == name
+
+
+def test_one_word_is_one_tag_and_notes_are_sent(composed: Callable[..., DictConfig], tmp_path: Path) -> None:
+    size = ("num_prompts=1", "max_new_tokens=2")
+    execute(composed("tracking=wandb", "tracking.tags=foo", "tracking.notes=about this", *size), tmp_path / "run")
+    found = offline_run(tmp_path / "run").header
+    assert [tag for tag in found["tags"] if ":" not in tag] == ["foo"]
+    assert found["notes"] == "about this"
+    assert WandbTracking(tags=[1, "two"]).tags == ["1", "two"]
+    for tags in ("", "x" * 65, [["a"]], {"a": 1}):
+        with pytest.raises(ValueError, match=r"give texts of 1 to 64 characters"):
+            WandbTracking(tags=tags)
+
+
+def test_wandb_takes_our_verifiers_for_nobody_elses(composed: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(wandb, "termlog", lambda text="", *_, **__: said.append(text))
+    execute(composed(*TRACKED, "num_prompts=1", "max_new_tokens=2"), tmp_path / "run")
+    assert "WANDB_DISABLE_WEAVE" not in os.environ
+    assert [text for text in said if "Detected" in text or "Weave" in text] == []
 
 
 def test_no_tracking_takes_every_call() -> None:

@@ -15,7 +15,7 @@ from experiments.recording import files
 from experiments.recording.identity import Identity
 from experiments.recording.record import Pair
 from experiments.recording.recorder import Recorder
-from tests.experiments.samples import record
+from tests.experiments.samples import record, step
 
 NO_SPACE = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -53,7 +53,7 @@ def full_after(monkeypatch: pytest.MonkeyPatch, path: Path, size: int) -> None:
 @pytest.mark.parametrize("name", ["records.jsonl", "steps.jsonl"])
 def test_a_write_that_finds_the_disk_full_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     recorder = Recorder(tmp_path, Identity({"seed": 0}))
-    steps = [{"prompt": "a", "role": "method", "step": 0}]
+    steps = [step("a")]
     recorder.write([Pair(record("a"), record("a", "baseline"))], steps)
     before = {file: (tmp_path / file).read_bytes() for file in ("records.jsonl", "steps.jsonl")}
     with monkeypatch.context() as patch:

@@ -12,7 +12,8 @@ def test_what_a_run_left_is_read_with_its_steps_by_prompt_and_role(tmp_path: Pat
     run = RunFolder(write_run(tmp_path / "run", num_prompts=2))
     assert [pair.method.prompt for pair in run.pairs] == ["p0", "p1"]
     assert len(run.records) == 4
-    assert {key: [step["step"] for step in steps] for key, steps in run.steps_of.items()} == {("p0", "method"): [0, 1], ("p1", "method"): [0, 1]}
+    own, plain = {(name, "method"): [0, 1] for name in ("p0", "p1")}, {(name, "baseline"): [0, 1, 2, 3, 4] for name in ("p0", "p1")}
+    assert {key: [step["step"] for step in steps] for key, steps in run.steps_of.items()} == own | plain
     assert run.summary is not None
 
 

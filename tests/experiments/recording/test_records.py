@@ -9,7 +9,7 @@ import pytest
 from experiments.recording.identity import Identity
 from experiments.recording.record import Pair, read_pairs
 from experiments.recording.recorder import Recorder
-from tests.experiments.samples import record
+from tests.experiments.samples import record, step
 
 CONFIG: dict[str, Any] = {"seed": 0, "drafter": {"num_tokens": 5}, "tracking": {"mode": "offline"}}
 
@@ -19,7 +19,7 @@ def pair(prompt: str) -> Pair:
 
 
 def steps(prompt: str) -> list[dict[str, Any]]:
-    return [{"prompt": prompt, "role": role, "step": index, "emitted": 1} for role in ("method", "baseline") for index in range(2)]
+    return [step(prompt, role, index) for role in ("method", "baseline") for index in range(2)]
 
 
 def filled(folder: Path, *names: str) -> None:
@@ -52,7 +52,7 @@ def test_every_prefix_of_the_files_is_a_valid_run(tmp_path: Path) -> None:
         recorder = Recorder(folder, Identity(CONFIG))
         names = ["a", "b"][: sum(end <= size for end in ends) // 2]
         assert list(recorder.pairs) == names
-        assert recorder.steps() == [step for name in names for step in steps(name)]
+        assert recorder.steps() == [line for name in names for line in steps(name)]
         recorder.write([pair("z")], steps("z"))
         recorder.close()
         assert [item.method.prompt for item in read_pairs(folder / "records.jsonl")] == [*names, "z"]

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from experiments.replay.texts import Reading, read_run, read_texts
 from tests.experiments.conftest import tokenizer
+from tests.experiments.samples import record
 
 WORDS = tokenizer()
 
@@ -85,10 +87,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_run_folder_gives_the_baseline_answers(tmp_path: Path) -> None:
-    common = {"category": "c", "num_steps": 2}
-    method = {"prompt": "p", "role": "method", "tokens": [5, 6, 0], **common}
-    baseline = {"prompt": "p", "role": "baseline", "tokens": [5, 6, 0], "prompt_ids": [1, 2], "ended": "eos", **common}
-    (tmp_path / "config.yaml").write_text("max_new_tokens: 9\n")
+    method = asdict(record("p", "method", tokens=[5, 6, 0], num_steps=2))
+    baseline = asdict(record("p", "baseline", tokens=[5, 6, 0], num_steps=2, prompt_ids=[1, 2], ended="eos"))
+    (tmp_path / "config.yaml").write_text("max_new_tokens: 9\ntarget: {}\ndrafter: {}\nsampling: {}\n")
     with (written(tmp_path / "records.jsonl", method, baseline)).open("a") as file:
         file.write('{"torn')
     recording = read_run(tmp_path)
@@ -100,6 +101,6 @@ def test_a_run_without_prompt_ids_and_a_folder_without_a_run_are_refused(tmp_pat
     with pytest.raises(ValueError, match=r"holds no records.jsonl and config.yaml"):
         read_run(tmp_path)
     (tmp_path / "config.yaml").write_text("max_new_tokens: 9\n")
-    written(tmp_path / "records.jsonl", {"prompt": "p", "role": "baseline", "tokens": [1], "category": "c"})
+    written(tmp_path / "records.jsonl", asdict(record("p", "baseline", tokens=[1])))
     with pytest.raises(ValueError, match=r"records.jsonl:1: the run was recorded without prompt_ids"):
         read_run(tmp_path)

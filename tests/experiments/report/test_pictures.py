@@ -10,8 +10,8 @@ import pytest
 
 from experiments.analysis.coloured import Piece
 from experiments.analysis.frames import load_runs
-from experiments.report.__main__ import main
 from experiments.report.answer_picture import COLUMNS, Page, answer_picture, columns
+from experiments.report.command import main
 from experiments.report.picture import speedup_picture
 from experiments.report.svg import THEMES, WIDTH, Drawing, wrapped
 from tests.experiments.recorded import config, write_run

@@ -10,8 +10,8 @@ import pytest
 from experiments.analysis import curves
 from experiments.analysis.frames import load_runs
 from experiments.report import plots
-from experiments.report.__main__ import main
 from experiments.report.blocks import Picture
+from experiments.report.command import main
 from experiments.report.page import svg
 from experiments.report.plots import INK
 from tests.experiments.recorded import config, write_run

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from experiments.report import command
-from experiments.report.__main__ import main
+from experiments.report.command import main
 from tests.experiments.recorded import config, write_run
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -161,7 +161,7 @@ def test_signals_end_the_process_while_it_still_imports(wanted: signal.Signals, 
 
 
 def test_wrong_arguments_are_answered_before_anything_heavy_is_imported() -> None:
-    script = "import sys; from experiments.report.__main__ import main; print(main(['--nonsense']), 'torch' in sys.modules, 'pandas' in sys.modules)"
+    script = "import sys; from experiments.report.command import main; print(main(['--nonsense']), 'torch' in sys.modules, 'pandas' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
     assert found.stdout == "2 False False\n"
     assert found.stderr.startswith("error: unrecognized arguments: --nonsense")

@@ -16,8 +16,8 @@ from experiments.lossless.subject import Check
 from experiments.parts.build import build, prompts_of
 from experiments.parts.settings import Settings, resolved
 from experiments.recording.proofs.verdict import read
-from experiments.report import __main__ as report_command
-from experiments.report.__main__ import main as report
+from experiments.report import command as report_command
+from experiments.report.command import main as report
 from experiments.run import certify
 from experiments.run.certify import battery_config, overrides_of
 from experiments.run.job import execute

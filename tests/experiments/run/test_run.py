@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
-from experiments.report import __main__ as report
+from experiments.report import command as report
 from experiments.run.job import execute
 from experiments.run.side_by_side import SideBySide
 

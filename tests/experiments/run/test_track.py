@@ -1,7 +1,10 @@
 """W&B from the files alone: what a live run wrote is written again, to the last value, whatever happened to the live one."""
 
 import json
+import os
 import shutil
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ import pytest
 import wandb
 from omegaconf import DictConfig
 
-from experiments.parts.tracking.identity import id_from_manifest
+from experiments.parts.tracking.identity import id_from_manifest, remembered
 from experiments.recording.identity import lock
 from experiments.run import track
 from experiments.run.job import execute
@@ -18,6 +21,7 @@ from experiments.run.side_by_side import SideBySide
 from tests.experiments.offline_runs import offline_folders, offline_run
 
 TRACKED = ("tracking=wandb", "tracking.project=tests", "tracking.tags=[mine]", "drafter=oracle")
+RECORDED = Path(__file__).resolve().parents[1] / "recorded_before"
 pytestmark = pytest.mark.usefixtures("no_account")
 
 
@@ -175,3 +179,106 @@ def test_a_tracker_that_fails_again_is_an_error(composed: Callable[..., DictConf
 
     monkeypatch.setattr(wandb, "init", fail)
     assert track.main([str(tmp_path / "run")]) == 1
+
+
+@pytest.fixture
+def tracked(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The folders that would have been written into."""
+    found: list[Path] = []
+
+    def note(folder: Path, _: dict[str, Any]) -> int:
+        found.append(folder)
+        return 0
+
+    monkeypatch.setattr(track, "track", note)
+    return found
+
+
+def runs_in(tmp_path: Path, *names: str) -> list[Path]:
+    for name in names:
+        shutil.copytree(RECORDED, tmp_path / name)
+    return [tmp_path / name for name in names]
+
+
+def test_runs_below_a_folder_that_is_no_sweep_are_left_alone_unless_they_are_asked_for(
+    tmp_path: Path, tracked: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = runs_in(tmp_path, "tree/a", "tree/b", "alone/below/run")
+    assert track.main([str(tmp_path / "tree")]) == 2
+    said = capsys.readouterr().err
+    assert (
+        said
+        == f"error: {tmp_path / 'tree'}: holds 2 runs and is no sweep; name those that are meant, or give --recursive to write into all of them\n"
+    )
+    assert track.main([str(folders[0]), str(tmp_path)]) == 2  # nothing is written where one of several paths is refused
+    assert tracked == []
+    assert track.main([str(tmp_path / "tree"), "--recursive"]) == 0
+    assert tracked == folders[:2]
+    tracked.clear()
+    assert track.main([*map(str, folders)]) == 0
+    assert track.main([str(tmp_path / "alone")]) == 0  # the only one there
+    assert tracked == [*folders, folders[2]]
+
+
+@pytest.mark.parametrize("left", ["multirun.yaml", "optimization_results.yaml", "options.json"])
+def test_the_jobs_of_a_sweep_are_meant_and_those_of_sweeps_below_it_are_not(tmp_path: Path, tracked: list[Path], left: str) -> None:
+    folders = runs_in(tmp_path, "sweep/0", "sweep/1", "sweep/held_out")
+    (tmp_path / "sweep" / left).write_text("[]")
+    assert track.main([str(tmp_path / "sweep")]) == 0
+    assert sorted(tracked) == folders
+    tracked.clear()
+    runs_in(tmp_path, "sweep/inner/0")
+    (tmp_path / "sweep" / "inner" / left).write_text("[]")
+    assert track.main([str(tmp_path / "sweep")]) == 2
+    assert tracked == []
+
+
+def test_a_run_with_runs_inside_is_one_run(tmp_path: Path, tracked: list[Path]) -> None:
+    folders = runs_in(tmp_path, "run", "run/inside")
+    assert track.main([str(folders[0])]) == 0
+    assert tracked == folders[:1]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_it_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: signal.Signals, code: int
+) -> None:
+    (folder,) = runs_in(tmp_path, "run")
+    before = signal.getsignal(signal.SIGTERM)
+
+    def strike(*_: Any) -> Any:
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+
+    monkeypatch.setattr(track, "rebuild", strike)
+    assert track.main([str(folder)]) == code
+    assert capsys.readouterr() == ("", "")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["--mode"], ["--mode", "never", "x"], ["--unknown", "x"], ["x", "--project", "a/b"], ["nowhere"], ["nowhere", "--recursive"]],
+)
+def test_wrong_arguments_are_one_line(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = track.main(arguments)
+    except SystemExit as end:
+        code = end.code
+    assert code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error: ")
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("held", ["", "[]", "null", '{"id": 3}', '{"id": "x", "labels": []}'])
+def test_a_damaged_memory_of_tracking_is_made_again(tmp_path: Path, held: str) -> None:
+    (folder,) = runs_in(tmp_path, "run")
+    (folder / "tracking.json").write_text(held)
+    assert remembered(folder) == {}
+    assert track.main([str(folder), "--mode", "offline"]) == 0
+    assert remembered(folder)["id"] == id_from_manifest(folder)
