@@ -50,7 +50,7 @@ def test_a_context_is_a_whole_number_of_positions(context):
 def test_what_is_no_model_is_no_causal_lm():
     for wrong in ("embedded/target", None, 5):
         with pytest.raises(ValueError, match=r"model=.*: give a model of transformers"):
-            CausalLM(wrong)
+            CausalLM(wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="capacity='x': give a whole number"):
         CausalLM(build("llama"), capacity="x")  # type: ignore[arg-type]
 

@@ -68,7 +68,7 @@ def test_a_draft_model_is_checked_alike(folder):
 
 
 def test_rotary_buffers_of_old_checkpoints_and_tied_heads_are_no_fault(folder):
-    reweigh(folder, model__layers__0__self_attn__rotary_emb__inv_freq=torch.zeros(3))
+    reweigh(folder, model__layers__0__self_attn__rotary_emb__inv_freq=torch.zeros(3), model__attention__inv_freq=torch.zeros(3))
     assert load_model(folder).config.tie_word_embeddings
 
 
@@ -172,7 +172,7 @@ def _no_network():
 def test_the_words_of_a_setting_are_checked_before_files():
     for dtype in ("foo", "int32", 16, None, torch.int64):
         with pytest.raises(ValueError, match=r"dtype=.*: give auto or one of float32"):
-            load_model("nowhere", dtype)
+            load_model("nowhere", dtype)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="attn_implementation='hub/kernel': give sdpa"):
         load_model("nowhere", attn_implementation="hub/kernel")
     assert load_model("embedded/drafter", "bfloat16").dtype == torch.bfloat16

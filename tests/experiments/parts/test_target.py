@@ -49,7 +49,7 @@ def test_an_assistant_of_a_peer_is_checked_as_a_target_is(tmp_path):
     target = CausalLM(load_model("embedded/target"))
     for name, told in ((str(tmp_path / "model"), r"1 missing \(model\.norm\.weight\)"), (5, "5 could not be loaded: this is no name")):
         with pytest.raises(ValueError, match=told):
-            WantedAssisted(name).build(target, NoDraft())
+            WantedAssisted(name).build(target, NoDraft())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("num_tokens", [0, 1.5, "four"])
