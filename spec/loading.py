@@ -21,7 +21,7 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerBase
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 from spec.arguments import shown
 from spec.checkpoint import AGAIN, INDEX, PICKLED, WEIGHTS, check_model_folder, json_object, shards, weights_name

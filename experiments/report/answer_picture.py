@@ -8,7 +8,7 @@ import pandas as pd
 from experiments.analysis.coloured import BREAKS, Piece, pieces
 from experiments.analysis.frames import Runs
 from experiments.analysis.measured import head
-from experiments.report.answers import lines_of, load_tokenizer
+from experiments.report.answers import lines_of, tokenizer_of
 from experiments.report.svg import WIDTH, Drawing, wrapped
 
 EDGE, TITLE, HEAD, CODE = 8, 20, 13.5, 15  # units: the margin, and sizes of letters
@@ -107,7 +107,7 @@ def chosen(runs: Runs, prompt: str | None) -> tuple[int, dict[str, Any], list[Pi
     for place, (method, document) in enumerate(zip(runs.methods, runs.documents, strict=False)):
         own = pd.DataFrame(runs.records[(runs.records["method"] == method) & (runs.records["role"] == "method")])
         name = str(document["config"]["target"].get("name"))
-        tokenizer = load_tokenizer(name)
+        tokenizer = tokenizer_of(name)
         if tokenizer is None:
             raise ValueError(f"the tokenizer of {name} could not be loaded, so its answers cannot be shown; give runs of a target that is here")
         for record in own.to_dict("records"):
@@ -145,5 +145,5 @@ def prompt_lines(runs: Runs, method: str, prompt: str, document: dict[str, Any])
     asked = [ids for ids in held["prompt_ids"] if isinstance(ids, list)] if "prompt_ids" in held else []
     if not asked:
         return []
-    text = load_tokenizer(str(document["config"]["target"].get("name"))).decode(asked[0], skip_special_tokens=True)
+    text = tokenizer_of(str(document["config"]["target"].get("name"))).decode(asked[0], skip_special_tokens=True)
     return text.rstrip("\n").split("\n")[-PROMPT_LINES:]

@@ -21,7 +21,7 @@ def answers(runs: Runs) -> list[Block]:
     shown: dict[str, list[tuple[str, str]]] = {}
     for method, document in list(zip(runs.methods, runs.documents, strict=False))[:MOST_RUNS]:
         name = str(document["config"]["target"].get("name"))
-        tokenizer = load_tokenizer(name)
+        tokenizer = tokenizer_of(name)
         if tokenizer is None:
             notes.append(Text(f"{method}: the tokenizer of {name} could not be loaded, so its answers are not shown.", "warn"))
             continue
@@ -35,7 +35,7 @@ def answers(runs: Runs) -> list[Block]:
 
 
 @cache
-def load_tokenizer(name: str) -> Any:
+def tokenizer_of(name: str) -> Any:
     """The target's tokenizer; None where it cannot be loaded."""
     try:
         return load_tokenizer(name)

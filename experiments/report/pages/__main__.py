@@ -7,14 +7,15 @@ made at a clean commit.
 import sys
 from pathlib import Path
 
-from experiments.analysis.plain_command import Arguments, answered
+from experiments.parts.door.arguments import Parser
+from experiments.parts.door.plain import answered
 from experiments.report.pages import exactness, slots, speed
 
 SOURCES = (exactness, slots, speed)  # each says by `pages()` what its pages should hold
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = Arguments(prog="python -m experiments.report.pages", description="The tables of README and docs, from committed records.")
+    parser = Parser("python -m experiments.report.pages", "The tables of README and docs, from committed records.")
     parser.add_argument("--check", action="store_true", help="write nothing; say which pages are not up to date")
     options = parser.parse_args(arguments)
     return answered(lambda: max(bring_up_to_date(source.pages(), options.check) for source in SOURCES))
