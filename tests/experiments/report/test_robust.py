@@ -156,7 +156,8 @@ def test_signals_end_the_process_while_it_still_imports(wanted: signal.Signals, 
     time.sleep(wait)
     process.send_signal(wanted)
     _, told = process.communicate(timeout=60)
-    assert process.returncode in (code, 0)  # 0: it was done before
+    status = process.returncode if process.returncode >= 0 else 128 - process.returncode  # as a shell says it: a library that is
+    assert status in (code, 0)  # being imported may have put the default handler in place. 0: it was done before
     assert b"Traceback" not in told
 
 
