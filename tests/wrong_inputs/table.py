@@ -17,7 +17,7 @@ from pathlib import Path
 
 FILE = Path(__file__).with_name("table.txt")
 ROOT = FILE.parents[2]
-LIMIT = 60.0  # seconds a command may take
+LIMIT = 20.0  # seconds a command may take
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,10 @@ def run_all(commands: Sequence[str], material: Path) -> Iterator[Row]:
     import_everything()
     for command in commands:
         with tempfile.TemporaryDirectory() as name:
-            yield run_forked(command, material, Path(name))
+            started = time.monotonic()
+            row = run_forked(command, material, Path(name))
+            print(f"{time.monotonic() - started:5.1f} s  {row.code} {command}\n         {row.said}", flush=True)
+            yield row
 
 
 def import_everything() -> None:

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 from experiments.parts.door.command_line import nearest, refuse
 from experiments.parts.door.jobs import JOBS, Job
-from experiments.parts.door.plain import main_of, plain
+from experiments.parts.door.plain import main_of, plain, stopped, terminable
 
 COMPLETION = ("-sc", "--shell-completion")
 
@@ -31,21 +31,27 @@ def door(arguments: list[str]) -> None:
 
 
 def enter(name: str) -> NoReturn:
-    """Runs a job by the arguments in `sys.argv`, and ends the process with its exit code."""
-    job, arguments = JOBS[name], sys.argv[1:]
+    """Runs a job by the arguments in `sys.argv`, and ends the process with its exit code, whenever a signal comes."""
+    try:
+        with terminable():
+            sys.exit(_run(name, sys.argv[1:]))
+    except KeyboardInterrupt as stop:
+        sys.exit(stopped(stop))
+
+
+def _run(name: str, arguments: list[str]) -> int:
+    job = JOBS[name]
     if "--version" in arguments:
         print(version())
-        sys.exit(0)
+        return 0
     if job.config is None:
-        sys.exit(plain(name, arguments))
+        return plain(name, arguments)
     try:
         _look_at(name, job, arguments)
     except ValueError as error:
         refuse(str(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
     main_of(job)()
-    sys.exit(0)
+    return 0
 
 
 def _look_at(name: str, job: Job, arguments: list[str]) -> None:
