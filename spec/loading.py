@@ -228,7 +228,9 @@ def _bitsandbytes(quantization: str) -> BitsAndBytesConfig:
 
 @contextmanager
 def _in_one_line(what: str, name: Any) -> Iterator[None]:
-    """Says of which model a line is."""
+    """Says of which model a line is; that of an unknown embedded name says it already."""
+    if isinstance(name, str):
+        resolve_name(name)
     try:
         yield
     except (ValueError, OSError) as error:
