@@ -12,7 +12,6 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from transformers import AutoTokenizer
 
 from experiments.parts.data.prompts import Prompt
 from experiments.parts.data.split import side
@@ -23,7 +22,7 @@ from experiments.parts.target import Target
 from experiments.parts.tracking.interface import Tracker
 from experiments.recording.moved import renamed
 from spec.interfaces import Drafter, Verifier, check_pair
-from spec.model import resolve_name
+from spec.loading import load_tokenizer
 from spec.sampling import Sampler
 
 PACKAGES = ("spec", "drafters", "verifiers", "experiments")
@@ -133,8 +132,8 @@ def _check_tokenizers(config: Mapping[str, Any], tokenizer: Any) -> None:
     if not name:
         return
     try:
-        other = AutoTokenizer.from_pretrained(resolve_name(name))
-    except (OSError, ValueError):
+        other = load_tokenizer(name)
+    except ValueError:
         return  # a drafter may come without a tokenizer; its vocabulary size is checked when it is attached
     if other.get_vocab() != tokenizer.get_vocab():
         raise ValueError(

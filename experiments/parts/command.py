@@ -124,10 +124,10 @@ def leaving_word(folder: Path, swept: bool) -> Iterator[None]:
     try:
         yield
     except (ValueError, HydraException) as error:
-        log.error("%s", error)
         write_error(folder, error)
         if not swept:
-            raise SystemExit(2) from error
+            refuse(str(error))
+        log.error("%s", error)
         raise  # Hydra goes on with the other jobs and ends with exit code 1
     except OSError as error:
         write_error(folder, error)

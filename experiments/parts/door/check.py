@@ -85,20 +85,36 @@ def _checked(config_name: str, job: list[str], line: CommandLine) -> dict[str, A
         for _, override in _pairs(job):
             if not _chooses(override) and not override.is_add() and not override.is_force_add():
                 _check_known(override.key_or_group, groups)
+        _blame(config_name, job)
         raise
     choices = OmegaConf.to_container(composed.hydra.runtime.choices)
     config = plain(composed)
     known = known_settings(config_name, tuple(sorted((str(key), str(value)) for key, value in choices.items())), tuple(folders_of(line)))  # pyright: ignore
+    own = {name.split(".")[0] for name in known} | {str(key).partition("@")[2].split(".")[0] or str(key).split("/")[0] for key in choices}
+    if added := sorted(set(config) - own):
+        raise ValueError(f'unknown setting "{added[0]}"{nearest(added[0], sorted(own))} --help lists all')
     check_values(config, known)
     return config
+
+
+def _blame(config_name: str, job: list[str]) -> None:
+    """Raises ValueError with the first override that fails by itself, if there is one."""
+    for item, override in _pairs(job):
+        if not _chooses(override):
+            try:
+                compose(config_name, [*(item for item, other in _pairs(job) if _chooses(other)), item])
+            except ValueError as error:
+                raise ValueError(f"{item}: {error}") from error
 
 
 def _check_known(key: str, config: DictConfig) -> None:
     """Raises ValueError for a setting that is not there, with the nearest one that is; `+name=value` would add it."""
     part, path = config, ""
     for name in key.split("."):
-        if not isinstance(part, DictConfig) or key.startswith("hydra."):
-            return  # a value has no settings of its own: Hydra says so
+        if key.startswith("hydra."):
+            return  # Hydra says what is wrong
+        if not isinstance(part, DictConfig):
+            raise ValueError(f'unknown setting "{key}"; {path} has no settings of its own')
         names = [str(item) for item in part if item not in ("hydra", *OF_HYDRA)]
         if name not in [str(item) for item in part]:
             near = nearest(name, names)

@@ -94,13 +94,12 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
 
 
 def _parsed(item: str) -> Override:
-    if "=" not in item and not item.startswith("~"):
+    if item.startswith("=") or ("=" not in item and not item.startswith("~")):
         raise ValueError(f"{item!r} is no setting: give name=value, drafter=lookahead for example")
     try:
         return OverridesParser.create().parse_override(item)
     except HydraException as error:
-        reason = " ".join(str(error).split("\n")[0].split())
-        raise ValueError(f"{item!r} cannot be read ({reason}); quote values with brackets, commas or spaces: {_quoted(item)}") from error
+        raise ValueError(f"{item!r} cannot be read; quote values with brackets, commas or spaces: {_quoted(item)}") from error
 
 
 def _quoted(item: str) -> str:

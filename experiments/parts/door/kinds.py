@@ -78,7 +78,7 @@ class Kind:
         return text + (" or null" if self.null else "")
 
     def _range(self) -> str:
-        number = lambda value: f"{value:,.15g}" if value >= 1e6 else f"{value:.15g}"  # noqa: E731
+        number = lambda value: f"{int(value):,}" if value >= 1e6 else f"{value:g}"  # noqa: E731
         low, high = (None if value in (inf, -inf) else number(value) for value in (self.least, self.most))
         if low is not None and high is not None:
             return f" between {low} and {high}, both excluded" if self.open_ends else f" from {low} to {high}"
