@@ -49,10 +49,10 @@ def writing(folder: Path) -> Iterator[None]:
 def unwritable(folder: Path, error: OSError) -> str:
     """Why nothing can be written into a folder and what to do, in one line; for a full disk too."""
     if error.errno in DISK_FULL:
-        return f"{folder}: {error.strerror}; make room, or choose another folder (hydra.run.dir=...)"
+        return f"{folder}: {error.strerror}; make room, or choose another folder (hydra.run.dir=..., of a sweep hydra.sweep.dir=...)"
     file = next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None)
     cause = f"{file} is a file" if file else f"{reason(error)}: {error.filename}" if error.filename else reason(error)
-    return f"{folder} cannot be written to ({cause}); choose another folder (hydra.run.dir=...)"
+    return f"{folder} cannot be written to ({cause}); choose another folder (hydra.run.dir=..., of a sweep hydra.sweep.dir=...)"
 
 
 def _concerns(error: OSError, folder: Path) -> bool:

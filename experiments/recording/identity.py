@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from experiments.recording.files import read_json, write_atomically
+from experiments.recording.files import read_json, reason, write_atomically
 from experiments.recording.folder import RunFolder
 from experiments.recording.machine import git_commit
 from experiments.recording.typed import LIST, NAMED, TEXT, Fields, misfit
@@ -102,12 +102,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         held = read_json(path, "the manifest of a run", advice)
     except ValueError as error:
-        raise ForeignFolderError(str(error)) from error
+        raise ForeignFolderError(f"{path}: cannot be read ({reason(error.__cause__ or error)}); {advice}") from error
     fault = misfit(held, MANIFEST, MANIFEST_LATER)
     if fault is None and not all(isinstance(change, dict) and isinstance(change.get("from"), dict) for change in held.get("code_changes", [])):
         fault = "code_changes holds what is no change of code"
     if fault is not None:
-        raise ForeignFolderError(f"{path}: is not the manifest of a run ({fault}); {advice}")
+        raise ForeignFolderError(f"{path}: cannot be read as the manifest of a run ({fault}); {advice}")
     return held
 
 

@@ -90,7 +90,7 @@ def save(path: Path, distributions: dict[str, TextDistributions], about: dict[st
 def load(path: Path, texts: Sequence[RecordedText], sampling: dict[str, Any]) -> dict[str, TextDistributions]:
     """The distributions of the texts, by id. Raises ValueError where the file lacks one, or was made for other answers or another sampler."""
     try:
-        with np.load(path) as file:
+        with path.open("rb") as opened, np.load(opened) as file:
             held = {name: file[name] for name in file.files}
         about, bounds = json.loads(str(held["about"])), [0, *held["ends"].tolist()]
         made_for, sizes = about["sampling"], {len(held[name]) for name in ("answer", "chosen", "tokens", "probs")}

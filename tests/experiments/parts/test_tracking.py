@@ -189,7 +189,8 @@ def test_one_word_is_one_tag_and_notes_are_sent(composed: Callable[..., DictConf
     assert [tag for tag in found["tags"] if ":" not in tag] == ["foo"]
     assert found["notes"] == "about this"
     assert WandbTracking(tags=[1, "two"]).tags == ["1", "two"]
-    for tags in ("", "x" * 65, [["a"]], {"a": 1}):
+    wrong: list[Any] = ["", "x" * 65, [["a"]], {"a": 1}]
+    for tags in wrong:
         with pytest.raises(ValueError, match=r"give texts of 1 to 64 characters"):
             WandbTracking(tags=tags)
 

@@ -72,7 +72,7 @@ def test_a_disk_without_room_is_found_before_the_run(tmp_path: Path, monkeypatch
         check_folder(tmp_path / "run")
     assert (
         unwritable(tmp_path / "run", caught.value)
-        == f"{tmp_path / 'run'}: No space left on device; make room, or choose another folder (hydra.run.dir=...)"
+        == f"{tmp_path / 'run'}: No space left on device; make room, or choose another folder (hydra.run.dir=..., of a sweep hydra.sweep.dir=...)"
     )
     assert list((tmp_path / "run").iterdir()) == []
 
