@@ -21,6 +21,7 @@ from experiments.parts.settings import Settings, resolved
 from experiments.parts.target import Target
 from experiments.parts.tracking.interface import Tracker
 from experiments.recording.moved import renamed
+from experiments.recording.naming import method_name
 from spec.interfaces import Drafter, Verifier, check_pair
 from spec.loading import load_tokenizer
 from spec.sampling import Sampler
@@ -58,9 +59,7 @@ def cheap_parts(config: Mapping[str, Any], settings: Settings) -> tuple[dict[str
     wanted: dict[str, Wanted] = {name: make(config, f"peers.{name}") for name in settings.peers or {}}
     check_pair(made["drafter"], made["verifier"])
     if not made["verifier"].exact and not settings.allow_lossy:
-        raise ValueError(
-            f"verifier={config['verifier']['_target_'].split('.')[-1]} changes the target's distribution; set allow_lossy=true if that is wanted"
-        )
+        raise ValueError(f"verifier={method_name(config['verifier'])} changes the target's distribution; set allow_lossy=true if that is wanted")
     for peer in wanted.values():
         peer.check(made["drafter"])
     return made, wanted

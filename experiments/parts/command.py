@@ -3,7 +3,6 @@
 Hydra calls `RememberSweep` by its name, so what it remembers must lie in a module that is never run as `__main__`.
 """
 
-import errno
 import json
 import logging
 import sys
@@ -23,7 +22,7 @@ from omegaconf import DictConfig
 from experiments.parts.door.check import check
 from experiments.parts.door.command_line import refuse
 from experiments.parts.door.plain import stopped, terminable
-from experiments.recording.files import write_atomically
+from experiments.recording.files import DISK_FULL, check_folder, unwritable, write_atomically, writing
 from experiments.recording.identity import ForeignFolderError
 from experiments.recording.resume import note_options, resumed
 
@@ -31,7 +30,6 @@ Job = Callable[[DictConfig, Path, Path | None], Any]  # (configuration, the job'
 SWEEPS: list[Path] = []  # folders of the sweeps that this process has started
 
 log = logging.getLogger(__name__)
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class RememberSweep(Callback):
@@ -51,8 +49,15 @@ class RememberSweep(Callback):
         self._note(Path(config.hydra.run.dir), config)
 
     def _note(self, folder: Path, config: DictConfig) -> None:
-        if self.resumable:
-            note_options(folder, config.hydra.overrides.task)
+        try:  # Hydra makes a warning of every exception but this exit
+            check_folder(folder)
+            if self.resumable:
+                note_options(folder, config.hydra.overrides.task)
+        except ValueError as error:
+            refuse(str(error))
+        except OSError as error:
+            print(f"error: {unwritable(folder, error)}", file=sys.stderr)
+            raise SystemExit(1) from error
 
 
 def entry(
@@ -75,10 +80,11 @@ def entry(
     def task(config: DictConfig) -> Any:
         settings = HydraConfig.get()
         folder, sweep = Path(settings.runtime.output_dir), Path(settings.sweep.dir) if settings.mode == RunMode.MULTIRUN else None
-        with leaving_word(folder, sweep is not None) if keeps_folder else refusing():
+        with leaving_word(folder, sweep is not None) if keeps_folder else refusing(), writing(folder):
             return job(config, folder, sweep)
 
     def main() -> None:
+        logging.raiseExceptions = False  # a full disk is said once, not at every line of the log
         with terminable():
             code = 130
             try:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from experiments.parts.target import find_device
 from spec.cache import KVCache
 from spec.decode import decode
 from spec.interfaces import Drafter
@@ -67,11 +68,7 @@ def recorded_target(name: str, *, dtype: str = "auto", device: str = "auto", con
     chosen = getattr(config, "dtype", None) if dtype == "auto" else dtype
     known = getattr(torch, chosen) if isinstance(chosen, str) else chosen
     limit = context or getattr(config, "max_position_embeddings", None) or ANY_CONTEXT
-    return RecordedTarget(config.vocab_size, limit, resolve_device(device), known or torch.float32, config)
-
-
-def resolve_device(device: str) -> str:
-    return device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    return RecordedTarget(config.vocab_size, limit, find_device(device), known or torch.float32, config)
 
 
 class DraftSampler(Sampler):

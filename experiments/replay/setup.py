@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.parts.build import make
+from experiments.parts.target import find_device
 from experiments.replay import distributions
-from experiments.replay.recorded_target import ANY_CONTEXT, NEEDS_TARGET, RecordedTarget, recorded_target, resolve_device
+from experiments.replay.recorded_target import ANY_CONTEXT, NEEDS_TARGET, RecordedTarget, recorded_target
 from experiments.replay.settings import Settings
 from experiments.replay.texts import RecordedText, Recording
 from spec.assisted import AssistedDrafter
@@ -71,7 +72,7 @@ def target_of(asked: Settings, recording: Recording, tokenizer: Any) -> Recorded
     try:
         return recorded_target(asked.tokenizer, device=asked.device, context=ANY_CONTEXT)
     except ValueError:  # a folder with a tokenizer and no model
-        return RecordedTarget(len(tokenizer), device=resolve_device(asked.device))
+        return RecordedTarget(len(tokenizer), device=find_device(asked.device))
 
 
 def fitting(recording: Recording, drafter: Drafter, target: RecordedTarget, skip: bool) -> list[RecordedText]:

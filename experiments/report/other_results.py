@@ -10,6 +10,7 @@ import pandas as pd
 from experiments.analysis.measured import head
 from experiments.analysis.summary import labels
 from experiments.recording.files import read_rows
+from experiments.recording.naming import method_name
 
 
 def load_ceilings(paths: Sequence[str | Path]) -> pd.DataFrame:
@@ -22,7 +23,7 @@ def load_ceilings(paths: Sequence[str | Path]) -> pd.DataFrame:
     for path in map(Path, paths):
         try:
             lines = read_rows(path)
-            drafter = lines[0]["config"]["drafter"]["_target_"].split(".")[-2]
+            drafter = method_name(lines[0]["config"]["drafter"])
         except (ValueError, IndexError, KeyError) as error:
             raise ValueError(f"{path}: is not a result of python -m experiments.replay ({error}); write one with output={path}") from error
         for line in lines[1:]:

@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 a job of a sweep failed, a run failed its proof (or `certi
 is wrong; 130 stopped by Ctrl-C. What was finished is kept, and the same command with `resume=true` goes on from there.
 """
 
+import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -28,9 +29,14 @@ def compare(sweeps: list[Path]) -> int:
     """Prints the comparison of what was swept, as far as it got; 1 where a run has failed its proof."""
     failed = False
     for folder in sweeps:
-        print(f"\nresults in {folder}")
         if any(folder.rglob("summary.json")):
-            summaries = read_summaries([folder])
+            print(f"\nresults in {folder}")
+            try:
+                summaries = read_summaries([folder])
+            except ValueError as error:
+                print(f"error: {error}", file=sys.stderr)
+                failed = True
+                continue
             print_comparison(summaries)
             failed |= any(unproved(summary) for summary in summaries)
         print_failures([folder])

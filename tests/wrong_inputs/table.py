@@ -53,7 +53,8 @@ def run_all(commands: Sequence[str], material: Path) -> Iterator[Row]:
         with tempfile.TemporaryDirectory() as name:
             started = time.monotonic()
             row = run_forked(command, material, Path(name))
-            print(f"{time.monotonic() - started:5.1f} s  {row.code} {command}\n         {row.said}", flush=True)
+            if (spent := time.monotonic() - started) > 5:
+                print(f"{spent:.0f} s: {command}", flush=True)
             yield row
 
 
@@ -122,7 +123,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         material = Path(name)
         ready = material.parent / f"{material.name}-run"
-        assert run_forked_run(ready, RUN) == 0
+        assert record(ready, RUN) == 0
         make(material, ready)
         lines = [line for line in FILE.read_text(encoding="utf-8").splitlines() if line.startswith(("$ ", "#"))]
         rows = iter(run_all([line[2:] for line in lines if line.startswith("$ ")], material))
@@ -135,7 +136,7 @@ def main() -> None:
         FILE.write_text("\n".join(text) + "\n", encoding="utf-8")
 
 
-def run_forked_run(folder: Path, options: Sequence[str]) -> int:
+def record(folder: Path, options: Sequence[str]) -> int:
     """A small run of the main job for `material` to damage."""
     import subprocess
 

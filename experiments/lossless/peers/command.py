@@ -19,8 +19,10 @@ from experiments.lossless.peers.distribution_check import DistributionCheck
 from experiments.lossless.peers.suite import broken, distribution_rows, greedy_rows, to_json, toy_greedy_rows
 from experiments.lossless.peers.toys import toy_pair
 from experiments.parts.command import entry
-from experiments.recording.files import write_atomically
+from experiments.recording.files import check_folder, write_atomically
 from experiments.recording.machine import circumstances, load_average
+from experiments.recording.published import refuse_changed_code
+from spec.loading import load_config
 
 log = logging.getLogger(__name__)
 Rows = list[tuple[Any, str | None]]
@@ -111,6 +113,10 @@ def execute(config: DictConfig) -> list[str]:
     torch.set_num_threads(config.threads)
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
+    for name in (config.model, config.assistant) if config.model else ():
+        load_config(name)  # said before anything is judged
+    refuse_changed_code(Path(config.output))
+    check_folder(Path(config.output).parent)
     provenance: dict[str, Any] = circumstances(torch.device("cpu"), torch.float32)
     try:
         distributions, greedy = tables(config)
@@ -120,7 +126,6 @@ def execute(config: DictConfig) -> list[str]:
     settings = {str(key): value for key, value in plain(config).items() if key != "output"}  # where it goes is no part of what it is
     found = {"provenance": provenance, "config": settings, "distributions": to_json(distributions), "greedy": to_json(greedy)}
     path = Path(config.output)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(found, indent=1) + "\n")
     write_atomically(path.with_suffix(".md"), report(found))
     print(report(found))

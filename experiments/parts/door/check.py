@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from experiments.parts.door import comments
 from experiments.parts.door.command_line import CommandLine, nearest
@@ -87,10 +87,10 @@ def _checked(config_name: str, job: list[str], line: CommandLine) -> dict[str, A
                 _check_known(override.key_or_group, groups)
         _blame(config_name, job)
         raise
-    choices = OmegaConf.to_container(composed.hydra.runtime.choices)
+    choices = sorted((str(key), str(value)) for key, value in composed.hydra.runtime.choices.items())
     config = plain(composed)
-    known = known_settings(config_name, tuple(sorted((str(key), str(value)) for key, value in choices.items())), tuple(folders_of(line)))  # pyright: ignore
-    own = {name.split(".")[0] for name in known} | {str(key).partition("@")[2].split(".")[0] or str(key).split("/")[0] for key in choices}
+    known = known_settings(config_name, tuple(choices), tuple(folders_of(line)))
+    own = {name.split(".")[0] for name in known} | {key.partition("@")[2].split(".")[0] or key.split("/")[0] for key, _ in choices}
     if added := sorted(set(config) - own):
         raise ValueError(f'unknown setting "{added[0]}"{nearest(added[0], sorted(own))} --help lists all')
     check_values(config, known)

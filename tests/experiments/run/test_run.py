@@ -243,12 +243,12 @@ def test_a_crash_in_the_middle_is_recorded_and_forgotten_once_the_run_is_whole(
     assert len(lines(folder / "records.jsonl")) == 8
 
 
-def test_another_configuration_in_the_same_folder_is_refused(command: Callable[..., int], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_another_configuration_in_the_same_folder_is_refused(command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
     assert command(f"hydra.run.dir={folder}", "num_prompts=1") == 0
     before = {name: (folder / name).read_bytes() for name in ("records.jsonl", "steps.jsonl", "summary.json", "config.yaml")}
     assert command(f"hydra.run.dir={folder}", "num_prompts=1", "seed=5") == 2
-    assert "holds the run of another configuration" in (folder / "run.log").read_text()
+    assert "holds the run of another configuration" in capsys.readouterr().err
     assert {name: (folder / name).read_bytes() for name in before} == before
 
 
