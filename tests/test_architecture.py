@@ -166,7 +166,7 @@ def test_the_house_stays_small_enough_to_walk_through():
     """Rooms: those of experiments/ and the three libraries. Arrows: imports of one room by another, counted once. Floors: the longest way down."""
     rooms = set().union(*EXPERIMENTS_ORDER) | {"spec", "drafters", "verifiers"}
     arrows = set()
-    for file in (file for file in FILES if file.split("/")[0] in ("spec", "drafters", "verifiers", "experiments")):
+    for file in (file for file in FILES if file != DOOR and file.split("/")[0] in ("spec", "drafters", "verifiers", "experiments")):
         own = room(file) or file.split("/")[0]
         others = {room(module) or module.split(".")[0] for module in imported_by(text_of(file))}
         arrows |= {(own, other) for other in others & rooms if other != own}

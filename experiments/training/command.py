@@ -20,7 +20,6 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from experiments.parts.command import entry
 from experiments.parts.target import find_device
-from experiments.recording.files import check_folder
 from experiments.training.card import CONTEXT, agreement, bits_per_byte, card
 from experiments.training.corpus import Corpus, edit_examples, read_corpus
 from experiments.training.distil import distillation, make_lessons, own_samples, repeats
@@ -106,7 +105,7 @@ def kept(path: Path, make: Callable[[], Any]) -> Any:
 def execute(settings: DictConfig) -> None:
     """Trains what is not there yet, and writes both models and their card."""
     device, folder = torch.device(find_device(settings.device)), Path(settings.output)
-    check_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
     corpus, trainer = read_corpus(), Trainer(settings, device, folder)
     target, tokenizer, pools = prepared_target(settings, trainer, corpus)

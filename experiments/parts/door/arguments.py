@@ -21,4 +21,4 @@ class Parser(argparse.ArgumentParser):
         return found
 
     def error(self, message: str) -> NoReturn:
-        refuse(f"{self.prog}: {message}")
+        refuse(f"{message}; {self.prog} --help says what it takes")

@@ -22,7 +22,10 @@ class Terminated(KeyboardInterrupt):
 
 def plain(name: str, arguments: Sequence[str] | None = None) -> int:
     """Runs a job by its options, those of the command line if none are given; returns the exit code."""
-    options = parser_of(JOBS[name]).parse_args(arguments)
+    try:
+        options = parser_of(JOBS[name]).parse_args(arguments)
+    except SystemExit as end:  # --help, or a mistake that has been said
+        return int(end.code or 0)
     return answered(lambda: main_of(JOBS[name])(options) or 0)
 
 

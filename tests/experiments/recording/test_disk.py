@@ -112,7 +112,9 @@ time.sleep(600)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no advisory locks")
-def test_a_second_process_on_one_folder_is_refused_and_a_killed_one_does_not_stand_in_the_way(command: Callable[..., int], tmp_path: Path) -> None:
+def test_a_second_process_on_one_folder_is_refused_and_a_killed_one_does_not_stand_in_the_way(
+    command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     other = subprocess.Popen([sys.executable, "-c", HOLD, str(folder / ".lock")], stdout=subprocess.PIPE, text=True)
@@ -120,7 +122,7 @@ def test_a_second_process_on_one_folder_is_refused_and_a_killed_one_does_not_sta
     try:
         assert other.stdout.readline() == "held\n"
         assert command(f"hydra.run.dir={folder}", "max_new_tokens=2") == 2
-        assert "another run is writing to" in (folder / "run.log").read_text()
+        assert "another run is writing to" in capsys.readouterr().err
         assert not (folder / "records.jsonl").exists()
         assert not (folder / "error.json").exists()
     finally:

@@ -11,8 +11,8 @@ import pytest
 
 import draftproof
 import spec
-from experiments.parts.door.enter import main_of, parser_of
 from experiments.parts.door.jobs import JOBS
+from experiments.parts.door.plain import main_of, parser_of
 
 ROOT = Path(__file__).resolve().parents[4]
 
