@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^([ ]*)(```+)(.*?)\n(.*?)^\1\2[ ]*$", re.DOTALL | re.MULTILINE)
-LANGUAGES = ("bash", "python", "yaml", "{toctree}", "{eval-rst}")
+LANGUAGES = ("bash", "python", "yaml", "{toctree}", "{eval-rst}", "{include}")
 NAMED = re.compile(r"# ([\w./]+\.(?:py|yaml))\n")  # a block whose first line is the path of a file
 
 

@@ -12,7 +12,15 @@ BATTERY = {"samples": 640, "batch": 640, "tokens": 2, "long_texts": 64, "long_ba
 SMALL = {  # job -> settings that make it small
     "run": SMALL_RUN,
     "lossless": ("num_prompts=1", "max_new_tokens=4", *(f"effort.{name}={value}" for name, value in BATTERY.items())),
-    "cost": (*SMALL_RUN, "measure.repeats=2", "measure.rounds=1", "measure.tokens=4", "measure.resamples=10", "measure.slots=[1,2]", "measure.contexts=[8]"),
+    "cost": (
+        *SMALL_RUN,
+        "measure.repeats=2",
+        "measure.rounds=1",
+        "measure.tokens=4",
+        "measure.resamples=10",
+        "measure.slots=[1,2]",
+        "measure.contexts=[8]",
+    ),
     "bench": (
         *("num_prompts=1", "max_new_tokens=4", "repeats=1", "warmup=0", "prompt_tokens=[8]", "record=false", "against=[bare]", "runtimes=[eager]"),
         *("batch.sizes=[1,2]", "batch.waves=1", "batch.repeats=1", "verify.slots=[1,2]", "verify.context=8", "verify.repeats=1"),

@@ -4,7 +4,6 @@ import ast
 import os
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -23,8 +22,6 @@ from tests.test_names import is_command
 
 COMMANDS = [command for path in DOCUMENTS for command in commands(path)]
 RECORDED = ["run", "-m", "drafter=prompt_lookup", "sampling=greedy,sample", "num_prompts=2", "max_new_tokens=12", "warmup=0", "check_state=false"]
-
-Call = Callable[[list[str]], int]
 
 
 def called(arguments: list[str]) -> int:
@@ -62,10 +59,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def desk(made: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def desk(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(made)
     monkeypatch.syspath_prepend(str(made))  # PYTHONPATH=. before the command
-    yield made
+    return made
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: f"{Path(command.document).stem}: {command.line[:90]}")
