@@ -8,22 +8,15 @@ from typing import Any
 import pandas as pd
 
 from tests.docs.printed import DOCUMENTS, files
+from tests.experiments.analysis.test_imported import answer, response
 from tests.experiments.conftest import save_model
 
 RUN, SWEEP = "outputs/2026-01-31/12-00-00-000000", "multirun/2026-01-31/12-00-00"
 QUESTION = {"question_id": 81, "category": "writing", "turns": ["def read(path):", "And now?"]}
-COUNTS = {"num_spec_steps": 4, "num_draft_tokens": 12, "num_accepted_tokens": 6, "num_accepted_tokens_per_step": [3, 1, 0, 2]}
 
 
 def write_lines(path: Path, *rows: dict[str, Any]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-
-
-def answered(model: str, lengths: list[int]) -> dict[str, Any]:
-    """A line of Spec-Bench's answer files."""
-    counts = {"decoding_steps": [len(lengths)], "new_tokens": [sum(lengths)], "wall_time": [1.0], "accept_lengths": lengths}
-    choice = {"index": 0, "turns": ["    return open(path).read()"], **counts}
-    return {"question_id": 81, "category": "writing", "answer_id": "x", "model_id": model, "choices": [choice], "tstamp": 1.0}
 
 
 def lay_out(desk: Path) -> None:
@@ -31,8 +24,8 @@ def lay_out(desk: Path) -> None:
     write_lines(desk / "question.jsonl", QUESTION)
     write_lines(desk / "answers.jsonl", {"prompt": "def read(path):", "response": "    return open(path).read()"})
     for name, lengths in (("vicuna", [1, 3, 2]), ("method", [1, 3, 2]), ("vanilla", [1, 1, 1, 1])):
-        write_lines(desk / f"{name}.jsonl", answered(name, lengths))
-    write_lines(desk / "responses.jsonl", {"id": "chat-1", "model": "llama", "metrics": {"speculative_decoding": COUNTS}, "usage": None})
+        write_lines(desk / f"{name}.jsonl", answer(81, "writing", lengths, 1.0))
+    write_lines(desk / "responses.jsonl", response([3, 1, 0, 2]))
     pd.DataFrame([{"key": 7, "task": "Rename", "code": "x = 1"}]).to_parquet(desk / "edits.parquet")
     for place, name in enumerate(("smollm2", "smollm2-draft", "gemma3", "gemma3-draft")):
         config = Path(save_model(desk / "models" / name, seed=place, layers=1)) / "config.json"

@@ -39,7 +39,7 @@ def blocks(path: Path) -> list[Block]:
     for match in FENCE.finditer(path.read_text(encoding="utf-8")):
         indent, _, language, text = match.groups()
         lines = [line.removeprefix(indent) for line in text.splitlines()]
-        found.append(Block(path.relative_to(ROOT).as_posix(), language.strip(), "\n".join(lines) + "\n"))
+        found.append(Block(path.relative_to(ROOT).as_posix(), language.split(" ")[0], "\n".join(lines) + "\n"))
     return found
 
 
