@@ -148,7 +148,7 @@ def test_python_of_readme_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     ast.parse(source)
     monkeypatch.setitem(os.environ, "HF_HUB_OFFLINE", "1")
     exec(compile(source, "README.md", "exec"), {"__name__": "readme"})
-    assert "GenerationStats" not in capsys.readouterr().err
+    assert len(capsys.readouterr().out.splitlines()) >= 3  # a text, its figures, sequences
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
