@@ -13,7 +13,7 @@ CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
 export OMP_NUM_THREADS ?= $(shell echo $$(( $(CORES) < 4 ? $(CORES) : 4 )))
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: run test lint setup clean
+.PHONY: run test lint docs setup clean
 
 run: $(STAMP)
 	$(BIN)/python -m experiments.run experiment=default_sweep $(RUN_ARGS)
@@ -24,6 +24,9 @@ test: lint
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+docs: $(STAMP)
+	$(BIN)/python -m sphinx -W --keep-going -q docs build/docs
 
 setup: $(STAMP)
 

@@ -105,7 +105,7 @@ def carry_out(plan: Plan, parts: Parts, recorder: Recorder, proof: Proof, group:
     bench = SideBySide(parts, plan, self_test.witness_of(parts.drafter, parts.verifier, parts.sampler, plan.limits))
     about = labels(plan.config) | {"device": model.device.type}
     tracker.start(plan.config, folder, labels=about, group=group, tokenizer=parts.target.tokenizer)
-    summary, interrupted, drafts_repeat = None, False, None
+    summary, stop, drafts_repeat = None, None, None
     try:
         if recorder.pairs:
             log.info("%s holds %d of %d prompts already; going on", folder, held(plan, recorder), len(plan.tasks))
@@ -113,8 +113,8 @@ def carry_out(plan: Plan, parts: Parts, recorder: Recorder, proof: Proof, group:
         try:
             decode_all(plan, bench, recorder, tracker)
             drafts_repeat = check_state(plan, bench, recorder)
-        except KeyboardInterrupt:
-            interrupted = True
+        except KeyboardInterrupt as signalled:
+            stop = signalled
             recorder.recover()
         if recorder.pairs:
             provenance["load_average_after"] = load_average()
@@ -123,7 +123,7 @@ def carry_out(plan: Plan, parts: Parts, recorder: Recorder, proof: Proof, group:
                 plan.config,
                 provenance,
                 exact=parts.verifier.exact,
-                interrupted=interrupted,
+                interrupted=stop is not None,
                 drafts_repeat=drafts_repeat,
                 keeps_state=parts.drafter.traits.keeps_state,
                 proof=proof,
@@ -135,10 +135,10 @@ def carry_out(plan: Plan, parts: Parts, recorder: Recorder, proof: Proof, group:
             print_run(summary, folder)
     finally:
         tracker.finish(summary)
-    if interrupted or summary is None:
+    if stop is not None or summary is None:
         there, count = held(plan, recorder), len(plan.tasks)
         log.warning("stopped after %d of %d prompts; the same command and resume=true, or hydra.run.dir=%s, go on", there, count, folder)
-        raise KeyboardInterrupt
+        raise stop or KeyboardInterrupt
     return summary
 
 

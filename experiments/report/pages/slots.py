@@ -1,15 +1,13 @@
-"""Tables of README and docs/exactness.md about rounding, from the newest record of `lossless.slots`. `python -m experiments.report.pages`."""
+"""The table of docs/exactness.md about rounding, from the newest record of `lossless.slots`. `python -m experiments.report.pages`."""
 
 from pathlib import Path
 from typing import Any
 
 from experiments.analysis.terminal import as_markdown
-from experiments.lossless.slots.job import ROUNDING
 from experiments.recording.published import ROOT, newest, updated
 
-README, DETAILS = ROOT / "README.md", ROOT / "docs" / "exactness.md"
+PAGE = ROOT / "docs" / "exactness.md"
 MARK = "slots"
-SUMMARY = ("chain of 8", "tree of 64", "1 slot, 8 rows", ROUNDING)  # what README shows
 
 
 def said(value: float) -> str:
@@ -28,23 +26,6 @@ def setting(record: dict[str, Any]) -> str:
     versions = f"torch {found['versions']['torch']}, transformers {found['versions']['transformers']}"
     texts = f"{record['cases'][0]['positions']:,} positions of {record['num_texts']} texts that `{config['target']['name']}` sampled"
     return f"{texts} at temperature {config['text_temperature']:g}; {machine}, {versions}, {found['date'][:10]}, commit {found['git_commit']}"
-
-
-def summary(record: dict[str, Any]) -> str:
-    """README's table: one line per dtype, at the first temperature."""
-    scale, length = record["config"]["temperatures"][0], record["config"]["max_new_tokens"]
-    heads = ["dtype", *SUMMARY, f"texts of {length} tokens", "another likeliest token, up to a margin of"]
-    rows = []
-    for dtype in record["config"]["dtypes"]:
-        cases = {case["way"]: case for case in record["cases"] if case["dtype"] == dtype}
-        shapes = [case for name, case in cases.items() if name != ROUNDING]
-        most, margins = max(case["flip_share"] for case in shapes), [case["largest_flipped_margin"] for case in shapes if case["flips"]]
-        flips = f"{100 * most:.1f} %, {said(max(margins))}" if margins else "none"
-        cells = [said(tv(cases[name], scale)["mean"]) + f" ({said(tv(cases[name], scale)['largest'])})" if name in cases else "-" for name in SUMMARY]
-        cells = [dtype, *cells, said(max(case["text_tv"]["mean"] for case in shapes)), flips]
-        rows.append(dict(zip(heads, cells, strict=True)))
-    note = f"Mean TV per token at temperature {scale:g}, the largest in brackets; of whole texts, and of the likeliest token, the worst shape."
-    return "\n".join([as_markdown(rows), "", f"{note} {setting(record)}."])
 
 
 def details(record: dict[str, Any]) -> str:
@@ -71,6 +52,6 @@ def interval(found: dict[str, Any]) -> str:
 
 
 def pages() -> dict[Path, str]:
-    """The pages that are written here, as they ought to be."""
+    """The page that is written here, as it ought to be."""
     record = newest("slots", "experiments.lossless.slots output=...")
-    return {path: updated(path.read_text(encoding="utf-8"), MARK, make(record)) for path, make in ((README, summary), (DETAILS, details))}
+    return {PAGE: updated(PAGE.read_text(encoding="utf-8"), MARK, details(record))}

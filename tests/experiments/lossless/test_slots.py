@@ -131,12 +131,11 @@ def test_what_cannot_be_measured_is_refused_in_one_line(override: str, reason: s
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("path", [slots_page.README, slots_page.DETAILS], ids=lambda path: path.name)
-def test_the_pages_say_what_the_record_says(path: Path) -> None:
-    assert path.read_text() == slots_page.pages()[path]
+def test_the_page_says_what_the_record_says() -> None:
+    assert slots_page.PAGE.read_text() == slots_page.pages()[slots_page.PAGE]
 
 
-def test_what_readme_says_in_words_holds_in_the_record() -> None:
+def test_what_the_page_says_in_words_holds_in_the_record() -> None:
     """As far in a batch of eight as in a draft of eight; further by the dtype's own rounding than by any shape."""
     record = newest("slots", "experiments.lossless.slots output=...")
     mean = {(case["dtype"], case["way"]): slots_page.tv(case, 1.0)["mean"] for case in record["cases"]}

@@ -10,7 +10,7 @@ from experiments.recording.published import marks, newest_of_each, updated
 from experiments.report.pages import exactness, slots, speed
 from experiments.report.pages.__main__ import main
 
-TABLES = [(exactness, "PAGE"), (slots, "DETAILS"), (slots, "README"), (speed, "PAGE"), (speed, "README")]  # who writes into which page
+TABLES = [(exactness, "PAGE"), (slots, "PAGE"), (speed, "PAGE"), (speed, "README")]  # who writes into which page
 
 
 @pytest.fixture
