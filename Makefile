@@ -16,7 +16,7 @@ export TOKENIZERS_PARALLELISM ?= false
 .PHONY: run test lint docs setup clean
 
 run: $(STAMP)
-	$(BIN)/python -m experiments.run experiment=default_sweep $(RUN_ARGS)
+	$(BIN)/draftproof run experiment=default_sweep $(RUN_ARGS)
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(TEST_ARGS)

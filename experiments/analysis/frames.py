@@ -58,7 +58,7 @@ def load_runs(paths: Sequence[str | Path]) -> Runs:
     """
     places = [Path(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
     if missing := [str(path) for path in places if not path.exists()]:
-        raise ValueError(f"{', '.join(missing)} does not exist; give the folder of a run or of a sweep, as python -m experiments.run names it")
+        raise ValueError(f"{', '.join(missing)} does not exist; give the folder of a run or of a sweep, as draftproof run names it")
     files, summaries = summary_files(places), read_summaries(places)
     for file, document in zip(files, summaries, strict=True):
         check(file, document)

@@ -241,4 +241,4 @@ def refuted(found: dict[str, Any] | None) -> str | None:
     if found is None or found["p_value"] > math.exp(-LOUD):
         return None
     about = f"bets on {found['tokens']} emitted tokens won more than a million times their stake ({found['won_most_by']})"
-    return f"the texts do not follow the target's distribution: {about}; python -m experiments.lossless looks closer"
+    return f"the texts do not follow the target's distribution: {about}; draftproof lossless looks closer"

@@ -1,4 +1,4 @@
-"""Measures time and memory: our ways to decode and others' on the same prompts, forwards, verifiers. `python -m experiments.bench`.
+"""Measures time and memory: our ways to decode and others' on the same prompts, forwards, verifiers. `draftproof bench`.
 
 Imports `recording`, `analysis` and `parts`, not the other jobs.
 """

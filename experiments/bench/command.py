@@ -1,4 +1,4 @@
-"""The entry point. `python -m experiments.bench`; settings in `conf/bench.yaml`, modes in the modules beside this one.
+"""The entry point. `draftproof bench`; settings in `conf/bench.yaml`, modes in the modules beside this one.
 
 Exit codes: 0 done, 2 the input or configuration is wrong, 130 stopped by Ctrl-C.
 """

@@ -1,4 +1,4 @@
-"""What speculation should gain here, predicted from measured times, and compared with recorded runs: `python -m experiments.cost`.
+"""What speculation should gain here, predicted from measured times, and compared with recorded runs: `draftproof cost`.
 
 On the top floor: it imports the main job, which it runs for a sweep of its own. Nobody imports it.
 """

@@ -1,6 +1,6 @@
-"""`python -m experiments.lossless.proofs [FOLDER ...]`: keeps the verdicts of batteries with the package; without a folder, lists those kept.
+"""`draftproof proofs [FOLDER ...]`: keeps the verdicts of batteries with the package; without a folder, lists those kept.
 
-A folder is that of `python -m experiments.lossless`, a sweep of it, or a run with `certify=true`. Only verdicts on the present code are kept.
+A folder is that of `draftproof lossless`, a sweep of it, or a run with `certify=true`. Only verdicts on the present code are kept.
 Exit codes: 0 done, 1 verdicts were left out or the disk is full, 2 there is nothing to keep, or a file cannot be read or written.
 """
 
@@ -30,7 +30,7 @@ def keep(paths: Sequence[Path], folder: Path) -> int:
     """Writes the newest verdict of every combination into the folder. Raises ValueError for a file that is not a verdict."""
     held = [read(file) for place in check_places(paths) for file in files_in(place)]
     if not held:
-        raise ValueError(f"no lossless.json in {', '.join(map(str, paths))}; run python -m experiments.lossless first")
+        raise ValueError(f"no lossless.json in {', '.join(map(str, paths))}; run draftproof lossless first")
     current = [item for item in held if holds(item)]
     for item in sorted(current, key=lambda item: str(item.record["provenance"]["date"])):
         print(f"kept: {write(item.record, folder)}")

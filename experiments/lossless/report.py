@@ -56,7 +56,7 @@ def holm_report(folders: Sequence[Path]) -> list[dict[str, Any]]:
     """
     files = [file for folder in folders for file in ([folder] if folder.is_file() else sorted(folder.rglob("lossless.json")))]
     if not files:
-        raise ValueError(f"no lossless.json in {', '.join(map(str, folders)) or 'no folder'}; run python -m experiments.lossless first")
+        raise ValueError(f"no lossless.json in {', '.join(map(str, folders)) or 'no folder'}; run draftproof lossless first")
     runs = [_read(file) for file in files]
     tests = [check for run in runs for check in run["checks"] if check["p_value"] is not None]
     for check, rejected in zip(tests, holm([check["p_value"] / check["alpha"] for check in tests], 1.0), strict=True):

@@ -70,7 +70,7 @@ def build(config: Mapping[str, Any], settings: Settings, prompts: list[Prompt]) 
     made, wanted = cheap_parts(config, settings)
     made["target"] = make(config, "target")
     if made["target"].tokenizer is None:
-        raise ValueError("target=random has no tokenizer, so it can continue no text; measure it by python -m experiments.bench target=random")
+        raise ValueError("target=random has no tokenizer, so it can continue no text; measure it by draftproof bench target=random")
     parts = Parts(made["target"], made["drafter"], made["verifier"], made["sampling"], prompts, made["tracking"])
     _check_tokenizers(config, parts.target.tokenizer)
     try:

@@ -111,7 +111,7 @@ class RunFolder:
     def need(self, name: str) -> Path:
         """The path of one of its files. Raises ValueError where it is missing."""
         if not (self.path / name).exists():
-            raise ValueError(f"{self.path} holds no {name}; give a folder that python -m experiments.run has written")
+            raise ValueError(f"{self.path} holds no {name}; give a folder that draftproof run has written")
         return self.path / name
 
 
@@ -166,7 +166,7 @@ def summary_files(paths: list[Path]) -> list[Path]:
         for file in ([path] if path.is_file() or path.name == "summary.json" else sorted(path.rglob("summary.json"), key=natural))
     ]
     if not found:
-        raise ValueError(f"no summary.json in {', '.join(map(str, paths))}; run python -m experiments.run first")
+        raise ValueError(f"no summary.json in {', '.join(map(str, paths))}; run draftproof run first")
     return list(dict.fromkeys(found))
 
 
@@ -188,7 +188,7 @@ def newest_sweep(root: Path = Path("multirun")) -> Path:
     """The folder of the last sweep, by Hydra's dated names. Raises ValueError if there is none."""
     folders = sorted(path for path in root.glob("*/*") if any(path.rglob("summary.json")))
     if not folders:
-        raise ValueError(f"no results in {root}/; name a folder, or run python -m experiments.run -m ... first")
+        raise ValueError(f"no results in {root}/; name a folder, or run draftproof run -m ... first")
     return folders[-1]
 
 

@@ -1,4 +1,4 @@
-"""Recorded runs as tables, Markdown, figures or one HTML page: `python -m experiments.report`, `.report.pages`, the notebooks.
+"""Recorded runs as tables, Markdown, figures or one HTML page: `draftproof report`, `.report.pages`, the notebooks.
 
 On the top floor: it may read every room, and nobody imports it.
 """

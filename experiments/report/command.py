@@ -1,4 +1,4 @@
-"""What `python -m experiments.report` does with its options: read, compose, print, write."""
+"""What `draftproof report` does with its options: read, compose, print, write."""
 
 import argparse
 from functools import partial

@@ -37,7 +37,7 @@ TERMS = (
         "proof",
         "the battery's verdict for exactly this drafter, verifier, sampling and code, by its name; in brackets, where it was passed on other terms. "
         "Not judged: there is none, and the verifier's own word is no proof. Lossy: the verifier changes the distribution by design. "
-        "Peer: another program, which python -m experiments.lossless.peers tests",
+        "Peer: another program, which draftproof peers tests",
     ),
 )
 

@@ -25,7 +25,7 @@ from verifiers.traversal import Traversal
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def open_runs(results: str | Path | None = None, command: str = "python -m experiments.run experiment=default_sweep") -> Runs:
+def open_runs(results: str | Path | None = None, command: str = "draftproof run experiment=default_sweep") -> Runs:
     """The runs of a folder; None: of the newest sweep. Raises ValueError with the command that makes some."""
     try:
         return load_runs([results if results is not None else newest_sweep(ROOT / "multirun")])

@@ -14,7 +14,7 @@ from experiments.recording.naming import method_name
 
 
 def load_ceilings(paths: Sequence[str | Path]) -> pd.DataFrame:
-    """Columns label, draft_tokens, tokens_per_step from files of `python -m experiments.replay ... output=FILE`: upper bounds.
+    """Columns label, draft_tokens, tokens_per_step from files of `draftproof replay ... output=FILE`: upper bounds.
 
     Best lengths: this drafter, had it known how long to draft; always right: any drafter with drafts as long as these.
     Raises ValueError naming the file that is not such a result.
@@ -25,7 +25,7 @@ def load_ceilings(paths: Sequence[str | Path]) -> pd.DataFrame:
             lines = read_rows(path)
             drafter = method_name(lines[0]["config"]["drafter"])
         except (ValueError, IndexError, KeyError) as error:
-            raise ValueError(f"{path}: is not a result of python -m experiments.replay ({error}); write one with output={path}") from error
+            raise ValueError(f"{path}: is not a result of draftproof replay ({error}); write one with output={path}") from error
         for line in lines[1:]:
             if line.get("total") and line["category"] == "all" and line["length"] is not None:
                 if line["kind"] == "best lengths":
@@ -37,7 +37,7 @@ def load_ceilings(paths: Sequence[str | Path]) -> pd.DataFrame:
 
 
 def load_predictions(paths: Sequence[str | Path]) -> pd.DataFrame:
-    """Columns run, gamma, predicted, measured, each with low and high, error, head, from `cost.json` of `python -m experiments.cost`.
+    """Columns run, gamma, predicted, measured, each with low and high, error, head, from `cost.json` of `draftproof cost`.
 
     head: on what was measured; "" where the file does not say.
 
@@ -54,7 +54,7 @@ def load_predictions(paths: Sequence[str | Path]) -> pd.DataFrame:
                 ends = {f"{name}_{end}": pair[place] for name, pair in limits.items() for place, end in enumerate(("low", "high"))}
                 rows.append({key: row[key] for key in ("run", "gamma", "predicted", "measured", "error")} | ends | {"head": told})
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}: is not the cost.json of python -m experiments.cost ({type(error).__name__}: {error})") from error
+            raise ValueError(f"{path}: is not the cost.json of draftproof cost ({type(error).__name__}: {error})") from error
     return pd.DataFrame(rows)
 
 

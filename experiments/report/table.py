@@ -1,4 +1,4 @@
-"""The comparison alone, as one table: `python -m experiments.report --table terminal`."""
+"""The comparison alone, as one table: `draftproof report --table terminal`."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`python -m experiments.run.held_out [SWEEP]`: the best run of a sweep over split=dev, decoded anew on split=test, which no choice has seen.
+"""`draftproof held_out [SWEEP]`: the best run of a sweep over split=dev, decoded anew on split=test, which no choice has seen.
 
 Takes what Optuna or a plain grid has left in a sweep's folder; without one, the newest sweep. The figures to report are these, not the sweep's: the
 best of many trials owes part of its lead to luck. Exit codes: 0 done, 1 the run has failed its proof or the disk is full, 2 there is nothing to go

@@ -1,4 +1,4 @@
-"""`python -m experiments.run.track FOLDER ...`: writes the W&B runs of recorded runs again, from their own files, tracked before or not.
+"""`draftproof track FOLDER ...`: writes the W&B runs of recorded runs again, from their own files, tracked before or not.
 
 Goes through run folders or whole sweeps, finished or not; into runs below a folder that is neither it writes with `--recursive` only. A run keeps
 its id, so online it replaces what W&B has of it; offline a new folder appears beside older ones. Exit codes: 0 done, 1 W&B failed for a run, 2 a
@@ -33,7 +33,7 @@ def read(folder: Path) -> RunFolder:
     for name in ("config.yaml", "manifest.json"):
         run.need(name)
     if missing := {"target", "drafter", "sampling", "data"} - set(run.raw_config):
-        raise ValueError(f"{folder}/config.yaml has no {', '.join(sorted(missing))}; give a folder that python -m experiments.run has written")
+        raise ValueError(f"{folder}/config.yaml has no {', '.join(sorted(missing))}; give a folder that draftproof run has written")
     if not run.pairs:
         raise ValueError(f"{folder} holds no finished prompt yet; run it again and track it then")
     read_manifest(folder)

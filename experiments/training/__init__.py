@@ -1,4 +1,4 @@
-"""Training of the models that come with the package: `python -m experiments.training` makes the embedded pair.
+"""Training of the models that come with the package: `draftproof train` makes the embedded pair.
 
 Imports `parts`.
 """

@@ -64,7 +64,7 @@ def card(settings: DictConfig, corpus: Corpus, pools: dict[str, list[Tensor]], s
     return f"""# The embedded pair
 
 Two Llama-shaped models that share one byte-level BPE tokenizer ({settings.vocabulary} entries), context {CONTEXT}, float16 weights.
-Made by `python -m experiments.training` with the settings in `conf/train_pair.yaml`;
+Made by `draftproof train` with the settings in `conf/train_pair.yaml`;
 {date.today()}, Python {platform.python_version()}, torch {torch.__version__}.
 
 | | parameters | training tokens | steps |

@@ -1,6 +1,6 @@
 """The recipe of the embedded pair: a byte-level tokenizer, a 5M target trained on the standard library, a drafter distilled from it.
 
-Run `python -m experiments.training`; every number is in `conf/train_pair.yaml`. An interrupted run goes on from its last checkpoint.
+Run `draftproof train`; every number is in `conf/train_pair.yaml`. An interrupted run goes on from its last checkpoint.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The benchmark on a GPU, in stages and within a time budget: `python -m experiments.bench +experiment=gpu`.
+"""The benchmark on a GPU, in stages and within a time budget: `draftproof bench +experiment=gpu`.
 
 Imports the other files of `bench`.
 """

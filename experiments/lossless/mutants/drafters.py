@@ -1,6 +1,6 @@
 """Drafters as a user might write them by mistake, each wrong in one way; none of them may pass.
 
-`python -m experiments.lossless drafter._target_=experiments.lossless.mutants.drafters.StaleDistributions` judges one.
+`draftproof lossless drafter._target_=experiments.lossless.mutants.drafters.StaleDistributions` judges one.
 """
 
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""The same tests for other people's decoding: `python -m experiments.lossless.peers`.
+"""The same tests for other people's decoding: `draftproof peers`.
 
 Imports what `lossless` may import.
 """

@@ -1,4 +1,4 @@
-"""How far a distribution depends on the shape of the forward that it comes from, by dtype: `python -m experiments.lossless.slots`.
+"""How far a distribution depends on the shape of the forward that it comes from, by dtype: `draftproof slots`.
 
 Imports what `lossless` may import.
 """

@@ -1,4 +1,4 @@
-"""How far a distribution depends on the shape of the forward that it comes from. `python -m experiments.lossless.slots`; settings in
+"""How far a distribution depends on the shape of the forward that it comes from. `draftproof slots`; settings in
 `conf/slots.yaml`.
 
 In exact arithmetic a forward over many slots gives every slot the distribution that a forward over one gives. In floating point it adds in another

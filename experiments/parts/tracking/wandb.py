@@ -1,6 +1,6 @@
 """A run's curves in Weights & Biases. A tracker may fail; the run may not.
 
-The folder is the truth; a tracker gets a copy, which `python -m experiments.run.track` makes again from the folder at any time: the same calls with
+The folder is the truth; a tracker gets a copy, which `draftproof track` makes again from the folder at any time: the same calls with
 the same data. What is shown is made in `experiments/parts/tracking/rows.py`.
 """
 
@@ -147,7 +147,7 @@ class WandbTracking:
 
     def _give_up(self, error: Exception) -> None:
         log.warning(
-            "W&B failed (%s: %s); tracking stops here, the run goes on, and python -m experiments.run.track %s sends all of it once W&B works again",
+            "W&B failed (%s: %s); tracking stops here, the run goes on, and draftproof track %s sends all of it once W&B works again",
             *(type(error).__name__, _first_line(error), self.folder),
         )
         run, self.run, self.failed = self.run, None, True

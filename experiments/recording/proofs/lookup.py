@@ -87,7 +87,7 @@ def check_places(places: Sequence[Any]) -> list[Path]:
         raise ValueError(f"proofs={places}: give a list of files and folders, as in proofs=[multirun]")
     paths = [Path(str(place)) for place in places]
     if missing := [str(path) for path in paths if not path.exists()]:
-        raise ValueError(f"proofs={missing[0]} does not exist; give files and folders that hold verdicts of python -m experiments.lossless")
+        raise ValueError(f"proofs={missing[0]} does not exist; give files and folders that hold verdicts of draftproof lossless")
     return paths
 
 

@@ -86,7 +86,7 @@ def read(file: Path) -> Recorded:
     if isinstance(held, dict) and {"verdict", "checks"} <= set(held) and "format" not in held:
         held = held.get("record", held)
     if problem := fault(held):
-        raise ValueError(f"{file}: {problem}; remove it, or judge again (python -m experiments.lossless)")
+        raise ValueError(f"{file}: {problem}; remove it, or judge again (draftproof lossless)")
     return Recorded(file, held)
 
 

@@ -126,7 +126,7 @@ def test_a_run_whose_texts_are_wrong_is_told():
     found = self_test.figures(watching)
     assert found is not None
     assert found["p_value"] < 1e-6
-    assert "python -m experiments.lossless" in str(summary.refuted(found))
+    assert "draftproof lossless" in str(summary.refuted(found))
 
 
 def test_an_honest_run_is_not_told():

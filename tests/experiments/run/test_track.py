@@ -96,7 +96,7 @@ def test_a_tracker_that_fails_in_the_middle_leaves_the_run_alone_and_is_made_goo
     warnings = [line for line in caplog.text.splitlines() if "W&B failed" in line]
     assert len(warnings) == 1
     assert "OSError: no space left" in warnings[0]
-    assert f"python -m experiments.run.track {folder}" in warnings[0]
+    assert f"draftproof track {folder}" in warnings[0]
     assert len(logged) == 4
     broken = offline_run(folder)
     assert (broken.exit_code, len(broken.history)) == (1, 3)
