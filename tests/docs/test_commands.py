@@ -124,7 +124,7 @@ def test_commands_are_found() -> None:
     assert {Path(command.document).stem for command in PRINTED} >= {"README", "CONTRIBUTING", "quickstart", "experiments", "speed", "tracking"}
 
 
-@pytest.mark.parametrize("line", ["draftprof run", "draftproof rn", "draftproof train", "draftproof run", "cowsay"])
+@pytest.mark.parametrize("line", ["draftprof run", "draftproof rn", "draftproof train", "python -m experiments.run", "cowsay"])
 def test_a_command_without_a_rule_fails(line: str, tmp_path: Path) -> None:
     with pytest.raises(AssertionError):
         rules.rule(Command("x.md", line, (), tuple(line.split())), tmp_path)

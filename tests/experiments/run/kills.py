@@ -1,7 +1,7 @@
 """Sweeps that are killed at random moments and started again until they are done: `python -m tests.experiments.run.kills [KILLS] [SEED]`.
 
-Each sweep has three drafters at two samplings. kill -9 and kill -15 take turns by chance. In the end every sweep must hold the records of one that was
-left alone: none lost, none twice, none different but for its clocks. Prints a line per kill and a count at the end; exit code 1 if anything differs.
+Each sweep has three drafters at two samplings. kill -9 and kill -15 take turns by chance. At the end every sweep holds the records of one that was
+not killed: none lost, none twice, none different but for its clocks. Prints a line per kill and a count at the end; exit code 1 if anything differs.
 """
 
 import json
