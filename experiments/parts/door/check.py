@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from experiments.parts.door import comments
@@ -34,14 +35,22 @@ def check(config_name: str, arguments: list[str]) -> Checked:
     """Raises ValueError with one line for whatever is wrong; reads YAML and source files and imports nothing of what they name."""
     if (config_name, *arguments) in SEEN:
         return SEEN.pop((config_name, *arguments))
+    try:
+        return _check(config_name, arguments)
+    except (HydraException, AssertionError) as error:
+        raise ValueError(f"{' '.join(arguments)} cannot be read: {str(error) or 'its form is wrong'}") from error
+
+
+def _check(config_name: str, arguments: list[str]) -> Checked:
     line = CommandLine.of(arguments)
-    if line.asks:
-        return Checked(arguments, [])
     check_choices(line, config_name)
     items = with_own_targets(line)
     flags = [item for item in arguments if item not in line.items]
     with composing(line) as extra:
-        base = compose(config_name, [*extra, *(item for item, override in _pairs(items) if _chooses(override) and not override.is_sweep_override())])
+        lasting = [(item, override) for item, override in _pairs(items) if not override.is_sweep_override()]
+        base = compose(
+            config_name, [*extra, *(item for item, override in lasting if _chooses(override) or override.key_or_group.startswith("hydra."))]
+        )
         _check_sweep(line, base)
         jobs = sweep_of(base, line, items)
         found = []
@@ -88,13 +97,33 @@ def _checked(config_name: str, job: list[str], line: CommandLine) -> dict[str, A
         _blame(config_name, job)
         raise
     choices = sorted((str(key), str(value)) for key, value in composed.hydra.runtime.choices.items())
+    listed = [override for _, override in _pairs(job) if _chooses(override) and isinstance(override.value(), list)]  # Hydra does not keep these
+    choices += [(override.key_or_group, str(option)) for override in listed for option in override.value()]  # pyright: ignore
     config = plain(composed)
     known = known_settings(config_name, tuple(choices), tuple(folders_of(line)))
     own = {name.split(".")[0] for name in known} | {key.partition("@")[2].split(".")[0] or key.split("/")[0] for key, _ in choices}
     if added := sorted(set(config) - own):
         raise ValueError(f'unknown setting "{added[0]}"{nearest(added[0], sorted(own))} --help lists all')
     check_values(config, known)
+    if config_name == "config" and isinstance(config["battery"], Mapping):
+        _check_battery(config["battery"], tuple(folders_of(line)))
     return config
+
+
+def _check_battery(given: Mapping[str, Any], folders: tuple[Path, ...]) -> None:
+    """`+battery.effort.samples=2000`: settings of the battery, which is another job."""
+    known = known_settings("lossless", (("effort", "normal"),), folders)
+    for name, value in _flat(given):
+        if name in known and not _kind(name, name, known, None).accepts(value):
+            raise ValueError(f"battery.{name}={shown(value)}: give {_kind(name, name, known, None)}")
+
+
+def _flat(given: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in given.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _blame(config_name: str, job: list[str]) -> None:

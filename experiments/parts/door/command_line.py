@@ -1,5 +1,6 @@
 """A command line as Hydra will see it: flags, overrides, folders with further YAML files. Whatever is wrong with its form is said in one line."""
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException
 
 SWITCHES = ("-m", "--multirun", "-r", "--run", "--resolve", "-h", "--help", "--version")
@@ -56,6 +57,8 @@ class CommandLine:
 
 def options_of(override: Override) -> list[str]:
     """The names that an override of a group chooses, those of a sweep included."""
+    if override.value_type is ValueType.GLOB_CHOICE_SWEEP:
+        return []  # what a pattern finds is there
     if override.is_sweep_override():
         return list(override.sweep_string_iterator()) if override.is_choice_sweep() else []
     value = override.value()
@@ -88,13 +91,17 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
             flags.append((name, value))
     if waiting:
         raise ValueError(f"{waiting} needs a value")
+    if own := [name for name, _ in flags if name in ("-cn", "--config-name", "-cp", "--config-path")]:
+        raise ValueError(f"{own[0]}: a job has its own configuration; --config-dir FOLDER adds options of your own to its groups")
+    if valued := [name for name, value in flags if name in SWITCHES and value]:
+        raise ValueError(f"{valued[0]} takes no value")
     if wrong := [value for name, value in flags if name in ("-c", "--cfg") and value not in CFG]:
         raise ValueError(f"--cfg {wrong[0]}: give one of {', '.join(CFG)}")
     return items, flags
 
 
 def _parsed(item: str) -> Override:
-    if item.startswith("=") or ("=" not in item and not item.startswith("~")):
+    if re.match(r"[+~]*=", item) or ("=" not in item and not item.startswith("~")):
         raise ValueError(f"{item!r} is no setting: give name=value, drafter=lookahead for example")
     try:
         return OverridesParser.create().parse_override(item)

@@ -59,6 +59,8 @@ def _walk(node: yaml.MappingNode, values: dict[str, Any], lines: list[str], pref
         found.append(Setting(prefix + name, values[name], _comment(lines, key, value)))
         if isinstance(value, yaml.MappingNode) and not value.flow_style:
             found += _walk(value, values[name], lines, f"{prefix}{name}.")
+        elif isinstance(value, yaml.MappingNode):
+            found += [Setting(f"{prefix}{name}.{inner}", number, "") for inner, number in values[name].items() if isinstance(number, (int, float))]
     return found
 
 

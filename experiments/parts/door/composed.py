@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ValueType
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -70,11 +72,16 @@ def sweep_of(base: DictConfig, line: CommandLine, items: Sequence[str]) -> list[
     params: Mapping[str, Any] = OmegaConf.to_container(base.hydra.sweeper, resolve=False).get("params") or {}  # pyright: ignore
     swept = [f"{key}={value}" for key, value in params.items()] + list(items)
     overrides = OverridesParser.create().parse_overrides(swept)
+    if any(override.value_type is ValueType.GLOB_CHOICE_SWEEP for override in overrides):  # Hydra finds what they stand for
+        kept = [item for item, override in zip(swept, overrides, strict=True) if override.value_type is not ValueType.GLOB_CHOICE_SWEEP]
+        return sweep_of(base, replace(line, multirun=True), kept)
     if OmegaConf.to_container(base.hydra.sweeper, resolve=False)["_target_"] != BASIC:  # pyright: ignore
         return [[_first(item, override) for item, override in zip(swept, overrides, strict=True)]]
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # as Hydra itself will split them
 
     jobs = [list(job) for batch in BasicSweeper.split_arguments(overrides, None) for job in batch]
+    if not jobs:
+        raise ValueError(f"{' '.join(swept)} gives no job: a range or a list in it is empty")
     return [_last_wins(job) for job in jobs]
 
 
@@ -88,5 +95,5 @@ def _first(item: str, override: Any) -> str:
         return item
     if override.is_choice_sweep():
         return f"{item.partition('=')[0]}={next(iter(override.sweep_string_iterator()))}"
-    value = override.value()
-    return f"{item.partition('=')[0]}={getattr(value, 'start', None) if getattr(value, 'start', None) is not None else 0}"
+    start = getattr(override.value(), "start", None) or 0
+    return f"{item.partition('=')[0]}={int(start) if float(start).is_integer() else start}"

@@ -67,10 +67,12 @@ def _look_at(name: str, job: Job, arguments: list[str]) -> None:
     from experiments.parts.door.check import check
     from experiments.parts.door.command_line import CommandLine
 
-    if CommandLine.of(arguments).asks:
+    asks = CommandLine.of(arguments).asks
+    if not any(item.startswith(COMPLETION) for item in arguments):
+        sys.argv[1:] = check(job.config, arguments).arguments
+    if asks:
         ask_hydra(job.config)
         sys.exit(0)
-    sys.argv[1:] = check(job.config, arguments).arguments
 
 
 def ask_hydra(config_name: str) -> None:

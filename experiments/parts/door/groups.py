@@ -45,15 +45,18 @@ def check_choices(line: CommandLine, config_name: str) -> None:
         _check_home_of_group(override, config_name)
         known = options_in(group, folders)
         for name in options_of(override):
-            if name == "null" and default_of(config_name, group) == "None":
+            if name == "null" and default_of(config_name, group) in ("None", "null"):
                 continue
             if name == "null":
                 raise ValueError(f"{group}=null: choose among {', '.join(known)}{', as a list; [] is none' if group == 'peers' else ''}")
             if name.removesuffix(".yaml") not in (*known, OWN):
                 dotted = f" For a class of your own: {group}._target_={name}." if "." in name else ""
                 raise ValueError(f'unknown {group} "{name}"{nearest(name, known, 0.5)} Known: {", ".join(known)}.{dotted}'.removesuffix("."))
-    for override in line.overrides:
-        if override.key_or_group in groups and "/" in override.key_or_group:
+    for item, override in zip(line.items, line.overrides, strict=True):
+        inner = override.key_or_group.replace(".", "/")
+        if inner != override.key_or_group and inner in groups and isinstance(override.value(), str):
+            raise ValueError(f"{item}: choose an option of a group by a slash: {inner}={override.value()}")
+        if override.key_or_group in groups and "/" in override.key_or_group and override.package is None:
             _check_home(override.key_or_group, line, config_name)
 
 
@@ -96,8 +99,9 @@ def _check_home(group: str, line: CommandLine, config_name: str) -> None:
     folders = folders_of(line)
     outer, _, inner = group.rpartition("/")
     homes = {path.stem for folder in folders for path in (folder / outer).glob("*.yaml") if inner in parts_of(path)}
-    if line.chosen("experiment") and not line.chosen(outer):
-        return  # the experiment's YAML decides
+    theirs = [name for override in line.chosen(outer) for name in options_of(override) if not (conf() / outer / f"{name}.yaml").exists()]
+    if theirs or line.chosen(f"{outer}._target_") or (line.chosen("experiment") and not line.chosen(outer)):
+        return  # the user's own class or YAML, or the experiment's, decides
     chosen = [name for override in line.chosen(outer) for name in options_of(override)] or [default_of(config_name, outer)]
     if wrong := [name for name in chosen if name.removesuffix(".yaml") not in homes]:
         fitting = ", ".join(f"{outer}={name}" for name in sorted(homes))

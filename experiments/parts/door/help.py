@@ -40,9 +40,11 @@ def help_of(name: str, arguments: Sequence[str] = ()) -> str:
         for option in [option for override in line.chosen(group) for option in options_of(override)]:
             file = file_of(group, option, folders)
             if file is None:
-                raise ValueError(f'unknown {group} "{option}"{nearest(option, options_in(group, folders))}')
+                known = options_in(group, folders)
+                raise ValueError(f'unknown {group} "{option}"{nearest(option, known)} Known: {", ".join(known)}')
             parts += ["", f"settings of {group}={option}", *_settings(comments.settings(file), f"{group.replace('/', '.')}.")]
-    parts += ["", f"settings of {name}, with their defaults", *_settings([item for file in files_of(job.config) for item in comments.settings(file)])]
+    own = [item for file in files_of(job.config) for item in comments.settings(file) if item.name not in job.unused]
+    parts += ["", f"settings of {name}, with their defaults", *_settings(own)]
     parts += ["", f"An option's own settings: draftproof {name} {EXAMPLE} --help. All of them are in {comments.conf()}."]
     parts += ["Flags: -m a sweep over several values, --cfg job what would run, --config-dir FOLDER options of your own."]
     return "\n".join(parts)

@@ -17,6 +17,7 @@ class Job:
     config: str | None = None
     parser: str | None = None
     without: tuple[str, ...] = ()  # groups of the configuration it builds on that do not apply
+    unused: tuple[str, ...] = ()  # settings of that configuration which do not apply
     other: str = ""  # a first argument after which the job reads its arguments itself
 
 
@@ -68,6 +69,7 @@ JOBS = {
         "experiments.lossless.command:main",
         "lossless",
         without=("tracking", "peers", "experiment"),
+        unused=("peers", "certify", "battery", "proofs", "objective", "resume", "check_state", "allow_code_change", "warmup"),
         other="--holm",
     ),
     "proofs": Job(

@@ -4,7 +4,7 @@ import ast
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import inf, isfinite
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ Accepts = Callable[[Any], bool]
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _is_whole(value: Any) -> bool:
@@ -91,7 +91,9 @@ ANY = Kind()
 
 
 def by_value(value: Any) -> Kind:
-    """The kind of a default: a null says nothing about the other values."""
+    """The kind of a default. A null says nothing about other values, nor does what stands for another setting."""
+    if isinstance(value, str) and "${" in value:
+        return Kind(null=True)
     for name in ("bool", "int", "float", "str", "list", "dict"):
         if PLAIN[name][1](value):
             return Kind(name)
@@ -99,11 +101,17 @@ def by_value(value: Any) -> Kind:
 
 
 def by_comment(comment: str, default: Any) -> Kind | None:
-    """The kind in the first clause of a comment, up to `;` or `:`, None where that is prose.
+    """The kind in the first clause of a comment, up to `;` or `:`; None where that is prose, or does not take the default.
 
     `from 1 to 64`, `whole number from 1, or null`, `above 0, below 1`, `one of a, b, c`, `list of whole numbers from 1`, `list of any of a, b`.
     """
-    clause, null = re.split(r"[;:]", comment, maxsplit=1)[0].strip(), default is None
+    kind = _said(re.split(r"[;:]", comment, maxsplit=1)[0].strip(), default)
+    open_default = default is None or default == "???" or (isinstance(default, str) and "${" in default)
+    return kind if kind is None or open_default or kind.accepts(default) else None
+
+
+def _said(clause: str, default: Any) -> Kind | None:
+    null = default is None
     if clause.endswith(", or null"):
         clause, null = clause.removesuffix(", or null"), True
     if found := re.fullmatch(r"list of any of (.+)", clause):
@@ -115,6 +123,8 @@ def by_comment(comment: str, default: Any) -> Kind | None:
         return Kind(choices=_names(found[1]), null=null)
     word = next((word for word in sorted(WORDS, key=len, reverse=True) if re.match(rf"{word}\b", clause)), "")
     base = Kind(WORDS[word]) if word else by_value(default)
+    if base.name == "any" and not word:
+        base = Kind("float")  # nothing but a range is said
     ranged = _ranged(base, clause.removeprefix(word).strip())
     return None if ranged is None or (not word and not clause) else replace(ranged, null=null)
 
@@ -141,15 +151,21 @@ def by_annotation(node: ast.expr | None) -> Kind:
     if node is None:
         return ANY
     if isinstance(node, ast.Constant):
-        return (
-            Kind(null=True) if node.value is None else by_annotation(ast.parse(node.value, mode="eval").body if isinstance(node.value, str) else None)
-        )
+        return Kind(null=True) if node.value is None else by_annotation(_quoted(node.value))
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
         return _either(by_annotation(node.left), by_annotation(node.right), node)
     if isinstance(node, ast.Subscript):
         return _generic(ast.unparse(node.value).split(".")[-1], node.slice)
     name = ast.unparse(node).split(".")[-1]
     return Kind({"int": "int", "float": "float", "bool": "bool", "str": "str"}.get(name, "any"), null=name == "Any")
+
+
+def _quoted(text: Any) -> ast.expr | None:
+    """An annotation in quotes; None where it is no expression."""
+    try:
+        return ast.parse(text, mode="eval").body if isinstance(text, str) else None
+    except SyntaxError:
+        return None
 
 
 def _either(left: Kind, right: Kind, node: ast.BinOp) -> Kind:
@@ -164,9 +180,11 @@ def _either(left: Kind, right: Kind, node: ast.BinOp) -> Kind:
 def _generic(name: str, inner: ast.expr) -> Kind:
     if name == "Literal":
         values = [item.value for item in (inner.elts if isinstance(inner, ast.Tuple) else [inner]) if isinstance(item, ast.Constant)]
-        return Kind(choices=tuple(map(str, values)))
+        texts = tuple(value for value in values if isinstance(value, str))
+        return Kind(choices=texts) if len(texts) == len(values) else Kind(null=True)
     if name == "Optional":
         return replace(by_annotation(inner), null=True)
     if name in ("Sequence", "list", "tuple", "Iterable"):
-        return Kind("list", items=by_annotation(inner.elts[0] if isinstance(inner, ast.Tuple) else inner))
+        several = isinstance(inner, ast.Tuple) and ast.unparse(inner.elts[-1]) != "..."
+        return Kind("list") if several else Kind("list", items=by_annotation(inner.elts[0] if isinstance(inner, ast.Tuple) else inner))
     return Kind("dict") if name in ("Mapping", "dict") else Kind(null=True)

@@ -245,13 +245,17 @@ def test_signals_end_it_without_a_traceback(
 ) -> None:
     (folder,) = runs_in(tmp_path, "run")
     before = signal.getsignal(signal.SIGTERM)
+    ctrl_c = signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it
 
     def strike(*_: Any) -> Any:
         os.kill(os.getpid(), number)
         time.sleep(5)
 
     monkeypatch.setattr(track, "rebuild", strike)
-    assert track.main([str(folder)]) == code
+    try:
+        assert track.main([str(folder)]) == code
+    finally:
+        signal.signal(signal.SIGINT, ctrl_c)
     assert capsys.readouterr() == ("", "")
     assert signal.getsignal(signal.SIGTERM) is before
 
