@@ -113,6 +113,7 @@ def _as_a_command(command: str, work: Path, out: Path, err: Path) -> int:
 def told(text: str, material: Path, folder: Path) -> str:
     """What a command has said, as it stands in the table."""
     named = text.replace(str(material), "{t}").replace(str(folder / "work"), "{here}").replace(str(ROOT), "{root}")
+    named = re.sub(r"0x[0-9a-f]+|: line \d+ column \d+ \(char \d+\)", "...", named)  # where an object or a fault lies
     return " | ".join(line.strip() for line in named.splitlines() if line.strip())
 
 
