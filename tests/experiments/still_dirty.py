@@ -12,9 +12,6 @@ STILL_DIRTY = (  # made again before the release
     "acceptance-2026-11-21.json",
     "bench-embedded-sampling-2026-11-21.json",
     "bench-memory-2026-11-21.json",
-    "bench-random-100m-2026-11-21.json",
-    "bench-random-20m-2026-11-21.json",
-    "bench-verify-20m-2026-11-21.json",
     "peers-2026-11-21.json",
     "power-2026-11-21.json",  # names no commit
 )
