@@ -19,7 +19,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from experiments.parts.door.check import check
+from experiments.parts.door.check import HANDED_ON, check
 from experiments.parts.door.command_line import refuse
 from experiments.parts.door.plain import stopped, terminable
 from experiments.recording.files import DISK_FULL, check_folder, unwritable, write_atomically, writing
@@ -103,7 +103,7 @@ def entry(
 
 def prepare(config_name: str, before: Callable[[dict[str, Any]], object], resumes: bool) -> None:
     """Checks the command line in `sys.argv` and completes it. Raises ValueError for what is wrong with any job that it starts."""
-    checked = check(config_name, sys.argv[1:])
+    checked = HANDED_ON.pop((config_name, *sys.argv[1:]), None) or check(config_name, sys.argv[1:])
     sys.argv[1:] = checked.arguments
     for number, config in enumerate(checked.jobs):
         try:
@@ -121,7 +121,7 @@ def refusing() -> Iterator[None]:
     try:
         yield
     except (ValueError, HydraException) as error:
-        refuse(" ".join(str(error).split()))
+        refuse(str(error))
 
 
 @contextmanager

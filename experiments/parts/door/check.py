@@ -1,19 +1,20 @@
 """A command line against everything that can be known without torch: groups, settings, types, ranges, signatures; every job of a sweep."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from experiments.parts.door import comments
 from experiments.parts.door.command_line import CommandLine, nearest
-from experiments.parts.door.composed import compose, composing, plain, sweep_of
+from experiments.parts.door.composed import compose, composing, is_sweep, plain, sweep_of
 from experiments.parts.door.groups import check_choices, file_of, files_of, folders_of, with_own_targets
-from experiments.parts.door.kinds import ANY, Kind, by_comment, by_value
+from experiments.parts.door.kinds import ANY, Kind, by_comment, by_value, shown
 from experiments.parts.door.signatures import Signature, signature
 from experiments.recording.moved import MOVED
 
@@ -28,13 +29,11 @@ class Checked:
     jobs: list[dict[str, Any]]
 
 
-SEEN: dict[tuple[str, ...], Checked] = {}
+HANDED_ON: dict[tuple[str, ...], Checked] = {}  # from the door to the job that it imports, by configuration and arguments
 
 
 def check(config_name: str, arguments: list[str]) -> Checked:
     """Raises ValueError with one line for whatever is wrong; reads YAML and source files and imports nothing of what they name."""
-    if (config_name, *arguments) in SEEN:
-        return SEEN.pop((config_name, *arguments))
     try:
         return _check(config_name, arguments)
     except (HydraException, AssertionError) as error:
@@ -51,8 +50,9 @@ def _check(config_name: str, arguments: list[str]) -> Checked:
         base = compose(
             config_name, [*extra, *(item for item, override in lasting if _chooses(override) or override.key_or_group.startswith("hydra."))]
         )
-        _check_sweep(line, base)
-        jobs = sweep_of(base, line, items)
+        if not is_sweep(base, line):
+            _check_single(line)
+        jobs = sweep_of(base, items) if is_sweep(base, line) else [items]
         found = []
         for number, job in enumerate(jobs):
             try:
@@ -60,25 +60,21 @@ def _check(config_name: str, arguments: list[str]) -> Checked:
             except ValueError as error:
                 varied = " ".join(item for item in job if item not in items)
                 raise ValueError(f"job {number} ({varied}): {error}" if varied else str(error)) from error
-    checked = Checked([*flags, *items], found)
-    SEEN[(config_name, *checked.arguments)] = checked  # the door has checked what the job's own entry checks again
-    return checked
+    return Checked([*flags, *items], found)
 
 
-def _pairs(items: list[str]) -> Iterator[tuple[str, Any]]:
-    yield from zip(items, CommandLine.of(items).overrides, strict=True)
+def _pairs(items: Sequence[str]) -> list[tuple[str, Override]]:
+    """Every override as it is written, and as Hydra reads it."""
+    return list(zip(items, CommandLine.of(items).overrides, strict=True))
 
 
-def _chooses(override: Any) -> bool:
+def _chooses(override: Override) -> bool:
     """Whether an override chooses an option, as opposed to setting a value."""
     return ("." not in override.key_or_group and (comments.conf() / override.key_or_group).is_dir()) or "/" in override.key_or_group
 
 
-def _check_sweep(line: CommandLine, base: DictConfig) -> None:
-    from hydra.types import RunMode
-
-    if line.multirun or base.hydra.mode == RunMode.MULTIRUN:
-        return
+def _check_single(line: CommandLine) -> None:
+    """Raises ValueError for several values where no sweep was asked for."""
     for item, override in zip(line.items, line.overrides, strict=True):
         if override.is_sweep_override():
             brackets = "" if _chooses(override) else f", or brackets for a list: '{item.replace('=', '=[', 1)}]'"
@@ -87,17 +83,19 @@ def _check_sweep(line: CommandLine, base: DictConfig) -> None:
 
 def _checked(config_name: str, job: list[str], line: CommandLine) -> dict[str, Any]:
     """The configuration of one job, after its checks."""
+    pairs = _pairs(job)
     try:
         composed = compose(config_name, job)
     except ValueError:
-        groups = compose(config_name, [item for item, override in _pairs(job) if _chooses(override) or item.startswith("hydra.searchpath=")])
-        for _, override in _pairs(job):
+        chosen = [item for item, override in pairs if _chooses(override) or item.startswith("hydra.searchpath=")]
+        groups = compose(config_name, chosen)
+        for _, override in pairs:
             if not _chooses(override) and not override.is_add() and not override.is_force_add():
                 _check_known(override.key_or_group, groups)
-        _blame(config_name, job)
+        _blame(config_name, chosen, pairs)
         raise
     choices = sorted((str(key), str(value)) for key, value in composed.hydra.runtime.choices.items())
-    listed = [override for _, override in _pairs(job) if _chooses(override) and isinstance(override.value(), list)]  # Hydra does not keep these
+    listed = [override for _, override in pairs if _chooses(override) and isinstance(override.value(), list)]  # Hydra does not keep these
     choices += [(override.key_or_group, str(option)) for override in listed for option in override.value()]  # pyright: ignore
     config = plain(composed)
     known = known_settings(config_name, tuple(choices), tuple(folders_of(line)))
@@ -126,12 +124,12 @@ def _flat(given: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{name}", value
 
 
-def _blame(config_name: str, job: list[str]) -> None:
-    """Raises ValueError with the first override that fails by itself, if there is one."""
-    for item, override in _pairs(job):
+def _blame(config_name: str, chosen: list[str], pairs: list[tuple[str, Override]]) -> None:
+    """Raises ValueError with the first setting that fails by itself, beside the chosen options, if there is one."""
+    for item, override in pairs:
         if not _chooses(override):
             try:
-                compose(config_name, [*(item for item, other in _pairs(job) if _chooses(other)), item])
+                compose(config_name, [*chosen, item])
             except ValueError as error:
                 raise ValueError(f"{item}: {error}") from error
 
@@ -245,10 +243,3 @@ def _taken(config: Mapping[str, Any], prefix: str) -> Signature | None:
     if missing := sorted(found.required - set(given)) if "_args_" not in config and not config.get("_partial_") else []:
         raise ValueError(f"{part}.{missing[0]} must be given: {target} has no default for it (+{part}.{missing[0]}=...)")
     return found
-
-
-def shown(value: Any) -> str:
-    """A value as it is written on a command line."""
-    if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(shown, value))}]"
-    return {True: "true", False: "false", None: "null"}[value] if value is None or isinstance(value, bool) else str(value)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import hydra
@@ -47,34 +46,29 @@ def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
 
 def plain(config: DictConfig) -> dict[str, Any]:
     """The configuration without Hydra's part, interpolations resolved; what is missing stays `???`. Raises ValueError."""
-    own = {key: config._get_node(key) for key in config if key != "hydra"}
+    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     try:
-        for key in own:
-            OmegaConf.resolve(config[key]) if OmegaConf.is_config(own[key]) else None
-        return {
-            str(key): OmegaConf.to_container(config[key], resolve=True) if OmegaConf.is_config(own[key]) else _value(config, str(key)) for key in own
-        }
+        return OmegaConf.to_container(own, resolve=True)  # pyright: ignore[reportReturnType]
     except OmegaConfBaseException as error:
         raise ValueError(" ".join(str(error).split("\n")[0].split())) from error
 
 
-def _value(config: DictConfig, key: str) -> Any:
-    return "???" if OmegaConf.is_missing(config, key) else config[key]
+def is_sweep(base: DictConfig, line: CommandLine) -> bool:
+    """Whether several jobs are asked for, by -m or by the configuration."""
+    return line.multirun or base.hydra.mode == RunMode.MULTIRUN
 
 
-def sweep_of(base: DictConfig, line: CommandLine, items: Sequence[str]) -> list[list[str]]:
-    """Overrides of every job, in order; of one job where nothing is swept.
+def sweep_of(base: DictConfig, items: Sequence[str]) -> list[list[str]]:
+    """Overrides of every job of a sweep, in order.
 
     A sweeper that searches makes its jobs as it goes: then one job stands for all, with the first value of everything that is swept.
     """
-    if not (line.multirun or base.hydra.mode == RunMode.MULTIRUN):
-        return [list(items)]
     params: Mapping[str, Any] = OmegaConf.to_container(base.hydra.sweeper, resolve=False).get("params") or {}  # pyright: ignore
     swept = [f"{key}={value}" for key, value in params.items()] + list(items)
     overrides = OverridesParser.create().parse_overrides(swept)
     if any(override.value_type is ValueType.GLOB_CHOICE_SWEEP for override in overrides):  # Hydra finds what they stand for
         kept = [item for item, override in zip(swept, overrides, strict=True) if override.value_type is not ValueType.GLOB_CHOICE_SWEEP]
-        return sweep_of(base, replace(line, multirun=True), kept)
+        return sweep_of(base, kept)
     if OmegaConf.to_container(base.hydra.sweeper, resolve=False)["_target_"] != BASIC:  # pyright: ignore
         return [[_first(item, override) for item, override in zip(swept, overrides, strict=True)]]
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # as Hydra itself will split them

@@ -13,9 +13,9 @@ COMPLETION = ("-sc", "--shell-completion")
 
 def door(arguments: list[str]) -> None:
     """`draftproof ...` and `python -m experiments ...`: the first argument names the job."""
-    from experiments.parts.door.help import overview
-
     if not arguments or arguments[0] in ("-h", "--help", "help"):
+        from experiments.parts.door.help import overview
+
         print(overview())
     elif arguments[0] in ("--version", "-V"):
         print(version())
@@ -64,12 +64,14 @@ def _look_at(name: str, job: Job, arguments: list[str]) -> None:
 
         print(help_of(name, arguments))
         sys.exit(0)
-    from experiments.parts.door.check import check
+    from experiments.parts.door.check import HANDED_ON, check
     from experiments.parts.door.command_line import CommandLine
 
     asks = CommandLine.of(arguments).asks
     if not any(item.startswith(COMPLETION) for item in arguments):
-        sys.argv[1:] = check(job.config, arguments).arguments
+        checked = check(job.config, arguments)
+        sys.argv[1:] = checked.arguments
+        HANDED_ON[(job.config, *checked.arguments)] = checked
     if asks:
         ask_hydra(job.config)
         sys.exit(0)

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.parts.door.command_line import CommandLine, nearest, options_of
 from experiments.parts.door.comments import conf
 from experiments.parts.door.jobs import JOBS
+from experiments.parts.door.kinds import shown
 from experiments.parts.door.signatures import signature
 
 OWN = "_own"  # the option that stands for a `_target_` given on the command line alone: it has no settings but that one's parameters
@@ -42,10 +43,10 @@ def check_choices(line: CommandLine, config_name: str) -> None:
         group = override.key_or_group
         if group not in groups:
             continue
-        _check_home_of_group(override, config_name)
+        _check_group_of_job(override, config_name)
         known = options_in(group, folders)
         for name in options_of(override):
-            if name == "null" and default_of(config_name, group) in ("None", "null"):
+            if name == "null" and not groups_of(config_name).get(group):
                 continue
             if name == "null":
                 raise ValueError(f"{group}=null: choose among {', '.join(known)}{', as a list; [] is none' if group == 'peers' else ''}")
@@ -60,10 +61,10 @@ def check_choices(line: CommandLine, config_name: str) -> None:
             _check_home(override.key_or_group, line, config_name)
 
 
-def _check_home_of_group(override: Override, config_name: str) -> None:
+def _check_group_of_job(override: Override, config_name: str) -> None:
     """A job has the groups of its defaults list; `+group=option` adds one."""
     without = next((job.without for job in JOBS.values() if job.config == config_name), ())
-    own, group = dict(groups_of(config_name, without)), override.key_or_group
+    own, group = groups_of(config_name, without), override.key_or_group
     if override.is_add() or override.package is not None:
         return
     if group not in own or (own[group] == "" and f"{group}@" in (conf() / f"{config_name}.yaml").read_text(encoding="utf-8")):
@@ -76,11 +77,12 @@ def with_own_targets(line: CommandLine) -> list[str]:
 
     Raises ValueError where x.Y is not there.
     """
-    none = [f"{override.key_or_group}=null" for override in line.overrides if override.key_or_group in groups_in([conf()])]
+    ours = groups_in([conf()])
+    none = [f"{override.key_or_group}=null" for override in line.overrides if override.key_or_group in ours]
     items = [item for item in line.items if item not in none]  # as it is by itself
     for override in line.overrides:
         group, _, last = override.key_or_group.rpartition(".")
-        if last != "_target_" or "." in group or line.chosen(group) or group not in groups_in([conf()]):
+        if last != "_target_" or "." in group or line.chosen(group) or group not in ours:
             continue
         for target in options_of(override):
             signature(target)
@@ -102,7 +104,7 @@ def _check_home(group: str, line: CommandLine, config_name: str) -> None:
     theirs = [name for override in line.chosen(outer) for name in options_of(override) if not (conf() / outer / f"{name}.yaml").exists()]
     if theirs or line.chosen(f"{outer}._target_") or (line.chosen("experiment") and not line.chosen(outer)):
         return  # the user's own class or YAML, or the experiment's, decides
-    chosen = [name for override in line.chosen(outer) for name in options_of(override)] or [default_of(config_name, outer)]
+    chosen = [name for override in line.chosen(outer) for name in options_of(override)] or [groups_of(config_name).get(outer) or "null"]
     if wrong := [name for name in chosen if name.removesuffix(".yaml") not in homes]:
         fitting = ", ".join(f"{outer}={name}" for name in sorted(homes))
         raise ValueError(f"{group} belongs to {fitting}, and {outer}={wrong[0]} has no such part; choose {fitting} with it, or leave it out")
@@ -119,19 +121,6 @@ def defaults_of(path: Path) -> list[object]:
     return list(held.get("defaults", [])) if isinstance(held, DictConfig) else []
 
 
-def default_of(config_name: str, group: str) -> str:
-    """The option of a group that a job takes by itself; "null" if it has no such group."""
-    found = "null"
-    for entry in defaults_of(conf() / f"{config_name}.yaml"):
-        if isinstance(entry, str) and (conf() / f"{entry}.yaml").exists():
-            found = default_of(entry, group)
-        elif isinstance(entry, DictConfig):
-            for name, option in entry.items():
-                if str(name).removeprefix("override ") == group:
-                    found = str(option)
-    return found
-
-
 def files_of(config_name: str) -> list[Path]:
     """A job's YAML file after those that it builds on."""
     file = conf() / f"{config_name}.yaml"
@@ -139,22 +128,15 @@ def files_of(config_name: str) -> list[Path]:
     return [*(item for parent in parents for item in files_of(parent)), file]
 
 
-def groups_of(config_name: str, without: Sequence[str] = ()) -> list[tuple[str, str]]:
+def groups_of(config_name: str, without: Sequence[str] = ()) -> dict[str, str]:
     """The groups of a job's defaults list and of those that it builds on, each with the option that it takes by itself, "" for none."""
     found: dict[str, str] = {}
     for file in files_of(config_name):
-        for entry in defaults_of(file):
-            for key, option in entry.items() if isinstance(entry, DictConfig) else ():
-                group = str(key).removeprefix("override ").split("@")[0].removeprefix("/")
-                if not group.startswith("hydra") and group not in without:
-                    found[group] = (
-                        ""
-                        if option is None or "@" in str(key)
-                        else f"[{','.join(option)}]"
-                        if isinstance(option, Sequence) and not isinstance(option, str)
-                        else str(option)
-                    )
+        for key, option in (item for entry in defaults_of(file) if isinstance(entry, DictConfig) for item in entry.items()):
+            group, _, package = str(key).removeprefix("override ").removeprefix("/").partition("@")
+            if not group.startswith("hydra") and group not in without:
+                found[group] = "" if option is None or package else shown(option)
     for group in [*found]:
         for inner in sorted(path.name for path in (conf() / group).iterdir() if path.is_dir() and path.name[0] not in "_."):
             found.setdefault(f"{group}/{inner}", "")
-    return list(found.items())
+    return found

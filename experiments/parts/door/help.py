@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from experiments.parts.door import comments
-from experiments.parts.door.check import shown
-from experiments.parts.door.command_line import CommandLine, nearest, options_of
-from experiments.parts.door.groups import file_of, files_of, folders_of, groups_of, options_in
+from experiments.parts.door.command_line import CommandLine, options_of
+from experiments.parts.door.groups import check_choices, file_of, files_of, folders_of, groups_of, options_in
 from experiments.parts.door.jobs import JOBS
+from experiments.parts.door.kinds import shown
 from experiments.parts.door.signatures import signature
 
 HEAD = "Draftproof: speculative decoding under exact verifiers, measured against plain decoding."
@@ -32,16 +32,14 @@ def help_of(name: str, arguments: Sequence[str] = ()) -> str:
     job = JOBS[name]
     assert job.config is not None
     line = CommandLine.of([item for item in arguments if item not in ("-h", "--help")])
-    folders = folders_of(line)
+    check_choices(line, job.config)
+    folders, groups = folders_of(line), groups_of(job.config, job.without)
     parts = [f"draftproof {name}: {job.does}.", "", *(f"  {example}" for example in job.examples)]
-    for group, default in groups_of(job.config, job.without):
+    for group, default in groups.items():
         parts += ["", f"{group}={default}", *_options(name, group, folders)]
-    for group in [override.key_or_group for override in line.overrides if override.key_or_group in dict(groups_of(job.config))]:
-        for option in [option for override in line.chosen(group) for option in options_of(override)]:
-            file = file_of(group, option, folders)
-            if file is None:
-                known = options_in(group, folders)
-                raise ValueError(f'unknown {group} "{option}"{nearest(option, known)} Known: {", ".join(known)}')
+    chosen = [(override.key_or_group, option) for override in line.overrides if override.key_or_group in groups for option in options_of(override)]
+    for group, option in chosen:
+        if file := file_of(group, option, folders):
             parts += ["", f"settings of {group}={option}", *_settings(comments.settings(file), f"{group.replace('/', '.')}.")]
     own = [item for file in files_of(job.config) for item in comments.settings(file) if item.name not in job.unused]
     parts += ["", f"settings of {name}, with their defaults", *_settings(own)]

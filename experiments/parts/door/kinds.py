@@ -188,3 +188,10 @@ def _generic(name: str, inner: ast.expr) -> Kind:
         several = isinstance(inner, ast.Tuple) and ast.unparse(inner.elts[-1]) != "..."
         return Kind("list") if several else Kind("list", items=by_annotation(inner.elts[0] if isinstance(inner, ast.Tuple) else inner))
     return Kind("dict") if name in ("Mapping", "dict") else Kind(null=True)
+
+
+def shown(value: Any) -> str:
+    """A value as it is written on a command line."""
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(shown, value))}]"
+    return {True: "true", False: "false", None: "null"}[value] if value is None or isinstance(value, bool) else str(value)
