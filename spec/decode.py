@@ -11,6 +11,7 @@ from torch import Tensor
 from spec.arguments import sequence_keys, shown
 from spec.batches import Queue, rows_at_once
 from spec.interfaces import Drafter, Verifier, check_pair
+from spec.kept import Kept
 from spec.model import CausalLM
 from spec.sampling import Sampler
 from spec.state import DecodeState, Limits
@@ -25,6 +26,8 @@ class Generation:
     sequences: list[Tensor]  # one 1-D tensor of ids per prompt, in their order, prompt included
     prompt_lengths: list[int]
     stats: GenerationStats
+    scores: list[Tensor] | None = None  # per prompt [new tokens, V]: processed logits that each token was drawn from, where `keep` asks for them
+    logits: list[Tensor] | None = None  # the same as the model gave them
 
     def new_tokens(self, row: int = 0) -> list[int]:
         """The ids that were generated for one prompt."""
@@ -44,18 +47,20 @@ def decode(
     allow_lossy: bool = False,
     sequence_ids: Sequence[int] | None = None,
     batch_size: int | None = None,
+    keep: Sequence[str] = (),
 ) -> Generation:
     """Continues every prompt; with an exact verifier the output's distribution is the target's own.
 
     `prompts` are token ids of any lengths. `sequence_ids` key the noise (default 0, 1, ...): a row with the same id, prompt and seed comes out
     the same in any batch, so an id that is given twice gets a UserWarning under sampling. At most `batch_size` prompts are decoded at once (default:
     all); the others wait and take the places of finished rows, and if none waits the batch shrinks. `streamer`: a transformers streamer, for a single
-    prompt; it gets the prompt first. Raises ValueError for input that cannot be served.
+    prompt; it gets the prompt first. `keep`: "scores" or "logits" or both, of every emitted token. Raises ValueError for input that cannot be served.
     """
     _check_roles(target, sampler, limits)
     _check_method(drafter, verifier, allow_lossy)
     rows = target.check(prompts)
     stream = _Stream(streamer, len(rows))
+    kept = Kept(keep, len(rows))
     ids = sequence_keys(sequence_ids, len(rows))
     if not sampler.greedy:
         _warn_of_twins(ids)
@@ -63,7 +68,7 @@ def decode(
     drafter.attach(target)
     limits.check(rows, min(target.context, drafter.traits.context or target.context))
     sampler.check(limits.shown(rows, 0), len(rows), target.vocab_size, target.device)
-    loop = _Loop(target, drafter, verifier, limits, Clock(target.device))
+    loop = _Loop(target, drafter, verifier, limits, Clock(target.device), kept)
     queue = Queue(target, limits, rows, ids, loop.needs_hidden)
     state, stats = queue.admit(num_rows), GenerationStats(clock=loop.clock)
     sampler = sampler.among(state)
@@ -80,7 +85,8 @@ def decode(
             loop.clock.lap("prefill")
     stream.end()
     queue.collect(state)
-    return Generation([torch.tensor(row) for row in queue.rows], [len(prompt) for prompt in rows], stats.finish())
+    sequences = [torch.tensor(row) for row in queue.rows]
+    return Generation(sequences, [len(prompt) for prompt in rows], stats.finish(), kept.joined("scores"), kept.joined("logits"))
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,7 @@ class _Loop:
     verifier: Verifier
     limits: Limits
     clock: Clock
+    kept: Kept
 
     @property
     def needs_hidden(self) -> bool:
@@ -107,6 +114,7 @@ class _Loop:
         p = sampler.distribution(scores.logits, draft.contexts(state.seen))
         verdict = self.limits.cut(self.verifier(p, draft, sampler.noise(state)), draft, state)
         self.clock.lap("verify")
+        self.kept.record(state, sampler, draft, verdict, scores.logits)
         state.commit(draft, verdict, scores)
         self.drafter.observe(state, draft, verdict, scores)
         return verdict

@@ -1,0 +1,57 @@
+"""What `generate` is given and does not hand on to a callable: streamer, assistant_model, tokenizer and others.
+
+transformers (5.17 to 5.23) collects these arguments, reads the signature of the callable, and then drops what it collected: it looks for the
+callable's parameters among the remaining arguments only. So a streamer would print the prompt and nothing else, an assistant would never be asked.
+While our signature is read, they are put back among the remaining arguments, from where transformers hands them on by itself.
+"""
+
+import sys
+from dataclasses import dataclass
+from inspect import Parameter, Signature
+from typing import Any
+
+from transformers import GenerationMixin
+
+COLLECTED = ("tokenizer", "assistant_tokenizer", "assistant_model", "streamer", "synced_gpus")  # by transformers, before it reads the signature
+NEVER_SEEN = ("negative_prompt_ids", "negative_prompt_attention_mask")  # arguments of `generate` that only a logits processor gets
+OWN_NAMES = {name: f"given_{name}" for name in ("streamer", "synced_gpus", *NEVER_SEEN)}  # names that transformers would not hand on
+EXTRACT = getattr(GenerationMixin, "_extract_generation_mode_kwargs", None)
+PASSED = ("logits_processor", "stopping_criteria", "generation_config")  # by transformers itself
+
+
+@dataclass(frozen=True)
+class Handed:
+    """The arguments of `generate` that reach no callable without help; None: not given."""
+
+    tokenizer: Any = None
+    assistant_tokenizer: Any = None
+    assistant_model: Any = None
+    streamer: Any = None
+    synced_gpus: Any = None
+    negative_prompt_ids: Any = None
+    negative_prompt_attention_mask: Any = None
+
+    @staticmethod
+    def taken_from(arguments: dict[str, Any]) -> "Handed":
+        """Takes them out of the arguments that a callable got."""
+        return Handed(**{name: arguments.pop(OWN_NAMES.get(name, name), None) for name in (*COLLECTED, *NEVER_SEEN)})
+
+
+def signature() -> Signature:
+    """The parameters by which transformers finds what to hand on."""
+    places = [Parameter(name, Parameter.POSITIONAL_ONLY) for name in ("model", "input_ids")]
+    names = (*PASSED, *(OWN_NAMES.get(name, name) for name in (*COLLECTED, *NEVER_SEEN)))
+    keywords = [Parameter(name, Parameter.KEYWORD_ONLY, default=None) for name in names]
+    return Signature([*places, *keywords, Parameter("model_kwargs", Parameter.VAR_KEYWORD)])
+
+
+def hand_over() -> None:
+    """Puts the collected arguments back, if the caller is transformers' own function that collects them; otherwise does nothing."""
+    frame = sys._getframe()
+    while frame is not None and (EXTRACT is None or frame.f_code is not EXTRACT.__code__):
+        frame = frame.f_back
+    if frame is None or frame.f_back is None:
+        return
+    collected, caller = frame.f_locals.get("generation_mode_kwargs", {}), frame.f_back.f_locals
+    found = {name: collected.get(name) for name in COLLECTED} | {name: caller.get(name) for name in NEVER_SEEN}
+    frame.f_locals["kwargs"].update({OWN_NAMES.get(name, name): value for name, value in found.items() if value is not None})
