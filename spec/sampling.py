@@ -31,6 +31,7 @@ _PREFIX_FREE = (
     rules.TypicalLogitsWarper,
     rules.EpsilonLogitsWarper,
     rules.EtaLogitsWarper,
+    rules.InfNanRemoveLogitsProcessor,
 )
 _STATEFUL = (rules.UnbatchedClassifierFreeGuidanceLogitsProcessor, rules.SynthIDTextWatermarkLogitsProcessor)
 
@@ -149,7 +150,8 @@ class Sampler:
         """The logits that `distribution` is the softmax of: in float32 or float64, after every processor; [B, N, V]. Raises ValueError as
         `distribution` does."""
         logits = logits.to(_distribution_dtype(logits))
-        _refuse_non_finite(logits, "the model gave", "check the weights and the dtype (float16 overflows: try bfloat16 or float32)")
+        if not any(type(processor) is rules.InfNanRemoveLogitsProcessor for processor in self.processors):
+            _refuse_non_finite(logits, "the model gave", "check the weights and the dtype (float16 overflows: try bfloat16 or float32)")
         logits = self._processed(logits, contexts)
         _refuse_non_finite(logits, "temperature and processors left", "they must leave at least one token of finite logit")
         return logits

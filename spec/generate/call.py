@@ -31,8 +31,8 @@ def generate(
     """
     made = (_made(drafter_named, "drafter", drafter, drafter_options), _made(verifier_named, "verifier", verifier, verifier_options))
     door = speculative(*made, seed=seed, allow_lossy=allow_lossy, batch_size=batch_size)
-    plain: Any = GenerationMixin.generate  # not the model's own: a folder beside the model may have replaced that by this very function
-    return plain(model, inputs, custom_generate=door, **arguments)
+    mixin: Any = GenerationMixin  # not the model's own: a folder beside the model may have replaced that by this very function
+    return mixin.generate(model, inputs, custom_generate=door, **arguments)
 
 
 def _made(named: Any, role: str, given: Any, options: Mapping[str, Any] | None) -> Any:

@@ -12,7 +12,7 @@ from spec.batches import rows_at_once
 from spec.decode import decode
 from spec.generate.choice import choose
 from spec.generate.config import check
-from spec.generate.handed import Handed, hand_over, signature
+from spec.generate.handed import NEVER_SEEN, Handed, hand_over, signature
 from spec.generate.inputs import is_limit, needed_context, refuse_inputs, unpadded
 from spec.generate.outputs import SpeculativeOutput, output, wanted
 from spec.interfaces import Drafter, Verifier, check_pair
@@ -75,7 +75,6 @@ class Speculative:
         hand_over()
         return signature()
 
-    @torch.no_grad()
     def __call__(
         self, model: Any, input_ids: Tensor, *, logits_processor: Any, stopping_criteria: Any, generation_config: GenerationConfig, **others: Any
     ) -> Tensor | SpeculativeOutput:
@@ -130,8 +129,9 @@ def _refuse(handed: Handed) -> None:
         raise ValueError("synced_gpus=True is not served: every process would have to make as many forwards as the others; leave it out")
     if handed.assistant_tokenizer is not None:
         raise ValueError("assistant_tokenizer is not served: drafts are made in the target's own tokens; take an assistant_model with its tokenizer")
-    if handed.negative_prompt_ids is not None or handed.negative_prompt_attention_mask is not None:
-        warnings.warn("negative_prompt_ids has no effect: it is read where guidance_scale is given, which is not served", stacklevel=4)
+    for name in NEVER_SEEN:
+        if getattr(handed, name) is not None:
+            warnings.warn(f"{name} has no effect under speculative decoding: it belongs to guidance_scale, which is not served", stacklevel=5)
 
 
 class _AfterPrompt:

@@ -7,12 +7,12 @@ from transformers import LogitsProcessor, LogitsProcessorList, MaxLengthCriteria
 from drafters.draft_model import DraftModel
 from drafters.prompt_lookup import PromptLookup
 from spec import speculative
+from spec.generate import generate
 from spec.stats import GenerationStats
+from tests.spec.generate.material import MASK, PADDED, Collector, call
+from tests.spec.generate.material import both as with_and_without
 from tests.tiny import build
 from verifiers.recursive import Recursive
-
-PADDED = torch.tensor([[0, 0, 0, 5, 9, 13], [5, 9, 13, 5, 9, 13], [0, 2, 30, 30, 8, 17]])
-MASK = torch.tensor([[0, 0, 0, 1, 1, 1], [1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1]])
 
 
 @pytest.fixture(scope="module")
@@ -20,12 +20,10 @@ def model():
     return build("llama")
 
 
-def both(model, drafter=None, ids=PADDED, mask=MASK, **options):
-    """`generate` with and without the door, on equal arguments."""
-    arguments = {"attention_mask": mask, "max_new_tokens": 24, "do_sample": False, "pad_token_id": 0, **options}
-    theirs = model.generate(ids, **arguments)
-    ours = model.generate(ids, **arguments, custom_generate=speculative(drafter or DraftModel(model=model, num_tokens=4), Recursive()))
-    return ours, theirs
+def both(model, drafter=None, **options):
+    """With the door and without it; the model drafts for itself."""
+    door = speculative(drafter or DraftModel(model=model, num_tokens=4), Recursive())
+    return with_and_without(model, door, **{"max_new_tokens": 24, **options})
 
 
 def test_left_padded_batches(model):
@@ -95,37 +93,52 @@ def test_sampling_follows_manual_seed(model):
     assert not torch.equal(sample(1), sample(2))
 
 
-class Collector:
-    def __init__(self):
-        self.chunks, self.ended = [], False
-
-    def put(self, value):
-        self.chunks.append(value.flatten().tolist())
-
-    def end(self):
-        self.ended = True
-
-
 def test_streamer_gets_prompt_then_tokens(model):
-    streamer = Collector()
-    ids, door = PADDED[1:2], speculative(PromptLookup(), Recursive(), streamer=streamer)
-    out = model.generate(ids, attention_mask=MASK[1:2], max_new_tokens=12, do_sample=False, pad_token_id=0, custom_generate=door)
-    assert streamer.chunks[0] == ids[0].tolist()
-    assert [token for chunk in streamer.chunks for token in chunk] == out[0].tolist()
-    assert streamer.ended
+    """Wherever it is given."""
+    for place in ("door", "generate"):
+        streamer = Collector()
+        given = {"streamer": streamer} if place == "generate" else {}
+        door = speculative(PromptLookup(), Recursive(), streamer=streamer if place == "door" else None)
+        out = call(model, ids=PADDED[1:2], mask=MASK[1:2], custom_generate=door, **given)
+        assert streamer.chunks[0] == PADDED[1].tolist()
+        assert len(streamer.chunks) > 2
+        assert [token for chunk in streamer.chunks for token in chunk] == out[0].tolist()
+        assert streamer.ended
+    with pytest.raises(ValueError, match=r"^streamer was given to speculative\(...\) and to generate"):
+        call(model, ids=PADDED[1:2], mask=MASK[1:2], custom_generate=speculative(streamer=Collector()), streamer=Collector())
+
+
+def test_stop_strings_need_a_tokenizer(model):
+    with pytest.raises(ValueError, match="tokenizer"):
+        call(model, stop_strings=["a"], custom_generate=speculative())
 
 
 def test_what_cannot_be_served_is_refused(model):
-    with pytest.raises(ValueError, match="num_return_sequences=2"):
-        both(model, num_return_sequences=2, do_sample=True)
     with pytest.raises(ValueError, match="padding_side='left'"):
         both(model, ids=PADDED.flip(1), mask=MASK.flip(1))
     with pytest.raises(ValueError, match="model_kwargs"):
         both(model, gama=3)
     with pytest.raises(ValueError, match="position_ids is not served"):
         both(model, position_ids=MASK.cumsum(1) + 3)
-    with pytest.raises(ValueError, match="keeps state"):
-        both(model, guidance_scale=1.7)
+    embedded = model.get_input_embeddings()(PADDED).detach()
+    with pytest.raises(ValueError, match="inputs_embeds is not served"):
+        model.generate(PADDED, inputs_embeds=embedded, attention_mask=MASK, max_new_tokens=3, custom_generate=speculative())
+
+
+def test_the_same_as_a_function(model):
+    """With every argument of `generate`, and drafters by name: what a folder custom_generate/ hands to transformers."""
+    arguments = {"attention_mask": MASK, "max_new_tokens": 24, "do_sample": False, "pad_token_id": 0}
+    wanted = model.generate(PADDED, **arguments)
+    for drafter, options in ((None, None), ("lookahead", {"window": 3}), (PromptLookup(), None)):
+        found = generate(model, PADDED, drafter=drafter, drafter_options=options, **arguments, return_dict_in_generate=True)
+        assert torch.equal(found.sequences, wanted)
+        assert found.stats.num_tokens == 3 * 24
+    assert torch.equal(generate(model, input_ids=PADDED, **arguments, assistant_model=model), wanted)
+    streamer = Collector()
+    generate(model, PADDED[1:2], drafter="jacobi", verifier="coupled", attention_mask=MASK[1:2], max_new_tokens=4, streamer=streamer)
+    assert sum(map(len, streamer.chunks)) == PADDED.shape[1] + 4
+    with pytest.raises(ValueError, match=r"^drafter_options={'window': 3} are settings of a drafter given by its name; drafter=None has its own$"):
+        generate(model, PADDED, drafter_options={"window": 3})
 
 
 def test_a_processor_may_know_its_row(model):
