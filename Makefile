@@ -13,13 +13,18 @@ CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
 export OMP_NUM_THREADS ?= $(shell echo $$(( $(CORES) < 4 ? $(CORES) : 4 )))
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: run test lint docs setup clean
+# make test-peers: others' test suites over our code, transformers' own among them where they can be fetched.
+.PHONY: run test test-peers lint docs setup clean
 
 run: $(STAMP)
 	$(BIN)/draftproof run experiment=default_sweep $(RUN_ARGS)
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(TEST_ARGS)
+
+test-peers: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m peers tests/peers $(TEST_ARGS)
+	$(BIN)/python -m tests.peers.suite
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -164,7 +164,7 @@ class CausalLM:
             if draft.is_chain and draft.scratch is None and cache.columns is None:
                 return None  # causal from the last slot back: right for a chain after rows of one length
             raise ValueError(NO_FLASH.format(name=self.attention))
-        mask = self._additive_mask(draft, cache, num_scored)
+        mask = self._additive_mask(draft, cache, num_scored).expand(len(draft.tokens), -1, -1, -1)  # a row for each, which some models insist on
         return masks.block_mask(mask) if self.attention == "flex_attention" else mask
 
     def _additive_mask(self, draft: Draft, cache: KVCache, num_scored: int) -> Tensor:

@@ -83,9 +83,10 @@ class Speculative:
         _refuse(handed)
         choice = choose(self.drafter, handed, generation_config)
         check(generation_config, choice.used)
-        refuse_inputs(input_ids, others)
         prompts = unpadded(input_ids, others.get("attention_mask"))
         budget = generation_config.max_length - input_ids.shape[1]
+        target = self._wrapped(model, needed_context(model, prompts, budget))  # first of all: a model that cannot be served has inputs of its own
+        refuse_inputs(input_ids, others)
         sampler = Sampler(
             temperature=1.0 if generation_config.do_sample else 0.0,
             processors=logits_processor,
@@ -94,7 +95,7 @@ class Speculative:
         padding = [ids[: len(ids) - len(prompt)] for ids, prompt in zip(input_ids.tolist(), prompts, strict=True)]
         criteria = [rule for rule in stopping_criteria if not is_limit(rule, generation_config)]
         result = decode(
-            self._wrapped(model, needed_context(model, prompts, budget)),
+            target,
             choice.drafter,
             self.verifier,
             prompts,

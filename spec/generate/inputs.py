@@ -16,7 +16,7 @@ def refuse_inputs(input_ids: Tensor, model_kwargs: dict[str, Any]) -> None:
     mask = model_kwargs.get("attention_mask")
     usual = torch.arange(input_ids.shape[1], device=input_ids.device) if mask is None else (mask.long().cumsum(-1) - 1).clamp(min=0)
     for name, value in model_kwargs.items():
-        if value is None or name in HARMLESS:
+        if value is None or name in HARMLESS or (name == "mm_encoder_outputs" and not value):  # models of several modalities get an empty one
             continue
         if name == "position_ids" and bool(((value == usual) | (mask == 0 if mask is not None else False)).all()):
             continue
