@@ -21,7 +21,10 @@ from spec.named import drafter_named, verifier_named
 from spec.noise import Noise
 from spec.runtime import check_kind
 from spec.sampling import Sampler
+from spec.servable import refuse_unservable
 from spec.state import Limits
+
+SHORTEST = 2  # a context that is inside of every window
 
 
 def speculative(
@@ -79,14 +82,14 @@ class Speculative:
         self, model: Any, input_ids: Tensor, *, logits_processor: Any, stopping_criteria: Any, generation_config: GenerationConfig, **others: Any
     ) -> Tensor | SpeculativeOutput:
         """Called by `generate` with what it has prepared: processors, criteria, a complete config, and everything else by name."""
+        refuse_unservable(model, model.config.get_text_config(), SHORTEST)  # first of all: such a model may have inputs of its own
         handed = Handed.taken_from(others)
         _refuse(handed)
         choice = choose(self.drafter, handed, generation_config)
         check(generation_config, choice.used)
+        refuse_inputs(input_ids, others)
         prompts = unpadded(input_ids, others.get("attention_mask"))
         budget = generation_config.max_length - input_ids.shape[1]
-        target = self._wrapped(model, needed_context(model, prompts, budget))  # first of all: a model that cannot be served has inputs of its own
-        refuse_inputs(input_ids, others)
         sampler = Sampler(
             temperature=1.0 if generation_config.do_sample else 0.0,
             processors=logits_processor,
@@ -95,7 +98,7 @@ class Speculative:
         padding = [ids[: len(ids) - len(prompt)] for ids, prompt in zip(input_ids.tolist(), prompts, strict=True)]
         criteria = [rule for rule in stopping_criteria if not is_limit(rule, generation_config)]
         result = decode(
-            target,
+            self._wrapped(model, needed_context(model, prompts, budget)),
             choice.drafter,
             self.verifier,
             prompts,

@@ -2,7 +2,15 @@
 
 import pytest
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList, MaxLengthCriteria, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    MaxLengthCriteria,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from drafters.draft_model import DraftModel
 from drafters.prompt_lookup import PromptLookup
@@ -123,6 +131,14 @@ def test_what_cannot_be_served_is_refused(model):
     embedded = model.get_input_embeddings()(PADDED).detach()
     with pytest.raises(ValueError, match="inputs_embeds is not served"):
         model.generate(PADDED, inputs_embeds=embedded, attention_mask=MASK, max_new_tokens=3, custom_generate=speculative())
+
+
+def test_a_model_that_is_none_is_named_before_its_inputs():
+    torch.manual_seed(0)
+    shape = {"vocab_size": 40, "d_model": 16, "d_kv": 4, "d_ff": 16, "num_layers": 1, "num_heads": 2, "decoder_start_token_id": 0}
+    both_ways = T5ForConditionalGeneration(T5Config(**shape)).eval()
+    with pytest.raises(ValueError, match=r"^T5ForConditionalGeneration is an encoder-decoder; "):
+        call(both_ways, custom_generate=speculative())
 
 
 def test_the_same_as_a_function(model):
