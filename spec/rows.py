@@ -103,5 +103,5 @@ def _trial(model: Any, config: Any) -> str | None:
         raise
     except Exception as error:  # whatever a class raises where it cannot go on from a cache
         return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no reason given'])[-1]}"
-    allowed = torch.finfo(whole.dtype).eps ** 0.5 * spread
+    allowed = max(torch.finfo(kind).eps for kind in (whole.dtype, torch.float32)) ** 0.5 * spread  # many classes compute in float32 inside
     return None if gap <= allowed else f"logits move by {gap:.1e} where tokens come in parts, and spread by {spread:.1e}"
