@@ -59,8 +59,8 @@ Looked for in the sources of transformers 5.17 and 5.23; the tests named are in 
 - *Hash and n-gram embeddings, convolutions, recurrent and linear layers, key indexes, compressed keys*: state beside keys and values, refused by
   kind of layer.
 - *Token types, prefix blocks, images, audio*: inputs of their own, which the loop never gives and `generate(custom_generate=...)` refuses.
-- *Positions of left padding*: the loop pads nothing; rows have positions of their own. Where `generate` counts left padding as positions (most
-  classes that serve chains only), its text of a padded row is another one than of the row alone; the loop's is that of the row alone.
+- *Positions of left padding*: the loop pads nothing; rows have positions of their own. Where `generate` counts left padding as positions (Bart
+  and its like), its text of a padded row is another one than of the row alone; the loop's is that of the row alone.
 - *Gemma 4's assistants* rank their vocabulary by a minimum over the whole batch; they take no cache, for which they would be refused (transformers
   5.23 cannot build them).
 """
