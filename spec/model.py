@@ -51,16 +51,16 @@ class CausalLM:
         if capacity is not None:
             capacity = whole("capacity", capacity, "a whole number of slots, at least 1, or None", 1)
         refuse_unservable(model, self.config, self.context)
-        self.chains_only: bool = counts_positions(model, self.config)
-        if self.chains_only:
-            refuse_uncounted(model, self.config)
-        if self.chains_only and check_kind(runtime) != "eager":
-            raise ValueError(NO_FIXED_SHAPES.format(runtime=runtime, name=type(model).__name__))
         self.attention: str = getattr(self.config, "_attn_implementation", None) or "sdpa"
         if self.attention == "flex_attention" and model.device.type not in FLEX_DEVICES:
             raise ValueError(f"flex_attention on {model.device}: torch cannot compile it for shapes that change; use attn_implementation='sdpa'")
         if check_kind(runtime) != "eager" and self.attention not in ("sdpa", "eager"):
             raise ValueError(f"runtime={runtime} attends by an additive mask, which {self.attention} does not take; use sdpa or eager attention")
+        self.chains_only: bool = counts_positions(model, self.config)
+        if self.chains_only and runtime != "eager":
+            raise ValueError(NO_FIXED_SHAPES.format(runtime=runtime, name=type(model).__name__))
+        if self.chains_only:
+            refuse_uncounted(model, self.config)
         self.vocab_size: int = self.config.vocab_size
         self.device: torch.device = model.device  # stored: the model finds each by a walk over its parameters
         self.dtype: torch.dtype = model.dtype

@@ -21,7 +21,7 @@ CHAINS_ONLY = (
     "lookahead windows draft a chain (prompt_lookup, draft_model), or use a model that takes position_ids"
 )
 NO_FIXED_SHAPES = "runtime={runtime} needs a model that takes position_ids, and {name} counts what its cache holds; use runtime=eager"
-TRIED: "weakref.WeakKeyDictionary[Any, dict[str, str | None]]" = weakref.WeakKeyDictionary()  # by model and attention: the reason against it
+TRIED: "weakref.WeakKeyDictionary[Any, set[str]]" = weakref.WeakKeyDictionary()  # models that passed their trial, with the kinds of attention
 NUM_TRIED, FIRST_PART, KEPT, AT_ONCE = 7, 4, (4, 2), 3  # the trial: tokens, how many are cached, how many of them two rows keep, then a chain
 
 
@@ -70,15 +70,15 @@ def _run(model: Any, cache: KVCache, tokens: Tensor, context: int, vocab_size: i
 
 def refuse_uncounted(model: Any, config: Any) -> None:
     """Raises ValueError for a model that does not place tokens where its cache ends."""
-    tried = TRIED.setdefault(model, {})
+    passed = TRIED.setdefault(model, set())
     kind = str(read(config, "_attn_implementation", "sdpa"))
-    if kind not in tried:
-        tried[kind] = _trial(model, config)
-    if tried[kind] is not None:
+    fault = None if kind in passed else _trial(model, config)
+    if fault is not None:
         raise ValueError(
-            f"{type(model).__name__} takes no position_ids for every slot, and does not place tokens by what its cache holds ({tried[kind]}); use a "
-            "model that takes position_ids"
+            f"{type(model).__name__} takes no position_ids for every slot, and does not place tokens by what its cache holds ({fault}); use a model "
+            "that takes position_ids"
         )
+    passed.add(kind)
 
 
 @torch.no_grad()

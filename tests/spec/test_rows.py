@@ -30,6 +30,7 @@ def texts(target, drafter, prompts, batch_size=None, count=12):
 def shifted(shift, rows=(0, 1, 2)):
     """`KVCache.end`, wrong by `shift` for some of the rows that have a forward of their own."""
     real = KVCache.end.fget
+    assert real is not None
     return property(lambda cache: real(cache) + shift * (cache.row in rows))
 
 
@@ -96,6 +97,15 @@ def test_rows_that_come_and_go_keep_their_texts(model_type):
     for drafter in (PromptLookup(), DraftModel(model=CausalLM(build(model_type, seed=1)))):
         assert texts(target, drafter, MANY, batch_size=2) == wanted
         assert texts(target, drafter, MANY) == wanted
+
+
+@pytest.mark.parametrize("model_type", COUNTING)
+def test_rows_that_keep_step_share_their_forwards(model_type):
+    target, calls, prompts = CausalLM(build(model_type)), [], [[5, 9, 13, 5], [3, 7, 3, 7], [30, 2, 30, 30]]
+    wanted = [texts(target, NoDraft(), [prompt])[0] for prompt in prompts]
+    target.model.register_forward_hook(lambda *_: calls.append(1))
+    assert texts(target, NoDraft(), prompts) == wanted
+    assert len(calls) == 1 + 12
 
 
 @pytest.mark.parametrize("model_type", COUNTING)
