@@ -11,6 +11,7 @@ from spec.arguments import shown
 from spec.cache import KVCache
 from spec.loading import load_model
 from spec.model import CausalLM
+from spec.reach import num_positions
 from spec.runtime import check_kind
 from spec.state import DecodeState
 from spec.tree import on_device
@@ -61,7 +62,7 @@ class Assistant:
         if self._model is None:
             kind = target.runtime_kind if self.runtime == "auto" else self.runtime
             model = self._load(target) if self._given is None else self._given
-            most = getattr(model.config.get_text_config(), "max_position_embeddings", None) or target.context
+            most = num_positions(model.config.get_text_config()) or target.context
             self._model = CausalLM(model, min(target.context, most), runtime=kind, capacity=target.capacity)  # at most the target's context
         if self.model.vocab_size != target.vocab_size:
             raise ValueError(

@@ -5,7 +5,8 @@ a row must not see. A rejection erases nothing: `lengths` do not advance, and th
 """
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import repeat
 
 import torch
@@ -46,12 +47,13 @@ class SlotLayer(CacheLayerMixin):
     def write(self, slots: Tensor | None, new: Tensor) -> Tensor:
         assert slots is not None
         cache, num_new = self.cache, new.shape[2]
-        if cache.columns is None:
-            start = cache.lengths[0]
-            slots[:, :, start : start + num_new] = new
+        if cache.row is not None:
+            slots = slots[cache.row : cache.row + 1]
+        if cache.row is not None or cache.columns is None:
+            slots[:, :, cache.end : cache.end + num_new] = new
         else:
             slots.scatter_(2, cache.columns.to(slots.device)[:, None, :, None].expand_as(new), new)
-        return slots[:, :, : cache.longest + num_new]
+        return slots[:, :, : cache.end + num_new]
 
     def move(self, source: Tensor, into: Tensor) -> None:
         """Copies the slots at columns `source` to columns `into`, both [B, 1, D, 1]."""
@@ -84,10 +86,10 @@ class SlotLayer(CacheLayerMixin):
             self.keys, self.values = (torch.nn.functional.pad(slots, (0, 0, 0, room))[: len(self.keys)] for slots in whole)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.cache.longest + query_length, 0
+        return self.cache.end + query_length, 0
 
     def get_seq_length(self) -> int:
-        return self.cache.longest
+        return self.cache.end
 
     def get_max_length(self) -> int:
         return -1
@@ -109,6 +111,21 @@ class KVCache(Cache):
         self.room: Callable[[int], int] | None = None  # number of slots needed -> capacity to grow to; None: grow by half
         self.lengths = [0] * num_rows
         self.columns: Tensor | None = None  # [B, N] where the current forward writes; None when all rows stand at the same length
+        self.row: int | None = None  # the only row that the current forward reads and writes; None: all of them
+
+    @contextmanager
+    def only(self, row: int) -> Iterator[None]:
+        """Inside, a forward over one row [1, N] is that of `row`, and to the model the cache ends where this row does."""
+        self.row = row
+        try:
+            yield
+        finally:
+            self.row = None
+
+    @property
+    def end(self) -> int:
+        """The number of slots before those of the current forward."""
+        return self.longest if self.row is None else self.lengths[self.row]
 
     @property
     def longest(self) -> int:

@@ -13,6 +13,8 @@ from spec.cache import KVCache
 from spec.loading import EMBEDDED as EMBEDDED
 from spec.loading import load_model as load_model
 from spec.loading import resolve_name as resolve_name
+from spec.reach import num_layers, num_positions
+from spec.rows import NO_FIXED_SHAPES, check_chain, counts_positions, refuse_uncounted, run_rows
 from spec.runtime import Inputs, Runtime, check_kind
 from spec.servable import refuse_unservable
 from spec.state import DecodeState
@@ -31,7 +33,7 @@ class CausalLM:
 
     Raises ValueError, in one line, for every model whose logits after a token may depend on more than that token's own prefix: `spec.servable` has
     the reasons. Some do so only beyond a length (windows, longrope): `context` limits the positions used (default: all that the model has).
-    Attention is sdpa, eager, flex or flash; flash serves chains only.
+    Attention is sdpa, eager, flex or flash; flash serves chains only, and so do models without position_ids (`chains_only`, see `spec.rows`).
 
     `runtime`: how drafts are scored. "eager"; "compile": by torch.compile, once for every set of shapes; "graphs": compiled, and captured as CUDA
     graphs. It changes the time and nothing else. `capacity`: slots of a cache under the last two, whose shapes are fixed (default: a power of two).
@@ -41,7 +43,7 @@ class CausalLM:
         if not hasattr(getattr(model, "config", None), "get_text_config"):
             raise ValueError(f"model={shown(model)}: give a model of transformers, for example spec.model.load_model(name)")
         self.model, self.config = model, model.config.get_text_config()
-        limit = getattr(self.config, "max_position_embeddings", None) or 2**31
+        limit = num_positions(self.config) or 2**31
         allowed = f"between 2 and the model's {limit} positions"
         self.context: int = limit if context is None else whole("context", context, allowed, 2)
         if self.context > limit:
@@ -54,6 +56,11 @@ class CausalLM:
             raise ValueError(f"flex_attention on {model.device}: torch cannot compile it for shapes that change; use attn_implementation='sdpa'")
         if check_kind(runtime) != "eager" and self.attention not in ("sdpa", "eager"):
             raise ValueError(f"runtime={runtime} attends by an additive mask, which {self.attention} does not take; use sdpa or eager attention")
+        self.chains_only: bool = counts_positions(model, self.config)
+        if self.chains_only and runtime != "eager":
+            raise ValueError(NO_FIXED_SHAPES.format(runtime=runtime, name=type(model).__name__))
+        if self.chains_only:
+            refuse_uncounted(model, self.config)
         self.vocab_size: int = self.config.vocab_size
         self.device: torch.device = model.device  # stored: the model finds each by a walk over its parameters
         self.dtype: torch.dtype = model.dtype
@@ -69,9 +76,8 @@ class CausalLM:
 
     def new_cache(self, num_rows: int, needed: int) -> KVCache:
         """An empty cache with at least `needed` slots a row."""
-        if self.runtime is not None:
-            return self.runtime.cache(self.config.num_hidden_layers, num_rows, needed)
-        return KVCache(self.config.num_hidden_layers, num_rows, needed, self.device)
+        layers = num_layers(self.config) or 0
+        return KVCache(layers, num_rows, needed, self.device) if self.runtime is None else self.runtime.cache(layers, num_rows, needed)
 
     def prefill(
         self, prompts: Sequence[Sequence[int] | Tensor], *, sequence_ids: Sequence[int] | None = None, hidden: bool = False, room: int = 48
@@ -95,10 +101,11 @@ class CausalLM:
             longest = 1  # buffers get their shapes from a forward
         tokens = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=self.device)
         cache.reserve(longest)
-        keep = {"logits_to_keep": 1} if self._keeps_logits else {}
-        positions = torch.arange(longest, device=self.device).expand_as(tokens)
+        keep: dict[str, Any] = {"logits_to_keep": 1} if self._keeps_logits else {}
+        if not self.chains_only:
+            keep["position_ids"] = torch.arange(longest, device=self.device).expand_as(tokens)
         hidden = state is not None
-        output = self.model(input_ids=tokens, position_ids=positions, past_key_values=cache, use_cache=True, output_hidden_states=hidden, **keep)
+        output = self.model(input_ids=tokens, past_key_values=cache, use_cache=True, output_hidden_states=hidden, **keep)
         cache.keep([len(row) for row in rows])
         if state is not None:
             lengths = torch.tensor([len(row) for row in rows], device=self.device)
@@ -128,6 +135,9 @@ class CausalLM:
         return Scores(logits[:, :n], None if states is None else states[:, :n], logits[:, n:])
 
     def _eager(self, draft: Draft, cache: KVCache, tokens: Tensor, num_scored: int, hidden: bool, last: bool) -> tuple[Tensor, Tensor | None]:
+        if self.chains_only:
+            check_chain(draft, type(self.model).__name__)
+            return run_rows(self.model, cache, tokens, self.context, self.vocab_size, hidden)
         output = self.model(
             input_ids=tokens,
             attention_mask=self._mask(draft, cache, num_scored),

@@ -6,14 +6,16 @@ what was rejected. A few models break that beyond a certain length only; they ar
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
+from spec.reach import WINDOWED, attention_window, longest_exact, num_layers, query_scale, read, rotary_switch, sparse_blocks
+
 ATTENTION = ("sdpa", "eager", "flex_attention")  # and flash attention, for chains of one row
-WINDOWED = ("sliding_attention", "chunked_attention")
 PLAIN_LAYERS = ("full_attention", *WINDOWED)  # kinds of layers whose whole state is one key and one value per token and head
 RECURRENT = ("linear", "mamba", "recurrent", "conv", "hybrid")
-WINDOW_SIZES = ("sliding_window", "sliding_window_size", "attention_chunk_size")
+OTHER_STATES = ("update_indexer", "update_conv_state", "update_recurrent_state", "set_linear_cache")  # what layers call to cache more than that
 RANDOM = ("dropout", "pdrop", "layerdrop", "jitter")  # what may be random in training mode, as configurations call it
 
 
@@ -23,77 +25,6 @@ def refuse_unservable(model: Any, config: Any, context: int) -> None:
         line = reason(model, config, context)
         if line is not None:
             raise ValueError(f"{type(model).__name__} {line}")
-
-
-def longest_exact(config: Any) -> int | None:
-    """The most positions up to which a token's logits depend on its own prefix alone and nothing is evicted; None where there is no such limit."""
-    limits = (attention_window(config), rotary_switch(config), query_scale(config), read(config, "keep_window_size"), sparse_blocks(config))
-    return min((limit for limit in limits if limit is not None), default=None)
-
-
-def read(config: Any, name: str, default: Any = None) -> Any:
-    """An attribute of a configuration, an object or a dict; `default` where it is missing, None, or not the same in every layer."""
-    if isinstance(config, dict):
-        return config.get(name, default)
-    try:
-        value = getattr(config, name, default)
-    except RuntimeError:  # transformers' answer where layers differ
-        return default
-    return default if value is None else value
-
-
-def in_layers(config: Any, name: str) -> list[Any]:
-    """The values of an attribute over the layers; a single one if all layers share it."""
-    try:
-        return [getattr(config, name, None)]
-    except RuntimeError:
-        return [getattr(layer, name, None) for layer in config.per_layer_config]
-
-
-def attention_window(config: Any) -> int | None:
-    """The shortest window or chunk that any layer attends within, in positions; None where all layers see everything."""
-    kinds = set(read(config, "layer_types", ()))
-    if kinds and not kinds & set(WINDOWED):
-        return None
-    slides = bool(kinds) or read(config, "use_sliding_window", True)
-    sizes = [size for name in WINDOW_SIZES if slides or name == "attention_chunk_size" for size in in_layers(config, name)]
-    return min((size for size in sizes if size), default=None)
-
-
-def rotary_distributions(config: Any) -> Iterator[dict]:
-    """The rotary parameters, of every kind of layer if they differ; older configurations call them `rope_scaling`."""
-    for name in ("rope_parameters", "rope_scaling"):
-        found = read(config, name)
-        if isinstance(found, dict):
-            yield found
-            yield from (inner for inner in found.values() if isinstance(inner, dict))
-
-
-def rotary_switch(config: Any) -> int | None:
-    """The length beyond which longrope changes the angles of all positions of a forward; None if an angle depends on its own position alone."""
-    switches = [
-        distribution.get("original_max_position_embeddings")
-        or read(config, "original_max_position_embeddings")
-        or read(config, "max_position_embeddings")
-        for distribution in rotary_distributions(config)
-        if distribution.get("rope_type", distribution.get("type")) in ("longrope", "su")
-        or "long_factor" in distribution
-        or "long_mscale" in distribution
-    ]
-    return min((switch for switch in switches if switch), default=None)
-
-
-def query_scale(config: Any) -> int | None:
-    """Llama 4 scales queries by their slot in the cache, from `floor_scale` slots on. Half of that: the rest is room for a draft's slots."""
-    has_plain_layers = not all(read(config, "no_rope_layers", ()) or (1,))  # a 0 is a layer without rotary positions
-    return read(config, "floor_scale", 0) // 2 or None if read(config, "attn_temperature_tuning") and has_plain_layers else None
-
-
-def sparse_blocks(config: Any) -> int | None:
-    """The longest input to which BigBird still attends as a whole; None for models that always do."""
-    if read(config, "attention_type") != "block_sparse":
-        return None
-    return (5 + 2 * read(config, "num_random_blocks", 0)) * read(config, "block_size", 1)
 
 
 def encoder_decoder(model: Any, config: Any, context: int) -> str | None:
@@ -113,10 +44,17 @@ def recurrent_state(model: Any, config: Any, context: int) -> str | None:
 
 def other_state(model: Any, config: Any, context: int) -> str | None:
     kinds = [kind for kind in read(config, "layer_types", ()) if kind not in PLAIN_LAYERS]
-    parts = [type(part).__name__ for part in model.modules() if "Indexer" in type(part).__name__]
+    parts = [kind.__name__ for kind in dict.fromkeys(map(type, model.modules())) if "Indexer" in kind.__name__ or calls(kind, OTHER_STATES)]
     if not kinds and not parts:
         return None
     return f"caches more than keys and values (for {(kinds or parts)[0]}), which cannot be rolled back here; use a model with plain attention"
+
+
+@cache
+def calls(kind: type, names: tuple[str, ...]) -> bool:
+    """Whether the code of a class, what it inherits included, reads an attribute with one of these names."""
+    members = (inspect.unwrap(member) for _, member in inspect.getmembers_static(kind) if inspect.isfunction(member))
+    return any(name in member.__code__.co_names for member in members if inspect.isfunction(member) for name in names)
 
 
 def no_cache(model: Any, config: Any, context: int) -> str | None:
@@ -126,7 +64,7 @@ def no_cache(model: Any, config: Any, context: int) -> str | None:
 
 
 def no_layers(model: Any, config: Any, context: int) -> str | None:
-    if read(config, "num_hidden_layers") is None:
+    if num_layers(config) is None:
         return "has a config without num_hidden_layers, so that no cache can be laid out for it; use a model with one stack of layers"
     return None
 
@@ -201,19 +139,6 @@ def mixed_tokens(model: Any, config: Any, context: int) -> str | None:
     return None
 
 
-def masked_by_slot(model: Any, config: Any, context: int) -> str | None:
-    """GPT-Neo: local layers cut the wrong keys off, and the table of the mask ends where the positions end, with no room for a draft."""
-    if read(config, "attention_layers"):
-        return "masks its attention by cache slot, not by position: ragged rows and trees would come out wrong; use another family"
-    return None
-
-
-def no_positions(model: Any, config: Any, context: int) -> str | None:
-    if "position_ids" not in inspect.signature(model.forward).parameters:
-        return "has a forward without position_ids, so the slots of a tree cannot be placed; use a model that takes them"
-    return None
-
-
 def block_sparse(model: Any, config: Any, context: int) -> str | None:
     """BigBird attends in blocks as soon as an input is long enough for them, and never again once an input was too short."""
     longest = sparse_blocks(config)
@@ -223,12 +148,6 @@ def block_sparse(model: Any, config: Any, context: int) -> str | None:
         f"attends in sparse blocks to inputs of more than {longest} positions, and the context is {context}: a token would depend on the length of "
         f"the whole input; load it with attention_type='original_full' or use CausalLM(model, context={longest_exact(config)})"
     )
-
-
-def alibi(model: Any, config: Any, context: int) -> str | None:
-    if read(config, "alibi", False):
-        return "biases its attention by ALiBi, made from a mask of columns, where a tree's slots have no place; use a model with rotary positions"
-    return None
 
 
 def outliers(model: Any, config: Any, context: int) -> str | None:
@@ -270,10 +189,7 @@ REASONS: tuple[Callable[[Any, Any, int], str | None], ...] = (
     scaled_by_slot,
     ranked_keys,
     mixed_tokens,
-    masked_by_slot,
-    no_positions,
     block_sparse,
-    alibi,
     outliers,
     random_in_training,
     attention_kind,

@@ -19,12 +19,12 @@ MAY_IMPORT = {  # what of ours each part may import
     "tests": set(PARTS),
 }
 SPEC_ORDER = [  # a file imports files of earlier lines only
-    {"tree", "arguments", "mass", "checkpoint", "named"},
+    {"tree", "arguments", "mass", "checkpoint", "named", "reach"},
     {"types", "loading"},
     {"noise", "residual", "checks"},
     {"chains", "probe"},
     {"sampling", "cache", "servable"},
-    {"masks", "runtime"},
+    {"masks", "runtime", "rows"},
     {"state"},
     {"model"},
     {"assistant"},

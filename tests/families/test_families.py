@@ -144,12 +144,6 @@ REFUSED = {
         lambda: hf.Gemma2ForCausalLM(hf.Gemma2Config(**COMMON, **GROUPED, head_dim=8, sliding_window=CONTEXT // 2, attn_implementation="eager")),
         "window of 80",
     ),
-    "gpt-neo with local layers": (
-        lambda: hf.GPTNeoForCausalLM(
-            hf.GPTNeoConfig(vocab_size=40, hidden_size=16, num_layers=2, num_heads=2, window_size=8, attention_types=[[["global", "local"], 1]])
-        ),
-        "cache slot",
-    ),
     "llama 4 with chunks": (
         lambda: hf.Llama4ForCausalLM(
             hf.Llama4TextConfig(**COMMON, **GROUPED, head_dim=8, intermediate_size_mlp=16, attention_chunk_size=32, num_local_experts=1)

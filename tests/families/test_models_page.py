@@ -9,7 +9,7 @@ import transformers
 
 import spec.masks
 from experiments.lossless.families.__main__ import main, trials
-from experiments.lossless.families.judge import CRASH, IDENTICAL, NOT_BUILT, REFUSED, WRONG, find
+from experiments.lossless.families.judge import CHAINS, CRASH, IDENTICAL, NOT_BUILT, REFUSED, WRONG, Finding, find
 from experiments.lossless.families.page import PAGE, Trial, page, totals
 from experiments.lossless.families.tiny import build, model_class, model_types
 from experiments.lossless.families.variants import VARIANTS
@@ -18,7 +18,7 @@ from spec import CausalLM
 TEXT = PAGE.read_text(encoding="utf-8")
 ROWS = [line for line in TEXT.splitlines() if line.startswith("| ") and not line.startswith(("| ---", "| type |", "| what "))]
 SAME_VERSION = f"transformers {transformers.__version__} " in TEXT
-SOME = ["bloom", "blt", "deepseek_v3", "deepseek_v32", "gpt_neox", "gpt_oss", "mamba2", "mixtral", "openai-gpt", "roberta", "xglm"]
+SOME = ["bart", "bloom", "blt", "deepseek_v3", "deepseek_v32", "gpt_neox", "gpt_oss", "mamba2", "mixtral", "openai-gpt", "roberta", "xglm"]
 SOME_VARIANTS = [
     "longrope, a context that passes its switch",
     "longrope, a context below its switch",
@@ -37,7 +37,7 @@ def quiet():
 
 def holds(trial):
     """The row is on the page; under another transformers its wording may differ, but nothing may be wrong."""
-    assert trial.finding.verdict in (IDENTICAL, REFUSED, NOT_BUILT), trial.finding.why
+    assert trial.finding.verdict in (IDENTICAL, CHAINS, REFUSED, NOT_BUILT), trial.finding.why
     assert not SAME_VERSION or trial.row() in ROWS
 
 
@@ -65,7 +65,7 @@ def test_the_whole_table_is_what_the_page_says():
 def test_the_page_says_nothing_wrong_and_leaves_little_out():
     cells = [row.split(" | ") for row in ROWS]
     verdicts = [row[2] for row in cells]
-    assert set(verdicts) == {IDENTICAL, REFUSED, NOT_BUILT}
+    assert set(verdicts) == {IDENTICAL, CHAINS, REFUSED, NOT_BUILT}
     kinds = [row for row in cells if row[1].startswith("`")]
     assert len({row[1] for row in kinds if row[2] == IDENTICAL}) >= 55
     assert sum(row[2] == NOT_BUILT for row in kinds) <= 5
@@ -130,6 +130,8 @@ def test_an_unknown_type_is_answered_in_one_line():
 
 
 def test_totals_count_types_and_classes():
-    found = [Trial(kind, find("bloom")) for kind in ("llama", "bloom")]
-    assert totals(found) == "2 types: 0 identical, 2 refused, 0 not built, 0 wrong, 0 crash. Identical are 0 classes."
+    found = [Trial("llama", find("xlm")), Trial("bloom", find("xlm")), Trial("bart", Finding(CHAINS))]
+    counted = "3 types: 0 identical, 1 chains only, 2 refused, 0 not built, 0 wrong, 0 crash. Identical are 0 classes, 1 more serve chains."
+    assert totals(found) == counted
     assert page(found).count("| refused |") == 2
+    assert page(found).count("| chains only |") == 1

@@ -26,8 +26,6 @@ NEEDED = (  # questions of the table whose answer is a refusal
     "a window shorter than the context",
     "chunks shorter than the context",
     "queries scaled by cache slot",
-    "local attention by cache slot",
-    "ALiBi from a mask of columns",
     "an encoder's attention in both directions",
     "keys kept by rank, fewer than there are",
     "a router that cuts its logits across tokens",

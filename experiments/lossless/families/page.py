@@ -10,10 +10,11 @@ import torch
 import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from experiments.lossless.families.judge import CRASH, IDENTICAL, NOT_BUILT, REFUSED, WRONG, Finding
+from experiments.lossless.families.judge import CHAINS, CRASH, IDENTICAL, NOT_BUILT, REFUSED, WRONG, Finding
 from experiments.lossless.families.tiny import CONTEXT, model_class
 from experiments.lossless.families.variants import Variant
-from spec.servable import longest_exact
+from spec.reach import longest_exact
+from spec.rows import NUM_TRIED
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "models.md"
 HEAD = f"""# Models
@@ -29,8 +30,12 @@ context) and tried:
   are the same alone and in the batch, plain, with chains and with trees. And the logits after every slot of a tree behind rows of different lengths
   are those of the model's own forward over the same tokens alone, without a cache, to 1e-4 (mostly to 1e-14; to 1e-6 where a class computes in
   float32 inside). A model whose logits do not depend on its prompt is not accepted.
+- **chains only**: the class takes no positions for the slots of a draft (or makes its ALiBi or its local masks from the cache's columns) and counts
+  what its cache holds. It gets chains, every row of a ragged batch in a forward of its own length, and all of the above holds for plain decoding,
+  prompt lookup and a draft chain. A draft tree and lookahead were tried and refused with the line given, `runtime=compile` and `graphs` with one of
+  their own. Such a class is served where a trial of {NUM_TRIED} tokens, when it is wrapped, shows that it does count so (`spec/rows.py`).
 - **refused**: `CausalLM(model)` raises a ValueError with the line given. What is refused is decided by the structure of a model, not by its name
-  (`spec/servable.py`), so they hold for models that are not listed here.
+  (`spec/servable.py`), so it holds for models that are not listed here.
 - **not built**: no tiny model could be made, for the reason given. This says nothing about the family.
 
 All of it is in float64 (one class in float32), run by plain calls on a CPU. A family is what its configuration says: the second table has settings
@@ -54,7 +59,8 @@ Looked for in the sources of transformers 5.17 and 5.23; the tests named are in 
 - *Hash and n-gram embeddings, convolutions, recurrent and linear layers, key indexes, compressed keys*: state beside keys and values, refused by
   kind of layer.
 - *Token types, prefix blocks, images, audio*: inputs of their own, which the loop never gives and `generate(custom_generate=...)` refuses.
-- *Positions of left padding*: the loop pads nothing; rows have positions of their own.
+- *Positions of left padding*: the loop pads nothing; rows have positions of their own. Where `generate` counts left padding as positions (Bart
+  and its like), its text of a padded row is another one than of the row alone; the loop's is that of the row alone.
 - *Gemma 4's assistants* rank their vocabulary by a minimum over the whole batch; they take no cache, for which they would be refused (transformers
   5.23 cannot build them).
 """
@@ -97,9 +103,10 @@ def totals(trials: Sequence[Trial]) -> str:
     """How many types and classes there are of every verdict."""
     counts = Counter(trial.finding.verdict for trial in trials)
     classes = {trial.model_type: model_class(trial.model_type).__name__ for trial in trials}
-    identical = {classes[trial.model_type] for trial in trials if trial.finding.verdict == IDENTICAL}
-    order = [IDENTICAL, REFUSED, NOT_BUILT, WRONG, CRASH]
-    return f"{len(trials)} types: " + ", ".join(f"{counts[verdict]} {verdict}" for verdict in order) + f". Identical are {len(identical)} classes."
+    identical, chains = ({classes[trial.model_type] for trial in trials if trial.finding.verdict == wanted} for wanted in (IDENTICAL, CHAINS))
+    order = [IDENTICAL, CHAINS, REFUSED, NOT_BUILT, WRONG, CRASH]
+    listed = ", ".join(f"{counts[verdict]} {verdict}" for verdict in order)
+    return f"{len(trials)} types: {listed}. Identical are {len(identical)} classes, {len(chains)} more serve chains."
 
 
 def page(trials: Sequence[Trial]) -> str:

@@ -20,9 +20,9 @@ _GROUPS: tuple[tuple[Any, str], ...] = (
     (32, "backbone_hidden_size hidden_size_global out_hidden_size lru_width"),
     (48, "intermediate_size ffn_dim decoder_ffn_dim encoder_ffn_dim n_inner ffn_hidden_size d_inner dff dim_ff feed_forward_size"),
     (48, "intermediate_size_mlp dense_intermediate_size"),
-    (2, "num_hidden_layers n_layer n_layers num_layers decoder_layers num_decoder_layers depth"),
+    (2, "num_hidden_layers n_layer n_layers num_layers decoder_layers num_decoder_layers encoder_layers num_encoder_layers depth"),
     (2, "num_key_value_heads num_kv_heads num_experts_per_tok moe_topk moe_k top_k_experts swa_num_key_value_heads linear_num_key_heads"),
-    (1, "encoder_layers num_encoder_layers n_group topk_group first_k_dense_replace num_dense_layers mamba_n_groups n_groups mamba_ngroups"),
+    (1, "n_group topk_group first_k_dense_replace num_dense_layers mamba_n_groups n_groups mamba_ngroups"),
     (4, "num_attention_heads n_head n_heads num_heads attention_heads decoder_attention_heads encoder_attention_heads swa_num_attention_heads"),
     (4, "num_decoder_attention_heads num_encoder_attention_heads linear_num_heads linear_num_value_heads index_n_heads indexer_n_heads"),
     (4, "num_experts n_routed_experts num_local_experts moe_num_experts mamba_n_heads mamba_num_heads n_mamba_heads patch_size qk_rope_head_dim"),
@@ -115,7 +115,7 @@ def build(model_type: str, settings: dict[str, Any] | None = None, seed: int = 0
     if "eager" not in str(getattr(model.config, "_experts_implementation", "eager")):
         model.set_experts_implementation("eager")  # grouped products know no float64
     model.to(torch.float32 if model_type in FLOAT32 else torch.float64).eval()
-    model.generation_config.eos_token_id = None
+    model.generation_config.eos_token_id = model.generation_config.forced_eos_token_id = None
     return randomised(model, seed)
 
 

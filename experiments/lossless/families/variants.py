@@ -51,6 +51,7 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("the same family without local layers", "gpt_neo", {"attention_types": [[["global"], 2]]}),
     Variant("ALiBi from a mask of columns", "falcon", {"alibi": True}),
     Variant("the same family with rotary positions and grouped heads", "falcon", {"new_decoder_architecture": True}),
+    Variant("positions that skip padding tokens", "trocr", {"use_learned_position_embeddings": False}),
     Variant("an encoder's attention in both directions", "bert", {"is_decoder": False}),
     Variant("a decoder turned into an encoder", "gemma3_text", {"use_bidirectional_attention": True}),
     Variant("sparse blocks by the length of the input", "big_bird", {"block_size": 4, "num_random_blocks": 1}),
