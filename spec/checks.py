@@ -32,6 +32,10 @@ def refuse_nan_rows(draft: Draft) -> None:
     refuse_where(offered.isnan() & used, NAN_ROW)
 
 
+def on_cuda(tensor: Tensor) -> bool:
+    return tensor.device.type == "cuda"
+
+
 def check_draft(draft: Any, drafter: object, state: "DecodeState", vocab_size: int) -> Draft:
     """The draft. Raises ValueError, in one line that names the drafter, for one that the target cannot score or that breaks the form of `Draft`.
 
@@ -41,7 +45,7 @@ def check_draft(draft: Any, drafter: object, state: "DecodeState", vocab_size: i
     fault = _fault_of_form(draft, state.num_rows, vocab_size)
     if fault is not None:
         raise ValueError(f"{name} {fault}")
-    if draft.tokens.device.type == "cuda":
+    if on_cuda(draft.tokens):
         reason = f"{name} drafted a token id outside the vocabulary, a size or a parent that is none; run it on the CPU to see where"
         for given, allowed in _limited(draft, vocab_size):
             refuse_where(given != allowed, reason)

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 # token that the draft model has no row for). They are drafted then, which is legal, and a row of only -inf could not be drawn from.
 NEVER = -1e30
 
-# Most rows by which sizes may differ where tokenizers cannot be compared. Within families padding makes up to 384 (Pythia: 50,304 to 50,688; Qwen2.5:
-# 128; Gemma 3: 64), tokens added by fine-tuning a few. The next larger difference is of other tokenizers: 768 of Mistral 7B v0.1 and v0.3.
-PADDING = 512
+# What a difference of sizes must be like to be taken for padding where tokenizers cannot be compared. Sizes are padded to a multiple of 8, 64, 128 or
+# more. Within families they differ by up to 384 (Pythia: 50,304 to 50,688; Qwen2.5: 128; Gemma 3: 64). The next larger difference is one of other
+# tokenizers: 768 of Mistral 7B v0.1 and v0.3.
+PADDING, MULTIPLE = 512, 8
 
 FED_INSTEAD = 0  # what the draft model reads in place of an id that it has no row for
 ADVICE = "a draft model must share the target's tokenizer (prompt_lookup and lookahead need none)"
@@ -130,7 +131,8 @@ def _tokenizer(file: Path) -> Tokenizer | None:
         vocabulary = held["model"]["vocab"]  # {token: id}, or [[token, score], ...] in the order of ids
         pairs = ((token, number) for number, (token, _) in enumerate(vocabulary)) if isinstance(vocabulary, list) else vocabulary.items()
         added = {int(entry["id"]): entry["content"] for entry in held.get("added_tokens") or ()}
-        return Tokenizer({number: token for token, number in pairs}, added)
+        words = {number: token for token, number in pairs}
+        return Tokenizer(words, added) if words else None
     except (ValueError, TypeError, KeyError, IndexError, AttributeError):
         return None
 
@@ -152,13 +154,16 @@ def _known_alike(target: Tokenizer, drafter: Tokenizer) -> set[int]:
 
 
 def _check_sizes(target: int, drafter: int) -> None:
+    if target == drafter:
+        return
     sizes = f"vocabulary sizes differ: target {target}, drafter {drafter}"
     unknown = "no tokenizer.json is found beside both models to compare their tokens"
-    if abs(target - drafter) > PADDING:
-        raise ValueError(f"{sizes}; that is more than padding (at most {PADDING} rows), and {unknown}; {ADVICE}")
-    if target != drafter:
-        warnings.warn(
-            f"{sizes}; {unknown}, so this is taken for different padding of one vocabulary. No id from {min(target, drafter)} on is drafted. "
-            "The output has the target's distribution in any case, but few drafts are accepted if the tokenizers differ",
-            stacklevel=2,
+    if abs(target - drafter) > PADDING or max(target, drafter) % MULTIPLE:
+        raise ValueError(
+            f"{sizes}; padding to a multiple of {MULTIPLE} or more, by at most {PADDING}, does not explain that, and {unknown}; {ADVICE}"
         )
+    warnings.warn(
+        f"{sizes}; {unknown}, so this is taken for different padding of one vocabulary. No id from {min(target, drafter)} on is drafted. "
+        "The output has the target's distribution in any case, but few drafts are accepted if the tokenizers differ",
+        stacklevel=2,
+    )

@@ -199,6 +199,14 @@ def test_bad_input_is_named_before_any_work(target, arguments, message):
         run(target, **arguments)
 
 
+def test_vocabularies_must_match(target):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    other = LlamaForCausalLM(LlamaConfig(vocab_size=41, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1))
+    with pytest.raises(ValueError, match="target 40, drafter 41"):
+        run(target, drafter=DraftModel(model=other))
+
+
 def test_a_drafter_with_less_context_is_refused_before_any_work(target):
     from transformers import LlamaConfig, LlamaForCausalLM
 
