@@ -7,7 +7,7 @@ from torch import Tensor
 
 from spec.arguments import shown
 from spec.tree import numbers
-from spec.types import Draft
+from spec.types import Draft, full_sizes
 
 if TYPE_CHECKING:
     from spec.state import DecodeState
@@ -77,8 +77,10 @@ def _fault_of_form(draft: Any, num_rows: int, vocab_size: int) -> str | None:
 
 
 def _limited(draft: Draft, vocab_size: int) -> list[tuple[Tensor, Tensor]]:
-    """Sizes, ids, the ids of scratch slots, and parents behind the root, each with the nearest numbers that are allowed."""
-    found = [(draft.sizes, draft.sizes.clamp(1, draft.num_slots)), (draft.tokens, draft.tokens.clamp(0, vocab_size - 1))]
+    """Ids, sizes, the ids of scratch slots, and parents behind the root, each with the nearest numbers that are allowed."""
+    found = [(draft.tokens, draft.tokens.clamp(0, vocab_size - 1))]
+    if draft.sizes is not full_sizes(*draft.tokens.shape, draft.tokens.device):  # what `Draft.chain` gives is right
+        found.append((draft.sizes, draft.sizes.clamp(1, draft.num_slots)))
     if draft.scratch is not None:
         found.append((draft.scratch.tokens, draft.scratch.tokens.clamp(0, vocab_size - 1)))
     if not draft.is_chain:
