@@ -54,7 +54,11 @@ def test_greedy_text_is_that_of_generate_in_a_ragged_batch(rows, own, make):
     prompts = [[*PROMPTS[0], rows - 1], PROMPTS[1], [rows - 2, *PROMPTS[2]]]
     found = decode(target, drafter, Recursive(), prompts, sampler=Sampler(0.0), limits=Limits(24))
     expected = plain_greedy(target, prompts, 24)
-    generated = [target.model.generate(torch.tensor([prompt]), max_new_tokens=24, do_sample=False)[0, len(prompt) :].tolist() for prompt in prompts]
+    generated = []
+    for prompt in prompts:
+        ids = torch.tensor([prompt])
+        row = target.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False)[0]
+        generated.append(row[len(prompt) :].tolist())
     assert new_tokens(found) == expected == generated
     assert found.stats.num_accepted > 15
     if rows > own:
