@@ -21,12 +21,12 @@ Contexts = Callable[[int, int], list[int]]
 
 
 class DraftModel(AssistedDrafter):
-    """A causal LM with the target's vocabulary: `DraftModel("a hub id or folder")` loads it when first attached, `DraftModel(model)` or `model=` is
+    """A causal LM with the target's tokenizer: `DraftModel("a hub id or folder")` loads it when first attached, `DraftModel(model)` or `model=` is
     given one of transformers or a `CausalLM`.
 
     Sampled tokens come from the same float32 row that is handed over as q, made by the target's own sampler. At temperature 0 the tokens are
     the assistant's argmax and q is left out: deterministic drafts are one-hot. `dtype` "auto" is the target's. A `stopping` rule says how long each
-    row's draft becomes, num_tokens at most; None: num_tokens always. Raises ValueError where the vocabularies differ.
+    row's draft becomes, num_tokens at most; None: num_tokens always. Raises ValueError where the tokenizers differ.
     """
 
     def __init__(

@@ -12,19 +12,22 @@ from spec.cache import KVCache
 from spec.loading import load_model
 from spec.model import CausalLM
 from spec.reach import num_positions
+from spec.rows import counts_positions
 from spec.runtime import check_kind
 from spec.state import DecodeState
 from spec.tree import on_device
 from spec.types import Draft
+from spec.vocabulary import SharedIds, name_of, shared_ids
 
 MOST_RESERVED = 4096  # most tokens that a new cache reserves room for; it grows if more come
 
 
 class Assistant:
-    """A causal LM with the target's vocabulary: loaded by `name` when first attached, or passed in as `model` (or in place of `name`).
+    """A causal LM with the target's tokenizer: loaded by `name` when first attached, or passed in as `model` (or in place of `name`).
 
     Per step, `follow` feeds the committed tokens and gives the logits after the root. Then a chain calls `step` for each token. A growing tree calls
     `score` for its new slots, and after the verdict `keep`, so that the cache holds only the kept slots. `dtype` or `runtime` "auto" is the target's.
+    V in these methods is the target's vocabulary; the model's own may be of another size (`spec.vocabulary`).
     Raises ValueError for anything that is neither a name (a hub id, a folder) nor a model (of transformers, or a `CausalLM`).
     """
 
@@ -43,6 +46,8 @@ class Assistant:
         self.dtype, self.device_map, self.attn_implementation = dtype, device_map, attn_implementation
         self.runtime = runtime
         self._given, self._model = (None, given) if isinstance(given, CausalLM) else (given, None)
+        self._shared: SharedIds | None = None  # None: not attached, as where the target drafts for itself
+        self._shares_with: tuple[str, int] | None = None  # name and vocabulary size of the target that was last compared
         self._cache: KVCache | None = None
         self._bases: list[int] | None = None  # committed tokens in the cache per row, root included, while draft slots follow them
         self.num_scored = 0  # slots of the current draft that were scored, root not counted
@@ -58,19 +63,31 @@ class Assistant:
         return self._cache
 
     def attach(self, target: CausalLM) -> None:
-        """Loads the model if it is not loaded yet. Raises ValueError if vocabularies or devices differ."""
+        """Loads the model if it is not loaded yet. Raises ValueError if tokenizers or devices differ; see `spec.vocabulary.shared_ids`."""
         if self._model is None:
-            kind = target.runtime_kind if self.runtime == "auto" else self.runtime
             model = self._load(target) if self._given is None else self._given
+            auto = "eager" if counts_positions(model, model.config.get_text_config()) else target.runtime_kind
+            kind = auto if self.runtime == "auto" else self.runtime
             most = num_positions(model.config.get_text_config()) or target.context
             self._model = CausalLM(model, min(target.context, most), runtime=kind, capacity=target.capacity)  # at most the target's context
-        if self.model.vocab_size != target.vocab_size:
-            raise ValueError(
-                f"vocabulary sizes differ: target {target.vocab_size}, drafter {self.model.vocab_size}; "
-                "a draft model must share the target's tokenizer (prompt_lookup and lookahead need none)"
-            )
+        self._share(target)
         if self.model.device != target.device:
             raise ValueError(f"the target is on {target.device}, the draft model on {self.model.device}; put both on one device")
+
+    def _share(self, target: CausalLM) -> None:
+        """Compares vocabularies, once for targets of one name and size: files are read for that."""
+        pair = name_of(target), target.vocab_size
+        if self._shares_with != pair:
+            self._shared, self._shares_with = shared_ids(target, self.model), pair
+
+    def _readable(self, rows: list[list[int]]) -> list[list[int]]:
+        return rows if self._shared is None else self._shared.fed_rows(rows)
+
+    def _fed(self, tokens: Tensor) -> Tensor:
+        return tokens if self._shared is None else self._shared.fed(tokens)
+
+    def _widened(self, logits: Tensor) -> Tensor:
+        return logits if self._shared is None else self._shared.logits(logits)
 
     def _load(self, target: CausalLM) -> Any:
         assert self.name is not None
@@ -81,14 +98,14 @@ class Assistant:
         """A new batch: caches all but the last token of every row."""
         needed = max(map(len, state.rows)) + min(max(state.room), MOST_RESERVED) + 16
         self._cache, self._bases = self.model.new_cache(state.num_rows, needed), None
-        self.model.extend(self._cache, [row[:-1] for row in state.rows])
+        self.model.extend(self._cache, self._readable([row[:-1] for row in state.rows]))
 
     def rows_changed(self, state: DecodeState, origin: Sequence[int | None]) -> None:
         """As `Drafter.rows_changed`: caches all but the last token of newcomers and carries the other rows along."""
         if self._bases is not None:
             self.cache.crop(self._bases)
         self._bases, self.num_scored = None, 0
-        rows, joined = [row[:-1] for row, old in zip(state.rows, origin, strict=True) if old is None], None
+        rows, joined = self._readable([row[:-1] for row, old in zip(state.rows, origin, strict=True) if old is None]), None
         if rows:
             joined = self.model.new_cache(len(rows), max(map(len, rows)))
             self.model.extend(joined, rows)
@@ -99,31 +116,31 @@ class Assistant:
         if self._bases is not None:
             self.cache.crop(self._bases)  # removes a draft that was never judged
         self.cache.crop([len(row) - 1 for row in state.rows])
-        rows = [row[length:] for row, length in zip(state.rows, self.cache.lengths, strict=True)]
+        rows = self._readable([row[length:] for row, length in zip(state.rows, self.cache.lengths, strict=True)])
         longest, shortest = max(map(len, rows)), min(map(len, rows))
         tokens = on_device([[*row, *[0] * (longest - len(row))] for row in rows], state.device)
         logits = self.model.score(Draft.chain(tokens), self.cache, last=longest == shortest).logits
         self.cache.keep([len(row) for row in rows])
         self._bases, self.num_scored = list(self.cache.lengths), 0
-        if longest == shortest:
-            return logits
-        last = on_device([len(row) - 1 for row in rows], state.device)
-        return logits.gather(1, last[:, None, None].expand(-1, 1, logits.shape[2]))
+        if longest != shortest:
+            last = on_device([len(row) - 1 for row in rows], state.device)
+            logits = logits.gather(1, last[:, None, None].expand(-1, 1, logits.shape[2]))
+        return self._widened(logits)
 
     def step(self, tokens: Tensor) -> Tensor:
         """Feeds the next token of a chain in every row, [B, 1]; raw logits after it, [B, 1, V]. It needs no `keep`: accepted tokens are in place."""
-        logits = self.model.score(Draft.chain(tokens), self.cache).logits
+        logits = self.model.score(Draft.chain(self._fed(tokens)), self.cache).logits
         self.cache.keep([1] * len(tokens))
         self._bases = None
-        return logits
+        return self._widened(logits)
 
     def score(self, draft: Draft) -> Tensor:
         """Raw logits after the slots of a growing draft (root first) that are not scored yet, [B, new, V]; one forward over these slots alone."""
-        behind_root = Draft(draft.tokens[:, 1:], draft.parents[:, 1:] - 1, draft.sizes - 1, width=draft.width)
+        behind_root = Draft(self._fed(draft.tokens[:, 1:]), draft.parents[:, 1:] - 1, draft.sizes - 1, width=draft.width)
         logits = self.model.score(behind_root, self.cache, num_scored=self.num_scored).logits
         self.cache.keep([logits.shape[1]] * len(logits))
         self.num_scored += logits.shape[1]
-        return logits
+        return self._widened(logits)
 
     def keep(self, path: Tensor) -> None:
         """Keeps only those scored slots in the cache that are on `path` [B, D]: slots of the draft, root first, -1 after the end."""

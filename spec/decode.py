@@ -10,6 +10,7 @@ from torch import Tensor
 
 from spec.arguments import sequence_keys, shown
 from spec.batches import Queue, rows_at_once
+from spec.checks import check_draft
 from spec.interfaces import Drafter, Verifier, check_pair
 from spec.kept import Kept
 from spec.model import CausalLM
@@ -107,7 +108,7 @@ class _Loop:
     def step(self, state: DecodeState, sampler: Sampler) -> Verdict:
         """Drafts, scores, verifies and commits: one forward of the target, and at least one token for every live row."""
         self.clock.lap("other")
-        draft = self.drafter.propose(state, sampler).check_distributions()
+        draft = check_draft(self.drafter.propose(state, sampler), self.drafter, state, self.target.vocab_size).check_distributions()
         self.clock.lap("draft")
         scores = self.target.score(draft, state.cache, hidden=self.needs_hidden)
         self.clock.lap("target")

@@ -72,8 +72,10 @@ class Growth:
         num_children = min(num_children, distribution.shape[2])
         certain = num_children if self.sampler.greedy else num_children - 1 if siblings == "greedy" else 0
         left = distribution
-        for token in distribution.topk(certain).indices.unbind(2) if certain else ():
-            self.add(parents, token, None if self.sampler.greedy else torch.zeros_like(distribution).scatter_(2, token[..., None], 1.0))
+        best = distribution.topk(certain) if certain else None
+        for token, chance in zip(best.indices.unbind(2), best.values.unbind(2), strict=True) if best else ():
+            one_hot = None if self.sampler.greedy else torch.zeros_like(distribution).scatter_(2, token[..., None], 1.0)
+            self.add(parents, token, one_hot, chance > 0)  # an id of probability zero may be one that is never drafted
             left = left.scatter(2, token[..., None], 0.0)
         for rank in range(certain, num_children):
             whole = rank == 0 or siblings == "independent"  # then siblings share the very same row

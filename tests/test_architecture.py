@@ -21,7 +21,7 @@ MAY_IMPORT = {  # what of ours each part may import
 SPEC_ORDER = [  # a file imports files of earlier lines only
     {"tree", "arguments", "mass", "checkpoint", "named", "reach"},
     {"types", "loading"},
-    {"noise", "residual", "checks"},
+    {"noise", "residual", "checks", "vocabulary"},
     {"chains", "probe"},
     {"sampling", "cache", "servable"},
     {"masks", "runtime", "rows"},

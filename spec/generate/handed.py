@@ -14,7 +14,8 @@ from transformers import GenerationMixin
 
 COLLECTED = ("tokenizer", "assistant_tokenizer", "assistant_model", "streamer", "synced_gpus")  # by transformers, before it reads the signature
 NEVER_SEEN = ("negative_prompt_ids", "negative_prompt_attention_mask")  # arguments of `generate` that only a logits processor gets
-OWN_NAMES = {name: f"given_{name}" for name in ("streamer", "synced_gpus", *NEVER_SEEN)}  # names that transformers would not hand on
+# All but the tokenizer under names of our own: transformers would not hand on two of them, and would judge assistants by their vocabulary sizes.
+OWN_NAMES = {name: f"given_{name}" for name in (*COLLECTED[1:], *NEVER_SEEN)}
 EXTRACT = getattr(GenerationMixin, "_extract_generation_mode_kwargs", None)
 PASSED = ("logits_processor", "stopping_criteria", "generation_config")  # by transformers itself
 

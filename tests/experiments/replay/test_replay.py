@@ -139,8 +139,8 @@ def test_a_drafter_that_needs_the_target_is_refused_in_one_sentence(drafter: Dra
 
 
 def test_other_mistakes_keep_their_own_words() -> None:
-    with pytest.raises(ValueError, match="vocabulary sizes differ: target 39"):
-        Replay(RecordedTarget(39), Sampler(0)).run(DraftModel(model=tiny.build("llama")), [1], [2, 3])
+    with pytest.raises(ValueError, match="vocabulary sizes differ: target 640"):
+        Replay(RecordedTarget(640), Sampler(0)).run(DraftModel(model=tiny.build("llama")), [1], [2, 3])
 
 
 def test_a_recorded_oracle_can_be_replayed() -> None:

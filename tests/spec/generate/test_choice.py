@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from drafters.draft_model import DraftModel
 from drafters.prompt_lookup import PromptLookup
@@ -12,8 +12,8 @@ from spec import named, speculative
 from spec.generate.choice import choose
 from spec.generate.handed import Handed
 from spec.interfaces import check_pair
-from tests.spec.generate.material import both, call
-from tests.tiny import build
+from tests.spec.generate.material import both, call, words
+from tests.tiny import COMMON, GROUPED, build
 from verifiers.recursive import Recursive
 
 
@@ -62,6 +62,16 @@ def test_lengths_as_generate_would_give_them(assistant):
     assert "assistant_confidence_threshold" not in grown.used  # so that it is said
     with pytest.raises(ValueError, match=r"^num_assistant_tokens_schedule='often': give constant, heuristic"):
         made(num_assistant_tokens_schedule="often")
+
+
+def test_an_assistant_with_fewer_rows_of_embeddings():
+    """transformers would ask for two tokenizers; ours is padding of one."""
+    target, small = (LlamaForCausalLM(LlamaConfig(**{**COMMON, **GROUPED, "vocab_size": size})).double().eval() for size in (48, 40))
+    with pytest.warns(UserWarning, match="tokenizer"):
+        found = call(target, assistant_model=small, custom_generate=speculative())
+    assert torch.equal(found, call(target))
+    with pytest.raises(ValueError, match=r"^assistant_tokenizer is not served: drafts are made in the target's own tokens"):
+        call(target, assistant_model=small, tokenizer=words(), assistant_tokenizer=words(), custom_generate=speculative())
 
 
 def test_an_assistants_own_settings_count(assistant):

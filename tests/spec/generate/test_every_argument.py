@@ -65,7 +65,6 @@ ELSEWHERE = {  # honoured, and shown by the test named
     "bos_token_id": "test_a_prompt_that_is_left_out",
 }
 SAID = {
-    "use_cache": False,
     "cache_implementation": "static",
     "cache_config": {"backend": "quanto"},
     "max_cache_len": 64,
@@ -91,6 +90,7 @@ SAID = {
     "max_matching_ngram_size": 4,
 }
 UNTOUCHED = {
+    "use_cache": False,
     "early_stopping": True,
     "length_penalty": 2.0,
     "low_memory": True,
