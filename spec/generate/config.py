@@ -16,8 +16,8 @@ HONOURED = """
     begin_suppress_tokens sequence_bias token_healing watermarking_config num_return_sequences output_scores output_logits
     return_dict_in_generate pad_token_id bos_token_id eos_token_id prompt_lookup_num_tokens
 """
-# `generate` itself makes nothing of them where a decoder-only model samples or takes the best token, but for use_cache: False costs it time, and a draft
-# is scored over a cache in any case
+# `generate` itself makes nothing of them where a decoder-only model samples or takes the best token. use_cache=False costs it time, and no token;
+# a draft is scored over a cache in any case
 INERT = """
     early_stopping length_penalty low_memory decoder_start_token_id is_assistant continuous_batching_config assistant_lookbehind
     target_lookbehind disable_compile transformers_version use_cache
