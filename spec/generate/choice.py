@@ -5,13 +5,14 @@ from typing import Any
 
 from transformers import GenerationConfig
 
-from spec.arguments import shown
+from spec.arguments import real, shown, whole
 from spec.generate.config import DEFAULTS, FOR_ASSISTANTS, FOR_LOOKUP, is_set
 from spec.generate.handed import Handed
 from spec.interfaces import Drafter
 from spec.named import drafter_named, stopping_named
 
 HEURISTIC = ("heuristic", "heuristic_transient")
+TOKENS, THEIR_NGRAM = "at least 1 token", 2  # transformers' own default
 MOST_HEURISTIC = 4  # times the first number of tokens
 
 
@@ -40,12 +41,16 @@ def choose(drafter: Drafter | None, handed: Handed, config: GenerationConfig) ->
         return _assisted(handed.assistant_model, config)
     if lookup is None:
         return Choice(drafter_named("prompt_lookup"))
-    return Choice(drafter_named("prompt_lookup", {"num_tokens": lookup, "max_ngram": config.max_matching_ngram_size or 2}), frozenset(FOR_LOOKUP))
+    most, ngram = config.max_matching_ngram_size or THEIR_NGRAM, "max_matching_ngram_size"
+    settings = {"num_tokens": whole("prompt_lookup_num_tokens", lookup, TOKENS, 1), "max_ngram": whole(ngram, most, TOKENS, 1)}
+    return Choice(drafter_named("prompt_lookup", settings), frozenset(FOR_LOOKUP))
 
 
 def _assisted(assistant: Any, config: GenerationConfig) -> Choice:
     """A chain of the assistant's, with the lengths that `generate` would give it: a token below the threshold is the last, but it is kept."""
     length, schedule, threshold = (_setting(name, assistant, config) for name in FOR_ASSISTANTS)
+    length = whole(FOR_ASSISTANTS[0], length, TOKENS, 1)
+    threshold = real(FOR_ASSISTANTS[2], threshold, "a probability, or 0 to stop nowhere", lambda share: 0 <= share <= 1)
     if schedule not in ("constant", *HEURISTIC):
         raise ValueError(f"num_assistant_tokens_schedule={shown(schedule)}: give constant, {' or '.join(HEURISTIC)}")
     if schedule in HEURISTIC:  # then the number of tokens follows what was accepted, and no threshold is applied

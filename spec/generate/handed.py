@@ -5,18 +5,22 @@ callable's parameters among the remaining arguments only. So a streamer would pr
 While our signature is read, they are put back among the remaining arguments, from where transformers hands them on by itself.
 """
 
+import inspect
 import sys
+import warnings
 from dataclasses import dataclass
 from inspect import Parameter, Signature
 from typing import Any
 
-from transformers import GenerationMixin
+from transformers import __version__
+from transformers.generation import utils
 
 COLLECTED = ("tokenizer", "assistant_tokenizer", "assistant_model", "streamer", "synced_gpus")  # by transformers, before it reads the signature
 NEVER_SEEN = ("negative_prompt_ids", "negative_prompt_attention_mask")  # arguments of `generate` that only a logits processor gets
 # All but the tokenizer under names of our own: transformers would not hand on two of them, and would judge assistants by their vocabulary sizes.
 OWN_NAMES = {name: f"given_{name}" for name in (*COLLECTED[1:], *NEVER_SEEN)}
-EXTRACT = getattr(GenerationMixin, "_extract_generation_mode_kwargs", None)
+SOURCE, EXTRACT = inspect.getsourcefile(utils), "_extract_generation_mode_kwargs"  # where and by which method they are collected
+OTHER_WAY = "give a drafter and the streamer to speculative(...), and stopping_criteria=[StopStringCriteria(tokenizer, ...)] for stop_strings"
 PASSED = ("logits_processor", "stopping_criteria", "generation_config")  # by transformers itself
 
 
@@ -47,12 +51,18 @@ def signature() -> Signature:
 
 
 def hand_over() -> None:
-    """Puts the collected arguments back, if the caller is transformers' own function that collects them; otherwise does nothing."""
+    """Puts the collected arguments back, if the caller is transformers' own function that collects them; otherwise does nothing.
+
+    Warns where the installed transformers collects them in another way, so that they would be lost.
+    """
     frame = sys._getframe()
-    while frame is not None and (EXTRACT is None or frame.f_code is not EXTRACT.__code__):
+    while frame is not None and frame.f_code.co_filename != SOURCE:
         frame = frame.f_back
-    if frame is None or frame.f_back is None:
+    if frame is None or frame.f_code.co_name == "generate":  # which reads the signature again, for something else
         return
-    collected, caller = frame.f_locals.get("generation_mode_kwargs", {}), frame.f_back.f_locals
-    found = {name: collected.get(name) for name in COLLECTED} | {name: caller.get(name) for name in NEVER_SEEN}
-    frame.f_locals["kwargs"].update({OWN_NAMES.get(name, name): value for name, value in found.items() if value is not None})
+    collected, remaining = frame.f_locals.get("generation_mode_kwargs"), frame.f_locals.get("kwargs")
+    if frame.f_code.co_name != EXTRACT or frame.f_back is None or not isinstance(collected, dict) or not isinstance(remaining, dict):
+        warnings.warn(f"transformers {__version__} does not hand on {', '.join(COLLECTED)} to functions in a known way: {OTHER_WAY}", stacklevel=2)
+        return
+    found = {name: collected.get(name) for name in COLLECTED} | {name: frame.f_back.f_locals.get(name) for name in NEVER_SEEN}
+    remaining.update({OWN_NAMES.get(name, name): value for name, value in found.items() if value is not None})

@@ -74,6 +74,22 @@ def test_an_assistant_with_fewer_rows_of_embeddings():
         call(target, assistant_model=small, tokenizer=words(), assistant_tokenizer=words(), custom_generate=speculative())
 
 
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"prompt_lookup_num_tokens": 0}, "prompt_lookup_num_tokens=0: give at least 1 token"),
+        ({"prompt_lookup_num_tokens": 2.5}, "prompt_lookup_num_tokens=2.5: give at least 1 token"),
+        ({"prompt_lookup_num_tokens": 2, "max_matching_ngram_size": -1}, "max_matching_ngram_size=-1: give at least 1 token"),
+        ({"num_assistant_tokens": 0}, "num_assistant_tokens=0: give at least 1 token"),
+        ({"assistant_confidence_threshold": 7}, "assistant_confidence_threshold=7: give a probability, or 0 to stop nowhere"),
+    ],
+)
+def test_wrong_numbers_are_named_as_they_were_given(assistant, options, line):
+    handed = Handed() if "prompt_lookup_num_tokens" in options else Handed(assistant_model=assistant)
+    with pytest.raises(ValueError, match=f"^{line}$"):
+        choose(None, handed, config(**options))
+
+
 def test_an_assistants_own_settings_count(assistant):
     """`generate` looks there alone."""
     assistant.generation_config.num_assistant_tokens = 4

@@ -10,6 +10,7 @@ from transformers import CompileConfig, GenerationConfig, GenerationMixin, Water
 
 from spec import speculative
 from spec.generate import config as tables
+from spec.generate import handed
 from spec.generate.config import FOR_ASSISTANTS, FOR_LOOKUP, HONOURED, INERT, REFUSED, WITHOUT_EFFECT, unknown
 from tests.spec.generate.material import MASK, PADDED, Collector, both, call, letters, words
 from tests.tiny import build
@@ -241,6 +242,12 @@ def test_what_is_not_a_number_is_removed():
     assert torch.equal(ours, theirs)
     with pytest.raises(ValueError, match="non-finite"):
         call(broken, custom_generate=speculative())
+
+
+def test_a_transformers_that_collects_in_another_way_is_said(model, monkeypatch):
+    monkeypatch.setattr(handed, "EXTRACT", "_another_way")
+    with pytest.warns(UserWarning, match="^transformers .* does not hand on tokenizer, assistant_tokenizer, .*: give a drafter and the streamer to"):
+        call(model, ids=PADDED[1:2], mask=MASK[1:2], custom_generate=speculative(), streamer=Collector())
 
 
 def test_what_transformers_collects_is_put_back_once(model):
