@@ -96,7 +96,7 @@ def _checked(name: str, source: str, scheme: Inside) -> str:
     """The source under its new names. Hashes of code undo them (`experiments.recording.moved.as_in_checkout`), so they must be all that differs."""
     new = rewritten(source, scheme, strings=not is_kept(name))
     if RECORDED_NAME.sub("", new) != RECORDED_NAME.sub("", source):
-        raise ValueError(f"{name}: the wheel's source differs from it by more than names; import modules as `import spec.masks as masks`")
+        raise ValueError(f"{name}: the wheel's source differs from it by more than names; import modules by `import spec.masks as masks`")
     return new
 
 
