@@ -13,7 +13,7 @@ CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
 export OMP_NUM_THREADS ?= $(shell echo $$(( $(CORES) < 4 ? $(CORES) : 4 )))
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: run test lint docs setup clean
+.PHONY: run test lint docs wheel hub test-wheel setup clean
 
 run: $(STAMP)
 	$(BIN)/draftproof run experiment=default_sweep $(RUN_ARGS)
@@ -27,6 +27,15 @@ lint: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python -m sphinx -W --keep-going -q docs build/docs
+
+wheel: $(STAMP)
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps -w dist .
+
+hub: $(STAMP)
+	$(BIN)/python -m release.hub build/hub
+
+test-wheel: $(STAMP)
+	$(BIN)/python -m release.suite
 
 setup: $(STAMP)
 
