@@ -83,7 +83,7 @@ def spec_unit(file: str) -> str:
 
 
 def stands_before(module: str, unit: str) -> bool:
-    return module == unit and (ROOT / "spec" / unit).is_dir() or 0 <= spec_level(module) < spec_level(unit)
+    return (module == unit and (ROOT / "spec" / unit).is_dir()) or 0 <= spec_level(module) < spec_level(unit)
 
 
 def room(name: str) -> str:
