@@ -8,8 +8,9 @@ import draftproof
 from experiments.recording.code import code_version
 from experiments.recording.folder import RunFolder
 from experiments.recording.proofs.code_hash import battery_hash, code_hash
-from tests.release.conftest import STRANGERS, Process
+from tests.release.conftest import ROOT, STRANGERS, Process
 
+BEFORE = ROOT / "tests" / "experiments" / "recorded_before"
 SMALL = ("num_prompts=1", "max_new_tokens=4", "warmup=0", "check_state=false")
 EVERY_MODULE = """
 import importlib, pkgutil, sys
@@ -63,8 +64,9 @@ def test_a_run_beside_strangers(process: Process, site: Path, strangers: Path, t
     assert "draftproof." not in json.dumps(recorded.raw_config)
     code = json.loads((tmp_path / "run" / "manifest.json").read_text())["code"]
     assert (code["source"], code["decoding"]) == (code_version()["source"], code_hash())
-    shown = process("-m", "draftproof", "report", str(tmp_path / "run"), paths=(strangers, site))
+    shown = process("-m", "draftproof", "report", str(tmp_path / "run"), str(BEFORE), paths=(strangers, site))
     assert shown.returncode == 0, shown.stderr
+    assert "results: 2 runs" in shown.stdout  # this one, and a folder that a checkout has recorded
 
 
 def test_wrong_input_is_one_line(process: Process, site: Path, strangers: Path) -> None:
