@@ -13,8 +13,9 @@ CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
 export OMP_NUM_THREADS ?= $(shell echo $$(( $(CORES) < 4 ? $(CORES) : 4 )))
 export TOKENIZERS_PARALLELISM ?= false
 
-# make test-peers: others' test suites over our code, transformers' own among them where they can be fetched.
-.PHONY: run test test-peers lint docs setup clean
+# make test-peers: others' test suites over our code, transformers' own among them where they can be fetched. make wheel, make hub: what is given away.
+# make test-wheel: the quick tests against the installed wheel.
+.PHONY: run test test-peers test-wheel lint docs wheel hub setup clean
 
 run: $(STAMP)
 	$(BIN)/draftproof run experiment=default_sweep $(RUN_ARGS)
@@ -32,6 +33,15 @@ lint: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python -m sphinx -W --keep-going -q docs build/docs
+
+wheel: $(STAMP)
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps -w dist .
+
+hub: $(STAMP)
+	$(BIN)/python -m release.hub build/hub
+
+test-wheel: $(STAMP)
+	$(BIN)/python -m release.suite
 
 setup: $(STAMP)
 

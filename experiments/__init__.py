@@ -5,9 +5,9 @@ Imports `spec`, `drafters` and `verifiers`; may be imported by nobody but itself
 
 import sys
 
-from draftproof import stranger
+from draftproof import lacking, stranger
 
-if problem := stranger():
+if problem := stranger() or lacking():
     if sys.argv[:1] == ["-m"]:  # python -m experiments.run, which would go on to a module that is not there
         print(f"error: {problem}", file=sys.stderr)
         raise SystemExit(2)

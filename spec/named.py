@@ -58,7 +58,7 @@ def stopping_named(name: str, settings: Mapping[str, Any] | None = None) -> Any:
 def class_at(place: str) -> Any:
     """The class at "package.module:Class"."""
     module, _, name = place.partition(":")
-    return getattr(import_module(module), name)
+    return getattr(import_module(module, __package__), name)  # a relative name where this file is one of a flat folder
 
 
 def _made(role: str, places: Mapping[str, str], name: Any, settings: Mapping[str, Any] | None) -> Any:

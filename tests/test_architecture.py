@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = ("spec", "drafters", "verifiers", "experiments", "conf", "tests")
+PARTS = ("spec", "drafters", "verifiers", "experiments", "conf", "release", "tests")
 MAY_IMPORT = {  # what of ours each part may import
     "spec": {"spec"},
     "drafters": {"spec"},
     "verifiers": {"spec"},
     "conf": set(),
     "experiments": {"spec", "drafters", "verifiers", "experiments", "conf"},
+    "release": {"release"},  # and nothing else but the standard library and setuptools
     "tests": set(PARTS),
 }
 SPEC_ORDER = [  # a file imports files of earlier lines only
@@ -48,6 +49,7 @@ ONLY_IN = {  # third-party packages with a fixed place; tests may import them al
     "scipy": ("experiments/",),
     "hydra": ("experiments/parts/build.py", "experiments/parts/command.py", "experiments/parts/door/"),
     "omegaconf": ("experiments/",),
+    "setuptools": ("release/wheel.py",),
 }
 CORE_NEEDS = {"torch", "transformers"}
 DOOR = "experiments/__main__.py"  # opens the door in `parts`
@@ -119,6 +121,8 @@ def violations(file: str, source: str) -> list[str]:
             found.append(f"{file}: {top} belongs in {' or '.join(ONLY_IN[top])}")
         elif part in ("spec", "drafters", "verifiers") and not is_known_to_core(top):
             found.append(f"{file}: the core needs nothing but {', '.join(sorted(CORE_NEEDS))}, not {module}")
+        elif part == "release" and top not in {*sys.stdlib_module_names, "release", "setuptools"}:
+            found.append(f"{file}: release/ is run where nothing is installed, not even {module}")
     return found
 
 
@@ -219,6 +223,9 @@ def test_every_spec_file_has_its_place_in_the_order():
         ("experiments/bench/a.py", "import experiments.report.plots"),
         ("experiments/run/a.py", "from experiments import cost"),
         ("experiments/run/a.py", "from experiments.unknown import x"),
+        ("release/hub.py", "from spec.named import DRAFTERS"),
+        ("release/hub.py", "import torch"),
+        ("release/hub.py", "import setuptools"),
     ],
 )
 def test_a_wrong_import_is_found(file, source):
@@ -235,6 +242,7 @@ def test_a_wrong_import_is_found(file, source):
         ("tests/experiments/parts/test_tracking.py", "import wandb"),
         ("experiments/cost/a.py", "from experiments.run import job"),
         ("experiments/run/a.py", "from experiments.run.job import execute"),
+        ("release/wheel.py", "import re\nfrom setuptools import build_meta\nfrom release.house import House"),
     ],
 )
 def test_a_right_import_is_let_through(file, source):

@@ -17,6 +17,7 @@ from experiments.recording.clock import signs_of_load
 from experiments.recording.files import write_atomically
 from experiments.recording.identity import config_hash
 from experiments.recording.machine import circumstances, load_average
+from experiments.recording.moved import place_of, recorded
 from experiments.recording.published import RECORDS, refuse_changed_code
 
 MODES = {
@@ -35,11 +36,11 @@ def execute(config: DictConfig, folder: Path) -> dict[str, Any]:
     if config.record:
         refuse_changed_code(RECORDS)
     torch.set_num_threads(config.threads)
-    before, settings = load_average(), OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    before, settings = load_average(), recorded(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
     assert isinstance(settings, dict)
     if config.mode == "gpu":
-        recorded = RECORDS / f"gpu-{config.label or 'run'}-{datetime.now(UTC):%Y-%m-%d}.jsonl"
-        return stages.run_stages(config, recorded if config.record else folder / "gpu.jsonl")
+        kept = RECORDS / f"gpu-{config.label or 'run'}-{datetime.now(UTC):%Y-%m-%d}.jsonl"
+        return stages.run_stages(config, kept if config.record else folder / "gpu.jsonl")
     material = gather(config)
     start, process = time.perf_counter(), time.process_time()
     result = MODES[config.mode](material)
@@ -59,7 +60,7 @@ def execute(config: DictConfig, folder: Path) -> dict[str, Any]:
 
 
 def has_text(config: DictConfig) -> bool:
-    return not config.target._target_.startswith("experiments.parts.random_target.")
+    return not place_of(config.target._target_).startswith(place_of("experiments.parts.random_target."))
 
 
 def label(config: DictConfig) -> str:

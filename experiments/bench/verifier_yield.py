@@ -28,6 +28,7 @@ from experiments.parts.target import Target
 from experiments.recording.files import write_atomically
 from experiments.recording.identity import config_hash
 from experiments.recording.machine import circumstances, load_average
+from experiments.recording.moved import recorded
 from experiments.recording.published import refuse_changed_code
 from spec import CausalLM, Drafter, Limits, Sampler, Verifier, decode
 from spec.assistant import Assistant
@@ -122,7 +123,7 @@ def execute(config: DictConfig) -> None:
             reference = totals
         found.append(figures(method, totals, totals if reference is None else reference))
         log.info("%s", json.dumps(found[-1]))
-    settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore[reportAssignmentType]
+    settings: dict[str, Any] = recorded(OmegaConf.to_container(config, resolve=True))
     provenance = circumstances(target.model.device, target.model.dtype) | {"config_hash": config_hash(settings), "load_average_after": load_average()}
     result = {"provenance": provenance, "config": settings, "num_prompts": len(tokens), "methods": found}
     shown = [

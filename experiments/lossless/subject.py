@@ -73,7 +73,8 @@ class Subject:
         """`spec.decode` with this subject's parts, or those in `changes` (target, drafter, verifier, sampler, sequence_ids, limits, batch_size)."""
         target, drafter = changes.get("target", self.target), changes.get("drafter") or self.make_drafter()
         verifier, sampler = changes.get("verifier", self.verifier), changes.get("sampler", self.sampler)
-        limits, more = changes.get("limits") or Limits(num_tokens), {name: changes.get(name) for name in ("sequence_ids", "batch_size")}
+        limits = changes.get("limits") or Limits(num_tokens)
+        more: dict[str, Any] = {name: changes.get(name) for name in ("sequence_ids", "batch_size")}
         return decode(target, drafter, verifier, prompts, sampler=sampler, limits=limits, allow_lossy=True, **more)
 
     def baseline(self, prompts: Sequence[Sequence[int]], num_tokens: int, **changes: Any) -> Generation:

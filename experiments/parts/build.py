@@ -3,8 +3,6 @@
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -15,18 +13,18 @@ from omegaconf import OmegaConf
 
 from experiments.parts.data.prompts import Prompt
 from experiments.parts.data.split import side
+from experiments.parts.door.comments import CONF, conf
 from experiments.parts.peers import Generate
 from experiments.parts.peers.configured import Wanted
 from experiments.parts.settings import Settings, resolved
 from experiments.parts.target import Target
 from experiments.parts.tracking.interface import Tracker
-from experiments.recording.moved import renamed
+from experiments.recording.moved import OURS, importable, place_of
 from experiments.recording.naming import method_name
 from spec.interfaces import Drafter, Verifier, check_pair
 from spec.loading import load_tokenizer
 from spec.sampling import Sampler
 
-PACKAGES = ("spec", "drafters", "verifiers", "experiments")
 HAS_WHITELIST = "execution_whitelist" in inspect.signature(hydra.main).parameters  # Hydra 1.4 and later ask which packages may be run
 
 
@@ -93,7 +91,7 @@ def make(config: Mapping[str, Any], group: str) -> Any:
 
     What it names may have moved since the configuration was recorded: then the name of today holds.
     """
-    whitelist = [f"{package}.*" for package in (*PACKAGES, *config["trusted_packages"])]
+    whitelist = [f"{place_of(package)}.*" for package in (*OURS, *config["trusted_packages"])]
     extra = {"_execution_whitelist_": whitelist} if HAS_WHITELIST else {}
     part: Any = config
     for name in group.split("."):
@@ -101,7 +99,7 @@ def make(config: Mapping[str, Any], group: str) -> Any:
     if OmegaConf.is_config(part):
         part = OmegaConf.to_container(part, resolve=True)
     try:
-        return instantiate(renamed(part), _convert_="all", **extra)
+        return instantiate(importable(part), _convert_="all", **extra)
     except InstantiationException as error:
         cause = error.__cause__ or error
         if not isinstance(cause, (ValueError, TypeError, ImportError, AttributeError, OSError, HydraException)):
@@ -119,7 +117,7 @@ def compose_other(name: str, overrides: Sequence[str]) -> dict[str, Any]:
     try:
         if GlobalHydra.instance().is_initialized():
             return resolved(hydra.compose(name, list(overrides)))
-        with hydra.initialize_config_module("conf", version_base=None):
+        with hydra.initialize_config_module(CONF, version_base=None):
             return resolved(hydra.compose(name, list(overrides)))
     except HydraException as error:
         raise ValueError(f"{name}, {' '.join(overrides)}: {' '.join(str(error).split())}") from error
@@ -143,6 +141,5 @@ def _check_tokenizers(config: Mapping[str, Any], tokenizer: Any) -> None:
 
 def exact_verifiers() -> dict[str, Verifier]:
     """Every exact verifier that takes sampled drafts, by the stem of its YAML."""
-    folder = Path(str(files("conf"))) / "verifier"
-    made = {path.stem: instantiate(OmegaConf.load(path)) for path in sorted(folder.glob("*.yaml"))}
+    made = {path.stem: instantiate(OmegaConf.load(path)) for path in sorted((conf() / "verifier").glob("*.yaml"))}
     return {name: rule for name, rule in made.items() if rule.exact and name != "greedy"}

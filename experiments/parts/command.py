@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 
 from experiments.parts.door.check import HANDED_ON, check
 from experiments.parts.door.command_line import refuse
+from experiments.parts.door.comments import CONF
 from experiments.parts.door.plain import stopped, terminable
 from experiments.recording.files import DISK_FULL, check_folder, unwritable, write_atomically, writing
 from experiments.recording.identity import ForeignFolderError
@@ -90,7 +91,7 @@ def entry(
             try:
                 with refusing():
                     prepare(config_name, before, resumes)
-                hydra.main(config_path="pkg://conf", config_name=config_name, version_base=None)(task)()
+                hydra.main(config_path=f"pkg://{CONF}", config_name=config_name, version_base=None)(task)()
                 code = 0
             except KeyboardInterrupt as stop:
                 code = stopped(stop)

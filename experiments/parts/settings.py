@@ -7,6 +7,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments.recording.moved import recorded
+
 BATCHING = ("order", "length")
 SPLITS = ("all", "dev", "test")
 OBJECTIVES = ("speedup", "speedup_macro", "speedup_with_prefill", "tokens_per_second", "tokens_per_step", "accepted_per_step")
@@ -64,11 +66,11 @@ class Settings:
 
 
 def resolved(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration as plain data. Raises ValueError naming what is missing in it."""
+    """The configuration as plain data, with the names that are recorded. Raises ValueError naming what is missing in it."""
     if not isinstance(config, DictConfig):
         return dict(config)
     try:
-        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # pyright: ignore[reportReturnType]
+        return recorded(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
     except OmegaConfBaseException as error:
         raise ValueError(f"{getattr(error, 'full_key', None) or 'configuration'} must be given: {' '.join(str(error).split())}") from error
 

@@ -8,23 +8,27 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-OURS = ("spec", "drafters", "verifiers", "experiments")  # what is in conf/ is in the configuration
+from experiments.recording.moved import OURS, as_in_checkout, place_of
+
 LIBRARIES = ("torch", "transformers")
 
 
 @cache
 def code_version(packages: tuple[str, ...] = ()) -> dict[str, Any]:
-    """What the code is now: the libraries, and a hash over the sources of ours and of further packages, which needs no git."""
+    """What the code is now: the libraries, and a hash over the sources of ours and of further packages, which needs no git.
+
+    What is in conf/ is in the configuration.
+    """
     digest = hashlib.sha256()
     for file in sorted(sources((*OURS, *packages))):
-        digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+        digest.update(file.name.encode() + hashlib.sha256(as_in_checkout(file.read_bytes())).digest())
     return {"source": digest.hexdigest()[:12]} | {name: version(name) for name in LIBRARIES}
 
 
 def sources(packages: Sequence[str]) -> Iterator[Path]:
     """Python files of importable packages and modules."""
     for name in packages:
-        found = importlib.util.find_spec(name)
+        found = importlib.util.find_spec(place_of(name))
         for folder in (found and found.submodule_search_locations) or ():
             yield from Path(folder).rglob("*.py")
         if found and not found.submodule_search_locations and found.origin:

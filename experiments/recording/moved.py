@@ -1,7 +1,17 @@
-"""Names that stand in the configurations of runs recorded before `experiments/` was divided into rooms, and what they are called now."""
+"""The names of our classes and functions, as configurations and records hold them: `drafters.none.NoDraft`, wherever our packages lie.
 
-from collections.abc import Mapping
+In a checkout they are imported under these very names. In the wheel everything lies inside `draftproof`, and is imported as
+`draftproof.drafters.none`; records are written and compared without that, so that either can read what the other has recorded. Names that stand in
+configurations recorded before `experiments/` was divided into rooms have others today.
+"""
+
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
+
+OURS = ("spec", "drafters", "verifiers", "experiments")
+INSIDE = "".join(f"{part}." for part in __name__.split(".")[:-3])  # "" in a checkout, "draftproof." in the wheel
+IN_SOURCE = re.compile(rf"\bdraftproof\.(?=(?:{'|'.join((*OURS, 'conf'))})\b)".encode())
 
 MOVED = {
     "experiments.build.load_target": "experiments.parts.target.load_target",
@@ -18,10 +28,46 @@ MOVED = {
 }
 
 
+def recorded(part: Any) -> Any:
+    """Plain data with every `_target_` as it is recorded: without the package that ours lie in. Everything else is as it was."""
+    return _targets_by(bare, part)
+
+
 def renamed(part: Any) -> Any:
     """Plain data with today's name for every `_target_` that has moved; everything else is as it was."""
+    return _targets_by(today, part)
+
+
+def importable(part: Any) -> Any:
+    """Plain data with every `_target_` under the name by which it can be imported here and now."""
+    return _targets_by(place_of, part)
+
+
+def bare(name: str) -> str:
+    """A name without the package that ours lie in, if it is one of ours."""
+    rest = name.removeprefix("draftproof.")
+    return rest if rest.split(".")[0] in OURS else name
+
+
+def today(name: str) -> str:
+    """What a recorded name is called now."""
+    return MOVED.get(name, name)
+
+
+def place_of(name: str) -> str:
+    """The name by which a package, module or class is imported: one of ours lies in the package that this file lies in."""
+    found = today(bare(name))
+    return f"{INSIDE}{found}" if found.split(".")[0] in OURS else found
+
+
+def as_in_checkout(text: bytes) -> bytes:
+    """A source as it stands in a checkout, so that one code has one hash: the wheel's differ from it by the word before our packages alone."""
+    return IN_SOURCE.sub(b"", text)
+
+
+def _targets_by(rule: Callable[[str], str], part: Any) -> Any:
     if isinstance(part, Mapping):
-        return {key: MOVED.get(value, value) if key == "_target_" and isinstance(value, str) else renamed(value) for key, value in part.items()}
+        return {key: rule(value) if key == "_target_" and isinstance(value, str) else _targets_by(rule, value) for key, value in part.items()}
     if isinstance(part, (list, tuple)):
-        return [renamed(value) for value in part]
+        return [_targets_by(rule, value) for value in part]
     return part

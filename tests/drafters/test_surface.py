@@ -1,7 +1,6 @@
 """What others may read of a drafter, for every drafter that there is: traits, length, members, checkpoints and models."""
 
 from dataclasses import FrozenInstanceError, fields, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from drafters.prompt_lookup import PromptLookup
 from drafters.stopping.bandit import Bandit
 from drafters.stopping.cost import Cost
 from experiments.parts.build import make
+from experiments.parts.door.comments import CONF, conf
 from experiments.parts.versions import named_models
 from spec import CausalLM, Drafter, Sampler
 from spec.interfaces import Traits
@@ -24,13 +24,12 @@ from spec.model import load_model
 from tests.drafters.contract import assistant_model, recorded
 from tests.tiny import build
 
-ROOT = Path(__file__).resolve().parents[2]
-DRAFTERS = sorted(path.stem for path in (ROOT / "conf/drafter").glob("*.yaml"))
+DRAFTERS = sorted(path.stem for path in (conf() / "drafter").glob("*.yaml"))
 ALL_BUT_CONTEXT = {"makes_trees", "adapts_siblings", "keeps_state", "needs"}
 
 
 def composed(drafter: str) -> Any:
-    with initialize_config_module("conf", version_base=None):
+    with initialize_config_module(CONF, version_base=None):
         return compose("config", [f"drafter={drafter}"])
 
 

@@ -11,6 +11,7 @@ import torch
 import transformers as hf
 from omegaconf import OmegaConf
 
+from experiments.parts.door.comments import conf
 from spec import CausalLM, Limits, Sampler, decode
 from tests.tiny import COMMON, CONTEXT, FAMILIES, GROUPED, build
 
@@ -23,12 +24,12 @@ STORIES = ROOT.parent / "shared" / "models" / "stories260K"
 
 def parts(kind):
     """Stems of conf/<kind>/*.yaml: a new part is tested as soon as it has its YAML."""
-    return sorted(path.stem for path in (ROOT / "conf" / kind).glob("*.yaml"))
+    return sorted(path.stem for path in (conf() / kind).glob("*.yaml"))
 
 
 def make(kind, name, **runtime):
     """The part as its YAML describes it; `runtime` objects are handed over where its constructor takes them."""
-    options = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / kind / f"{name}.yaml"))
+    options = OmegaConf.to_container(OmegaConf.load(conf() / kind / f"{name}.yaml"))
     options.pop("defaults", None)  # the groups inside a group
     module, _, attribute = options.pop("_target_").rpartition(".")
     maker = getattr(importlib.import_module(module), attribute)

@@ -23,6 +23,7 @@ from experiments.bench.gpu.lab import Lab
 from experiments.bench.material import check_names
 from experiments.parts.random_target import SIZES
 from experiments.recording.machine import circumstances, load_average
+from experiments.recording.moved import recorded
 from spec.runtime import KINDS
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ def run_stages(config: DictConfig, path: Path) -> dict[str, Any]:
         if str(line["stage"]).startswith("curve "):
             lab.learn(line["stage"].removeprefix("curve "), line)
     device, dtype = torch.device(lab.device), getattr(torch, settings.dtype)
-    lines.write({"stage": "start", "provenance": circumstances(device, dtype), "settings": OmegaConf.to_container(settings, resolve=True)})
+    lines.write({"stage": "start", "provenance": circumstances(device, dtype), "settings": recorded(OmegaConf.to_container(settings, resolve=True))})
     for stage in stages(lab):
         ends = lines.elapsed + settings.stage_seconds[stage.name.split()[0]]
         run_stage(stage, lines, min(ends, settings.budget_seconds))

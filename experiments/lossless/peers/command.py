@@ -21,6 +21,7 @@ from experiments.lossless.peers.toys import toy_pair
 from experiments.parts.command import entry
 from experiments.recording.files import check_folder, write_atomically
 from experiments.recording.machine import circumstances, load_average
+from experiments.recording.moved import recorded
 from experiments.recording.published import refuse_changed_code
 from spec.loading import load_config
 
@@ -103,7 +104,7 @@ def report(found: dict[str, Any]) -> str:
 
 
 def plain(config: DictConfig) -> dict[Any, Any]:
-    container = OmegaConf.to_container(config, resolve=False)
+    container = recorded(OmegaConf.to_container(config, resolve=False))
     assert isinstance(container, dict)
     return container
 

@@ -20,6 +20,7 @@ from experiments.parts.data.prompts import Prompt, choose
 from experiments.recording.files import write_atomically
 from experiments.recording.identity import config_hash
 from experiments.recording.machine import circumstances, load_average
+from experiments.recording.moved import recorded
 from experiments.recording.published import refuse_changed_code
 from spec import CausalLM, Limits, Sampler, decode
 from verifiers.recursive import Recursive
@@ -118,7 +119,7 @@ def execute(config: DictConfig) -> dict[str, Any]:
     measured = measure(targets, name, texts, config)
     cases = [{"dtype": dtype, "way": way} | figures(gaps, config.temperatures) for (dtype, way), gaps in measured.items()]
     render([shown(case) for case in cases], title=f"{config.target.get('name')}, {len(texts)} texts of {config.max_new_tokens} tokens")
-    settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore[reportAssignmentType]
+    settings: dict[str, Any] = recorded(OmegaConf.to_container(config, resolve=True))
     provenance |= {"config_hash": config_hash(settings), "load_average_after": load_average()}
     result = {"provenance": provenance, "config": settings, "num_texts": len(texts), "cases": cases}
     if config.output:

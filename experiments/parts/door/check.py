@@ -16,7 +16,6 @@ from experiments.parts.door.composed import compose, composing, is_sweep, plain,
 from experiments.parts.door.groups import check_choices, file_of, files_of, folders_of, with_own_targets
 from experiments.parts.door.kinds import ANY, Kind, by_comment, by_value, shown
 from experiments.parts.door.signatures import Signature, signature
-from experiments.recording.moved import MOVED
 
 OF_HYDRA = ("_target_", "_partial_", "_args_", "_convert_", "_recursive_")
 
@@ -230,7 +229,7 @@ def _taken(config: Mapping[str, Any], prefix: str) -> Signature | None:
     if not isinstance(target, str) or target == "???":
         raise ValueError(f"{part}._target_ must be given: the dotted name of a class, package.module.Class")
     try:
-        found = signature(MOVED.get(target, target))
+        found = signature(target)
     except ValueError as error:
         raise ValueError(f"{part}._target_={target}: {error}") from error
     if found is None:

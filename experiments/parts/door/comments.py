@@ -8,6 +8,10 @@ from typing import Any
 
 import yaml
 
+import conf as configurations
+
+CONF = configurations.__name__  # what Hydra finds them by
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -21,7 +25,7 @@ class Setting:
 @cache
 def conf() -> Path:
     """The folder of our configurations."""
-    return Path(str(files("conf")))
+    return Path(str(files(configurations)))
 
 
 @cache

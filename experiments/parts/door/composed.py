@@ -15,8 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.parts.door.command_line import CommandLine
-from experiments.parts.door.comments import conf
+from experiments.parts.door.comments import CONF, conf
 from experiments.parts.door.groups import OWN, groups_in
+from experiments.recording.moved import recorded
 
 BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
@@ -31,7 +32,7 @@ def composing(line: CommandLine) -> Iterator[list[str]]:
     if GlobalHydra.instance().is_initialized():
         yield extra
     else:
-        with hydra.initialize_config_module("conf", version_base=None):
+        with hydra.initialize_config_module(CONF, version_base=None):
             yield extra
 
 
@@ -45,10 +46,10 @@ def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """The configuration without Hydra's part, interpolations resolved; what is missing stays `???`. Raises ValueError."""
+    """The configuration without Hydra's part, under recorded names, interpolations resolved; what is missing stays `???`. Raises ValueError."""
     own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     try:
-        return OmegaConf.to_container(own, resolve=True)  # pyright: ignore[reportReturnType]
+        return recorded(OmegaConf.to_container(own, resolve=True))
     except OmegaConfBaseException as error:
         raise ValueError(" ".join(str(error).split("\n")[0].split())) from error
 

@@ -81,7 +81,9 @@ def ask_hydra(config_name: str) -> None:
     """Lets Hydra answer what needs no job: --cfg, --info, completion."""
     import hydra
 
-    hydra.main(config_path="pkg://conf", config_name=config_name, version_base=None)(lambda _: None)()
+    from experiments.parts.door.comments import CONF
+
+    hydra.main(config_path=f"pkg://{CONF}", config_name=config_name, version_base=None)(lambda _: None)()
 
 
 def complete(arguments: list[str]) -> None:

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from experiments.parts.door.kinds import ANY, Kind, by_annotation
+from experiments.recording.moved import place_of
 
 MAX_HOPS = 8  # imports and base classes that are followed
 DATACLASS = re.compile(r"(dataclasses\.)?dataclass(\(.*\))?")
@@ -35,7 +36,7 @@ def signature(target: str) -> Signature | None:
 
     Raises ValueError if the package is not there, or neither a module nor anything in one has the name.
     """
-    module, _, name = target.rpartition(".")
+    module, _, name = place_of(target).rpartition(".")
     if not module or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", target):
         raise ValueError(f"_target_={target}: give a dotted name, package.module.Class")
     found = _definition(module, name)

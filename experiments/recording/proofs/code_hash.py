@@ -1,4 +1,5 @@
-"""Which code can change the distribution of the output: one hash over its sources. It needs no git, and line endings do not count.
+"""Which code can change the distribution of the output: one hash over its sources. It needs no git, line endings do not count, and the wheel's
+sources are read as they stand in a checkout (`as_in_checkout`), so that a verdict holds for one code wherever it is installed.
 
 Reports, documents and the battery itself are not in it: they cannot change what is emitted. The battery has a hash of its own.
 """
@@ -8,6 +9,8 @@ import importlib.util
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
+
+from experiments.recording.moved import as_in_checkout, place_of
 
 CORE = ("spec", "drafters", "verifiers")
 JUDGES = ("lossless",)  # of experiments/: the battery
@@ -39,7 +42,7 @@ def _places(name: str, root: Path | None) -> Sequence[Path]:
     """Folders of a package, or the one file of a module."""
     if root is not None:
         return [root / name]
-    found = importlib.util.find_spec(name)
+    found = importlib.util.find_spec(place_of(name))
     if found is None:
         return []
     return [Path(folder) for folder in found.submodule_search_locations or ()] or [Path(found.origin or "")]
@@ -58,6 +61,6 @@ def _below(place: Path) -> Iterator[tuple[str, Path]]:
 def _digest(files: Iterable[tuple[str, Path]]) -> str:
     digest = hashlib.sha256()
     for name, file in sorted(files):
-        text = file.read_bytes().replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        text = as_in_checkout(file.read_bytes().replace(b"\r\n", b"\n").replace(b"\r", b"\n"))
         digest.update(f"{name}\0".encode() + hashlib.sha256(text).digest())
     return digest.hexdigest()[:12]
