@@ -87,7 +87,7 @@ def shared_ids(target: "CausalLM", drafter: "CausalLM") -> SharedIds:
     found = _tokenizers(name_of(target), name_of(drafter))
     ids = set(range(min(target.vocab_size, drafter.vocab_size)))
     if len(found) == 2:
-        ids &= _known_alike(*found)
+        ids &= known_alike(*found)
     else:
         _check_sizes(target.vocab_size, drafter.vocab_size)
         ids = ids.intersection(*(tokenizer.ids for tokenizer in found))
@@ -137,7 +137,7 @@ def _tokenizer(file: Path) -> Tokenizer | None:
         return None
 
 
-def _known_alike(target: Tokenizer, drafter: Tokenizer) -> set[int]:
+def known_alike(target: Tokenizer, drafter: Tokenizer) -> set[int]:
     """The ids with the same token in both. Raises ValueError where words differ, or where more words than padding are known to one of them alone.
 
     Added tokens may differ in their names, as chat and reserved tokens do within families: texts are split alike all the same.

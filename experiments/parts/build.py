@@ -24,6 +24,7 @@ from experiments.recording.naming import method_name
 from spec.interfaces import Drafter, Verifier, check_pair
 from spec.loading import load_tokenizer
 from spec.sampling import Sampler
+from spec.vocabulary import Tokenizer, known_alike
 
 HAS_WHITELIST = "execution_whitelist" in inspect.signature(hydra.main).parameters  # Hydra 1.4 and later ask which packages may be run
 
@@ -132,11 +133,17 @@ def _check_tokenizers(config: Mapping[str, Any], tokenizer: Any) -> None:
         other = load_tokenizer(name)
     except ValueError:
         return  # a drafter may come without a tokenizer; its vocabulary size is checked when it is attached
-    if other.get_vocab() != tokenizer.get_vocab():
+    try:
+        known_alike(*(Tokenizer({number: token for token, number in of.get_vocab().items()}, _added(of)) for of in (tokenizer, other)))
+    except ValueError as error:
         raise ValueError(
-            f"drafter {name!r} has another tokenizer than target {config['target']['name']!r} ({len(other)} and {len(tokenizer)} entries, "
-            "not the same); choose a drafter of the target's family"
-        )
+            f"drafter {name!r} has another tokenizer than target {config['target']['name']!r} ({len(other)} and {len(tokenizer)} entries): {error}"
+        ) from error
+
+
+def _added(tokenizer: Any) -> dict[int, str]:
+    """Special and other added tokens by id."""
+    return {number: str(token) for number, token in tokenizer.added_tokens_decoder.items()}
 
 
 def exact_verifiers() -> dict[str, Verifier]:
