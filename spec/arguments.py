@@ -47,6 +47,13 @@ def real(name: str, value: Any, allowed: str, fits: Callable[[float], bool]) -> 
     return number
 
 
+def yes_or_no(name: str, value: Any) -> bool:
+    """Raises ValueError for what is no boolean: "no" would count as true."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}={shown(value)}: give True or False")
+    return value
+
+
 def callables(name: str, given: Any) -> list[Callable]:
     """`given` as a list. Raises ValueError where it is no list of callables; None is an empty one."""
     found: list[Any] = [] if given is None else list(given) if hasattr(given, "__iter__") else [None]

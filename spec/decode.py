@@ -11,7 +11,7 @@ from torch import Tensor
 from spec.arguments import sequence_keys, shown
 from spec.batches import Queue, rows_at_once
 from spec.checks import check_draft
-from spec.interfaces import Drafter, Verifier, check_pair
+from spec.interfaces import Drafter, Verifier, check_pair, check_verifier
 from spec.kept import Kept
 from spec.model import CausalLM
 from spec.sampling import Sampler
@@ -58,7 +58,8 @@ def decode(
     prompt; it gets the prompt first. `keep`: "scores" or "logits" or both, of every emitted token. Raises ValueError for input that cannot be served.
     """
     _check_roles(target, sampler, limits)
-    _check_method(drafter, verifier, allow_lossy)
+    check_pair(drafter, verifier)
+    check_verifier(verifier, allow_lossy)
     rows = target.check(prompts)
     stream = _Stream(streamer, len(rows))
     kept = Kept(keep, len(rows))
@@ -151,12 +152,6 @@ def _check_roles(target: Any, sampler: Any, limits: Any) -> None:
     ):
         if not hasattr(value, method):
             raise ValueError(f"{name}={shown(value)}: give {wanted}")
-
-
-def _check_method(drafter: Drafter, verifier: Verifier, allow_lossy: bool) -> None:
-    check_pair(drafter, verifier)
-    if not verifier.exact and not allow_lossy:
-        raise ValueError(f"{type(verifier).__name__} changes the output's distribution; pass allow_lossy=True if that is wanted")
 
 
 def _warn_of_twins(ids: list[int]) -> None:

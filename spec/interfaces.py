@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import Tensor
 
-from spec.arguments import shown
+from spec.arguments import shown, yes_or_no
 from spec.noise import StepNoise
 from spec.types import Draft, Scores, Verdict
 
@@ -118,12 +118,10 @@ def check_pair(drafter: Drafter, verifier: Verifier) -> None:
 
     Things that are no drafter or no verifier, as when arguments change places, are refused too.
     """
+    _refuse_class("drafter", drafter)
     if not callable(getattr(drafter, "propose", None)):
         raise ValueError(f"drafter={shown(drafter)} is no drafter (it has no propose); give drafter and verifier in this order")
-    if not callable(verifier):
-        raise ValueError(f"verifier={shown(verifier)} is no verifier (it cannot be called); give drafter and verifier in this order")
-    if not isinstance(getattr(verifier, "exact", None), bool):
-        raise ValueError(f"{type(verifier).__name__}.exact must be True or False: whether its output has the target's distribution")
+    check_verifier(verifier)
     if drafter.traits.makes_trees and getattr(verifier, "chains_only", False):
         raise ValueError(
             f"{type(verifier).__name__} verifies chains only and {type(drafter).__name__} drafts trees; take a verifier for trees (recursive, "
@@ -134,3 +132,19 @@ def check_pair(drafter: Drafter, verifier: Verifier) -> None:
             f"{type(verifier).__name__} needs the number of siblings settled before they are drawn, and {type(drafter).__name__} as it is set up "
             "gives a token a younger sibling or not by what it is; take recursive or traversal, or a tree of fixed shape"
         )
+
+
+def check_verifier(verifier: Any, allow_lossy: bool = True) -> None:
+    """Raises ValueError for what is no verifier or does not say whether it is exact, and for one that is not, unless `allow_lossy`."""
+    _refuse_class("verifier", verifier)
+    if not callable(verifier):
+        raise ValueError(f"verifier={shown(verifier)} is no verifier (it cannot be called); give drafter and verifier in this order")
+    if not isinstance(getattr(verifier, "exact", None), bool):
+        raise ValueError(f"{type(verifier).__name__}.exact must be True or False: whether its output has the target's distribution")
+    if not yes_or_no("allow_lossy", allow_lossy) and not verifier.exact:
+        raise ValueError(f"{type(verifier).__name__} changes the output's distribution; pass allow_lossy=True if that is wanted")
+
+
+def _refuse_class(role: str, given: Any) -> None:
+    if isinstance(given, type):
+        raise ValueError(f"{role}={given.__name__} is a class; give an object, for example {given.__name__}()")

@@ -1,6 +1,5 @@
 """A Hugging Face causal LM behind two calls: `prefill` a batch of prompts, `score` a draft. Masks and positions are made here and nowhere else."""
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from spec.cache import KVCache
 from spec.loading import EMBEDDED as EMBEDDED
 from spec.loading import load_model as load_model
 from spec.loading import resolve_name as resolve_name
-from spec.reach import num_layers, num_positions
+from spec.reach import arguments_of, num_layers, num_positions
 from spec.rows import NO_FIXED_SHAPES, check_chain, counts_positions, refuse_uncounted, run_rows
 from spec.runtime import Inputs, Runtime, check_kind
 from spec.servable import refuse_unservable
@@ -42,6 +41,7 @@ class CausalLM:
     def __init__(self, model: Any, context: int | None = None, runtime: str = "eager", capacity: int | None = None):
         if not hasattr(getattr(model, "config", None), "get_text_config"):
             raise ValueError(f"model={shown(model)}: give a model of transformers, for example spec.model.load_model(name)")
+        model = getattr(model, "_orig_mod", model)  # what torch.compile has wrapped is run as it was, as `generate` does; see `runtime`
         self.model, self.config = model, model.config.get_text_config()
         limit = num_positions(self.config) or 2**31
         allowed = f"between 2 and the model's {limit} positions"
@@ -64,7 +64,7 @@ class CausalLM:
         self.vocab_size: int = self.config.vocab_size
         self.device: torch.device = model.device  # stored: the model finds each by a walk over its parameters
         self.dtype: torch.dtype = model.dtype
-        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._keeps_logits = "logits_to_keep" in arguments_of(model)
         self._chain_masks: dict[int, Tensor] = {}
         self.capacity = capacity
         self.runtime: Runtime | None = None if runtime == "eager" else Runtime(model, runtime, capacity)
@@ -210,8 +210,8 @@ class CausalLM:
         row = token_ids(f"prompt {index}", prompt)
         if not row:
             raise ValueError(f"prompt {index} is empty; give at least one token (for example the tokenizer's BOS)")
-        if len(row) >= self.context:
-            raise ValueError(f"prompt {index} has {len(row)} tokens; the model's context is {self.context}: leave room for at least one more")
+        if len(row) > self.context:
+            raise ValueError(f"prompt {index} has {len(row)} tokens, more than the model's context of {self.context}; shorten it")
         if min(row) < 0 or max(row) >= self.vocab_size:
             bad = next(token for token in row if not 0 <= token < self.vocab_size)
             raise ValueError(f"prompt {index} holds token id {bad}; the model's vocabulary is 0 to {self.vocab_size - 1}: is it the right tokenizer?")

@@ -1,7 +1,10 @@
-"""What a configuration says of a model's reach: its positions, and up to how many of them a token's logits depend on its own prefix alone."""
+"""What a model takes, and what its configuration says of its reach: positions, and up to how many of them logits depend on a token's prefix alone."""
 
+import inspect
 from collections.abc import Iterator
 from typing import Any
+
+from transformers import PreTrainedModel
 
 WINDOWED = ("sliding_attention", "chunked_attention")
 WINDOW_SIZES = ("sliding_window", "sliding_window_size", "attention_chunk_size")
@@ -9,8 +12,22 @@ POSITIONS = ("max_position_embeddings", "max_seq_len", "max_target_positions")  
 LAYERS = ("decoder_layers", "num_decoder_layers", "num_hidden_layers")
 
 
+def inner(model: Any) -> Any:
+    """The transformers model inside of what PEFT and others put around one; a model of transformers itself."""
+    return next((part for part in model.modules() if isinstance(part, PreTrainedModel)), model)
+
+
+def arguments_of(model: Any) -> set[str]:
+    """Names of the arguments that a forward takes; those of the inner model where a wrapper hands on all that it is given."""
+    found = inspect.signature(model.forward).parameters
+    hands_on = any(one.kind is one.VAR_KEYWORD for one in found.values())
+    return {*found, *(inspect.signature(inner(model).forward).parameters if hands_on else ())}
+
+
 def num_positions(config: Any) -> int | None:
-    """How many positions a model has; None where its configuration names no limit."""
+    """How many positions a model has; None where its configuration names no limit, and for ALiBi as Falcon has it, which goes on for any length."""
+    if read(config, "alibi", False):
+        return None
     return next((limit for limit in (read(config, name) for name in POSITIONS) if limit), None)
 
 

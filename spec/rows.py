@@ -4,7 +4,6 @@ Such models serve chains. Rows of one length share a forward; otherwise every ro
 `generate` would run it alone. Whether a class counts this way is tried once, when it is wrapped: a few tokens, as a whole and in parts.
 """
 
-import inspect
 import weakref
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from spec.cache import KVCache
-from spec.reach import num_layers, num_positions, read
+from spec.reach import arguments_of, num_layers, num_positions, read
 from spec.types import Draft
 
 CHAINS_ONLY = (
@@ -27,7 +26,7 @@ NUM_TRIED, FIRST_PART, KEPT, AT_ONCE = 7, 4, (4, 2), 3  # the trial: tokens, how
 
 def counts_positions(model: Any, config: Any) -> bool:
     """Whether positions follow from the cache alone: no `position_ids`, ALiBi from columns, or layers masked by column (`attention_layers`)."""
-    takes = "position_ids" in inspect.signature(model.forward).parameters
+    takes = "position_ids" in arguments_of(model)
     return not takes or bool(read(config, "alibi", False) or read(config, "attention_layers"))
 
 

@@ -7,15 +7,27 @@ what was rejected. A few models break that beyond a certain length only; they ar
 import inspect
 import sys
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
-from spec.reach import WINDOWED, attention_window, longest_exact, num_layers, query_scale, read, rotary_switch, sparse_blocks
+from spec.reach import (
+    WINDOWED,
+    arguments_of,
+    attention_window,
+    inner,
+    longest_exact,
+    num_layers,
+    query_scale,
+    read,
+    rotary_switch,
+    sparse_blocks,
+)
 
 ATTENTION = ("sdpa", "eager", "flex_attention")  # and flash attention, for chains of one row
 PLAIN_LAYERS = ("full_attention", *WINDOWED)  # kinds of layers whose whole state is one key and one value per token and head
 RECURRENT = ("linear", "mamba", "recurrent", "conv", "hybrid")
 OTHER_STATES = ("update_indexer", "update_conv_state", "update_recurrent_state", "set_linear_cache")  # what layers call to cache more than that
+BY_ROW = ("adapter_names", "alora_offsets")  # arguments that PEFT binds to hooks
 RANDOM = ("dropout", "pdrop", "layerdrop", "jitter")  # what may be random in training mode, as configurations call it
 
 
@@ -58,7 +70,7 @@ def calls(kind: type, names: tuple[str, ...]) -> bool:
 
 
 def no_cache(model: Any, config: Any, context: int) -> str | None:
-    if "past_key_values" not in inspect.signature(model.forward).parameters:
+    if "past_key_values" not in arguments_of(model):
         return "takes no cache of keys and values (past_key_values), without which no draft can be scored; use a model that does"
     return None
 
@@ -81,7 +93,7 @@ def sees_the_future(model: Any, config: Any, context: int) -> str | None:
 
 def no_causal_mask(model: Any, config: Any, context: int) -> str | None:
     """RemBERT, Megatron-BERT and BigBird up to transformers 5.17: is_decoder=True, and a first forward sees all of its input."""
-    written_in = sys.modules[type(model).__module__]
+    written_in = sys.modules[type(inner(model)).__module__]
     if hasattr(written_in, "create_bidirectional_mask") and not hasattr(written_in, "create_causal_mask"):
         return "attends to later tokens as well: this version of transformers makes no causal mask for it; use a later one"
     return None
@@ -134,7 +146,7 @@ def mixed_tokens(model: Any, config: Any, context: int) -> str | None:
         return None
     if read(config, "is_moe", False):
         return "cuts its router's logits across tokens (is_moe=True), so that a token depends on its neighbours; use one without experts"
-    if "create_masks_for_generate" not in vars(type(model)):
+    if "create_masks_for_generate" not in vars(type(inner(model))):
         return "sees later tokens where transformers leaves its mask out, as this version does; use a later transformers"
     return None
 
@@ -158,6 +170,22 @@ def outliers(model: Any, config: Any, context: int) -> str | None:
             "neighbours; load it with llm_int8_threshold=0.0, as target.quantization=8bit does"
         )
     return None
+
+
+def learned_prompt(model: Any, config: Any, context: int) -> str | None:
+    """PEFT's prompt and prefix tuning put learned vectors before the text; they get there when `generate` prepares inputs, which a draft does not."""
+    learned = any(getattr(adapter, "is_prompt_learning", False) for adapter in dict(read(model, "peft_config", {})).values())
+    prepares = getattr(vars(model).get("prepare_inputs_for_generation", model.forward), "__self__", None)
+    if not learned and prepares in (model, inner(model)):
+        return None
+    return "gets inputs by a prepare_inputs_for_generation of its own, as with PEFT's prompt and prefix tuning; take an adapter of weights (LoRA)"
+
+
+def adapters_by_row(model: Any, config: Any, context: int) -> str | None:
+    """PEFT's adapters that differ from row to row, or apply from a place in the text on: its hooks know the rows of one forward only."""
+    hooks = (hook for part in model.modules() for hook in part._forward_pre_hooks.values() if isinstance(hook, partial))
+    found = next((name for hook in hooks for name in BY_ROW if name in hook.keywords), None)
+    return None if found is None else f"was given PEFT's {found}, adapters that depend on rows or places of a forward; give every call one adapter"
 
 
 def random_in_training(model: Any, config: Any, context: int) -> str | None:
@@ -191,6 +219,8 @@ REASONS: tuple[Callable[[Any, Any, int], str | None], ...] = (
     mixed_tokens,
     block_sparse,
     outliers,
+    learned_prompt,
+    adapters_by_row,
     random_in_training,
     attention_kind,
 )

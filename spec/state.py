@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers.generation import stopping_criteria as stops
 
-from spec.arguments import callables, one_or_more, whole
+from spec.arguments import callables, one_or_more, shown, whole
 from spec.cache import KVCache
 from spec.tree import on_device
 from spec.types import Draft, Scores, Verdict
@@ -128,10 +128,10 @@ class Limits:
     def check(self, rows: Sequence[Sequence[int]], context: int) -> None:
         """Raises ValueError where a prompt and the budget do not fit the context."""
         for index, row in enumerate(rows):
-            if len(row) + self.max_new_tokens > context:
+            if len(row) + self.max_new_tokens > context + 1:  # the last token takes no position: nothing is scored after it
                 raise ValueError(
-                    f"prompt {index} has {len(row)} tokens and max_new_tokens is {self.max_new_tokens}, together more than the context of "
-                    f"{context} that target and drafter have; shorten the prompt or ask for at most {max(context - len(row), 0)} new tokens"
+                    f"prompt {index} has {len(row)} tokens and max_new_tokens is {self.max_new_tokens}, which does not fit the context of {context} "
+                    f"that target and drafter have; shorten the prompt or ask for at most {max(context + 1 - len(row), 0)} new tokens"
                 )
 
     def start(self, state: DecodeState) -> None:
@@ -176,8 +176,11 @@ class Limits:
 def _says_stop(criterion: Callable, ids: Tensor, place: int, num_prompts: int) -> bool:
     """A criterion's answer for a row with the tokens `ids` [1, T] at a place in the batch. It may know its row, so it gets the shape of the batch."""
     num_rows = 1 if type(criterion) in _PLACE_FREE else num_prompts
-    answer = torch.as_tensor(criterion(ids.repeat(num_rows, 1), None))
+    name = type(criterion).__name__
+    try:
+        answer = torch.as_tensor(criterion(ids.repeat(num_rows, 1), None))
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"{name} failed: {shown(error)}; a stopping criterion gets scores=None here, so let it judge by ids alone") from error
     if answer.numel() != 1 and answer.shape != (num_rows,):
-        name = type(criterion).__name__
         raise ValueError(f"{name} answered in the shape {list(answer.shape)} for {num_rows} rows; a stopping criterion gives one truth value per row")
     return bool(answer.flatten()[place if answer.numel() > 1 else 0])

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 from transformers import GenerationMixin
 
+from spec.arguments import shown
 from spec.generate.door import speculative
 from spec.generate.outputs import SpeculativeOutput
 from spec.interfaces import Drafter, Verifier
@@ -23,14 +24,17 @@ def generate(
     seed: int | None = None,
     allow_lossy: bool = False,
     batch_size: int | None = None,
+    runtime: str = "eager",
     **arguments: Any,
 ) -> Tensor | SpeculativeOutput:
     """`model.generate(inputs, **arguments)` by speculative decoding; the other arguments are those of `speculative`.
 
     drafter_options, verifier_options: settings of a drafter or verifier that is given by its short name. Raises ValueError as `speculative` does.
     """
+    if "custom_generate" in arguments:
+        raise ValueError("custom_generate was given to spec.generate.generate, which is such a function itself; leave it out")
     made = (_made(drafter_named, "drafter", drafter, drafter_options), _made(verifier_named, "verifier", verifier, verifier_options))
-    door = speculative(*made, seed=seed, allow_lossy=allow_lossy, batch_size=batch_size)
+    door = speculative(*made, seed=seed, allow_lossy=allow_lossy, batch_size=batch_size, runtime=runtime)
     mixin: Any = GenerationMixin  # not the model's own: a folder beside the model may have replaced that by this very function
     return mixin.generate(model, inputs, custom_generate=door, **arguments)
 
@@ -39,5 +43,6 @@ def _made(named: Any, role: str, given: Any, options: Mapping[str, Any] | None) 
     if isinstance(given, str):
         return named(given, options)
     if options is not None:
-        raise ValueError(f"{role}_options={dict(options)!r} are settings of a {role} given by its name; {role}={given!r} has its own")
+        remedy = f"name one, as in {role}={'lookahead' if role == 'drafter' else 'recursive'!r}" if given is None else f"{shown(given)} has its own"
+        raise ValueError(f"{role}_options={shown(options)} are settings of a {role} that is given by its name; {remedy}")
     return given

@@ -24,31 +24,46 @@ class Choice:
     used: frozenset[str] = frozenset()
 
 
-def choose(drafter: Drafter | None, handed: Handed, config: GenerationConfig) -> Choice:
-    """`assistant_model` and `prompt_lookup_num_tokens` choose the drafter where `drafter` is None; without them it is prompt lookup.
+class Choices:
+    """`drafter`, if one was given to `speculative`, else one for each call; that of the last assistant is kept, with what was compared for it."""
 
-    Raises ValueError where two drafters were asked for.
-    """
-    lookup = config.prompt_lookup_num_tokens
-    asked = [f"assistant_model={type(handed.assistant_model).__name__}"] if handed.assistant_model is not None else []
-    asked += [f"prompt_lookup_num_tokens={lookup}"] if lookup is not None else []
-    given = [] if drafter is None else [f"speculative({type(drafter).__name__})"]
-    if len(asked) + len(given) > 1:
-        raise ValueError(f"{' and '.join([*given, *asked])} ask for {len(asked) + len(given)} drafters; give one of them")
-    if drafter is not None:
-        return Choice(drafter)
-    if handed.assistant_model is not None:
-        return _assisted(handed.assistant_model, config)
-    if lookup is None:
-        return Choice(drafter_named("prompt_lookup"))
-    most, ngram = config.max_matching_ngram_size or THEIR_NGRAM, "max_matching_ngram_size"
-    settings = {"num_tokens": whole("prompt_lookup_num_tokens", lookup, TOKENS, 1), "max_ngram": whole(ngram, most, TOKENS, 1)}
+    def __init__(self, drafter: Drafter | None):
+        self.drafter = drafter
+        self._last: tuple[Any, list[Any], Choice] | None = None  # an assistant, its settings, and what was made of them
+
+    def choose(self, handed: Handed, config: GenerationConfig) -> Choice:
+        """`assistant_model` and `prompt_lookup_num_tokens` choose where no drafter was given; without them it is prompt lookup.
+
+        Raises ValueError where two drafters were asked for.
+        """
+        lookup = config.prompt_lookup_num_tokens
+        asked = [f"assistant_model={type(handed.assistant_model).__name__}"] if handed.assistant_model is not None else []
+        asked += [f"prompt_lookup_num_tokens={lookup}"] if lookup is not None else []
+        given = [] if self.drafter is None else [f"speculative({type(self.drafter).__name__})"]
+        if len(asked) + len(given) > 1:
+            raise ValueError(f"{' and '.join([*given, *asked])} ask for {len(asked) + len(given)} drafters; give one of them")
+        if self.drafter is not None:
+            return Choice(self.drafter)
+        if handed.assistant_model is not None:
+            return self._assisted(handed.assistant_model, config)
+        return Choice(drafter_named("prompt_lookup")) if lookup is None else _lookup(lookup, config)
+
+    def _assisted(self, assistant: Any, config: GenerationConfig) -> Choice:
+        settings = [_setting(name, assistant, config) for name in FOR_ASSISTANTS]
+        if self._last is None or self._last[0] is not assistant or self._last[1] != settings:
+            self._last = assistant, settings, _assisted(assistant, *settings)
+        return self._last[2]
+
+
+def _lookup(length: Any, config: GenerationConfig) -> Choice:
+    given, ngram = config.max_matching_ngram_size, "max_matching_ngram_size"
+    most = THEIR_NGRAM if given is None else whole(ngram, given, TOKENS, 1)
+    settings = {"num_tokens": whole("prompt_lookup_num_tokens", length, TOKENS, 1), "max_ngram": most}
     return Choice(drafter_named("prompt_lookup", settings), frozenset(FOR_LOOKUP))
 
 
-def _assisted(assistant: Any, config: GenerationConfig) -> Choice:
+def _assisted(assistant: Any, length: Any, schedule: Any, threshold: Any) -> Choice:
     """A chain of the assistant's, with the lengths that `generate` would give it: a token below the threshold is the last, but it is kept."""
-    length, schedule, threshold = (_setting(name, assistant, config) for name in FOR_ASSISTANTS)
     length = whole(FOR_ASSISTANTS[0], length, TOKENS, 1)
     threshold = real(FOR_ASSISTANTS[2], threshold, "a probability, or 0 to stop nowhere", lambda share: 0 <= share <= 1)
     if schedule not in ("constant", *HEURISTIC):

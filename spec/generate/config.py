@@ -19,7 +19,7 @@ HONOURED = """
 # `generate` itself makes nothing of them where a decoder-only model samples or takes the best token. use_cache=False costs it time, and no token;
 # a draft is scored over a cache in any case
 INERT = """
-    early_stopping length_penalty low_memory decoder_start_token_id is_assistant continuous_batching_config assistant_lookbehind
+    early_stopping length_penalty low_memory decoder_start_token_id continuous_batching_config assistant_lookbehind
     target_lookbehind disable_compile transformers_version use_cache
 """
 OWN_CACHE = "drafts are scored in slots of a cache of their own, which has no such setting"
@@ -41,6 +41,7 @@ REFUSED = {
     "penalty_alpha": OTHER_MODE,
     "dola_layers": OTHER_MODE,
     "assistant_early_exit": "drafts from the target's own early layers are not served; give speculative(...) another drafter",
+    "is_assistant": "it ends a text where the model is not sure of itself, by scores that drafts change; leave it out",
     "use_mtp": "transformers' drafts from the model's own extra layers are not served; give speculative(...) another drafter",
     "speculation_type": "transformers' own drafters are not served; give speculative(...) another drafter",
     "assistant_ensemble_weight": "it changes the output's distribution; speculative(verifier='ensemble', allow_lossy=True) does so too",
@@ -57,6 +58,7 @@ PLAIN: dict[str, tuple[Any, ...]] = {  # values besides None and transformers' d
     "penalty_alpha": (0, 0.0),
     "guidance_scale": (1, 1.0),
     "use_mtp": (False,),
+    "is_assistant": (False,),
     "output_attentions": (False,),
     "output_hidden_states": (False,),
 }
@@ -80,7 +82,7 @@ def check(config: GenerationConfig, used: frozenset[str]) -> None:
     reasons = WITHOUT_EFFECT | dict.fromkeys((*FOR_ASSISTANTS, *FOR_LOOKUP), NOT_ITS_DRAFTER) | dict.fromkeys(sorted(unknown()), NOT_KNOWN)
     for name, reason in reasons.items():
         if name not in used and is_set(config, name):
-            warnings.warn(f"{name}={getattr(config, name)!r} has no effect under speculative decoding: {reason}", stacklevel=5)
+            warnings.warn(f"{name}={getattr(config, name)!r} has no effect under speculative decoding: {reason}", stacklevel=6)
 
 
 def unknown() -> set[str]:

@@ -2,20 +2,22 @@
 
 import warnings
 from inspect import Signature
+from threading import RLock
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
+from spec.arguments import shown, yes_or_no
 from spec.batches import rows_at_once
 from spec.decode import decode
-from spec.generate.choice import choose
+from spec.generate.choice import Choices
 from spec.generate.config import check
 from spec.generate.handed import NEVER_SEEN, Handed, hand_over, signature
 from spec.generate.inputs import is_limit, needed_context, refuse_inputs, unpadded
 from spec.generate.outputs import SpeculativeOutput, output, wanted
-from spec.interfaces import Drafter, Verifier, check_pair
+from spec.interfaces import Drafter, Verifier, check_pair, check_verifier
 from spec.model import CausalLM
 from spec.named import drafter_named, verifier_named
 from spec.noise import Noise
@@ -44,13 +46,16 @@ def speculative(
     seed: default drawn from torch's generator, so `torch.manual_seed` and `set_seed` govern it.
     batch_size: the most rows that are decoded at once; the others wait. Default: all of them.
     runtime: "compile" or "graphs", as in `CausalLM`; what is compiled for a model is reused by all calls of this callable, so keep it.
-    streamer: may be given here or to `generate`. Raises ValueError, in one line, for whatever cannot be served.
+    streamer: may be given here or to `generate`. Calls from several threads wait for each other, because a drafter remembers the text it follows.
+    Raises ValueError, in one line, for whatever cannot be served.
     """
     chosen = drafter_named(drafter) if isinstance(drafter, str) else drafter
     judge = verifier_named(verifier) if isinstance(verifier, str) else verifier
+    check_verifier(judge, yes_or_no("allow_lossy", allow_lossy))
     if chosen is not None:
         check_pair(chosen, judge)
     check_kind(runtime)
+    _check_streamer(streamer)
     rows_at_once(batch_size, 1)
     return Speculative(chosen, judge, None if seed is None else Noise(seed).seed, streamer, allow_lossy, batch_size, runtime)
 
@@ -68,9 +73,11 @@ class Speculative:
         batch_size: int | None,
         runtime: str,
     ):
-        self.drafter, self.verifier, self.seed, self.streamer = drafter, verifier, seed, streamer
+        self.verifier, self.seed, self.streamer = verifier, seed, streamer
         self.allow_lossy, self.batch_size, self.runtime = allow_lossy, batch_size, runtime
+        self._choices = Choices(drafter)
         self._kept: CausalLM | None = None  # the last model with what was compiled for it
+        self._turn = _Turn()
 
     @property
     def __signature__(self) -> Signature:
@@ -83,9 +90,27 @@ class Speculative:
     ) -> Tensor | SpeculativeOutput:
         """Called by `generate` with what it has prepared: processors, criteria, a complete config, and everything else by name."""
         refuse_unservable(model, model.config.get_text_config(), SHORTEST)  # first of all: such a model may have inputs of its own
+        with self._turn.lock:
+            choices, self._choices = self._choices, Choices(self._choices.drafter)  # a call within this one shall not disturb its drafter
+            try:
+                return self._answer(choices, model, input_ids, logits_processor, stopping_criteria, generation_config, others)
+            finally:
+                self._choices = choices
+
+    def _answer(
+        self,
+        choices: Choices,
+        model: Any,
+        input_ids: Tensor,
+        logits_processor: Any,
+        stopping_criteria: Any,
+        generation_config: GenerationConfig,
+        others: dict[str, Any],
+    ) -> Tensor | SpeculativeOutput:
         handed = Handed.taken_from(others)
         _refuse(handed)
-        choice = choose(self.drafter, handed, generation_config)
+        _check_streamer(handed.streamer)
+        choice = choices.choose(handed, generation_config)
         check(generation_config, choice.used)
         refuse_inputs(input_ids, others)
         prompts = unpadded(input_ids, others.get("attention_mask"))
@@ -135,7 +160,22 @@ def _refuse(handed: Handed) -> None:
         raise ValueError("assistant_tokenizer is not served: drafts are made in the target's own tokens; take an assistant_model with its tokenizer")
     for name in NEVER_SEEN:
         if getattr(handed, name) is not None:
-            warnings.warn(f"{name} has no effect under speculative decoding: it belongs to guidance_scale, which is not served", stacklevel=5)
+            warnings.warn(f"{name} has no effect under speculative decoding: it belongs to guidance_scale, which is not served", stacklevel=6)
+
+
+def _check_streamer(streamer: Any) -> None:
+    if streamer is not None and not all(callable(getattr(streamer, name, None)) for name in ("put", "end")):
+        raise ValueError(f"streamer={shown(streamer)}: give an object with put and end, for example transformers.TextStreamer(tokenizer)")
+
+
+class _Turn:
+    """A lock that a copy of its owner does not share; a thread that has it may take it again."""
+
+    def __init__(self) -> None:
+        self.lock = RLock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Turn, ()
 
 
 class _AfterPrompt:

@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 from transformers.generation.utils import GenerateDecoderOnlyOutput
 
+from spec.arguments import one_or_more
 from spec.decode import Generation
 from spec.stats import GenerationStats
 
@@ -50,5 +51,5 @@ def _by_token(rows: Sequence[Tensor], longest: int, pad: int) -> tuple[Tensor, .
 
 
 def _pad_id(config: GenerationConfig) -> int:
-    eos = config.eos_token_id
-    return config.pad_token_id if config.pad_token_id is not None else (eos[0] if eos else 0) if isinstance(eos, list) else eos or 0
+    given = [number for name in ("pad_token_id", "eos_token_id") for number in one_or_more(name, getattr(config, name), "token ids")]
+    return given[0] if given else 0

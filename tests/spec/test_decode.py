@@ -186,10 +186,10 @@ def test_lossy_verifiers_need_permission(target):
     [
         ({"prompts": []}, "no prompts"),
         ({"prompts": [[1], []]}, "prompt 1 is empty"),
-        ({"prompts": [[1] * CONTEXT]}, f"context is {CONTEXT}"),
+        ({"prompts": [[1] * (CONTEXT + 1)]}, f"more than the model's context of {CONTEXT}"),
         ({"prompts": [[1, VOCABULARY]]}, f"token id {VOCABULARY}"),
         ({"prompts": [[-1]]}, "token id -1"),
-        ({"limits": Limits(CONTEXT)}, f"at most {CONTEXT - 2} new tokens"),
+        ({"limits": Limits(CONTEXT)}, f"at most {CONTEXT - 1} new tokens"),
         ({"sequence_ids": [1, 2]}, "2 sequence_ids for 1 prompts"),
         ({"prompts": [[1], [2]], "streamer": Collector()}, "streamer follows one prompt"),
     ],
@@ -212,7 +212,7 @@ def test_a_drafter_with_less_context_is_refused_before_any_work(target):
 
     shape = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "max_position_embeddings": 10}
     with pytest.raises(ValueError, match="context of 10 that target and drafter have"):
-        run(target, drafter=DraftModel(model=LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, **shape))), limits=Limits(9))
+        run(target, drafter=DraftModel(model=LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, **shape))), limits=Limits(10))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

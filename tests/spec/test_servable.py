@@ -98,10 +98,11 @@ def test_generate_serves_calls_that_stay_below_the_switch():
     model, ids = build("phi3", LONGROPE), torch.tensor([PROMPTS[0]])
     options = {"attention_mask": torch.ones_like(ids), "do_sample": False, "pad_token_id": 0}
     method = {"custom_generate": speculative(PromptLookup(), Recursive())}
-    plain = model.generate(ids, max_new_tokens=SWITCH - 8, **options)
-    assert model.generate(ids, max_new_tokens=SWITCH - 8, **options, **method).tolist() == plain.tolist()
+    longest = SWITCH + 1 - ids.shape[1]  # the last token takes no position
+    plain = model.generate(ids, max_new_tokens=longest, **options)
+    assert model.generate(ids, max_new_tokens=longest, **options, **method).tolist() == plain.tolist()
     with pytest.raises(ValueError, match="longrope"):
-        model.generate(ids, max_new_tokens=SWITCH - 7, **options, **method)
+        model.generate(ids, max_new_tokens=longest + 1, **options, **method)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from drafters.prompt_lookup import PromptLookup
 from drafters.stopping.confidence import Confidence
 from drafters.stopping.heuristic import Heuristic
 from spec import named, speculative
-from spec.generate.choice import choose
+from spec.generate.choice import Choices
 from spec.generate.handed import Handed
 from spec.interfaces import check_pair
 from tests.spec.generate.material import both, call, words
@@ -47,7 +47,7 @@ def test_the_calls_arguments_choose(model, assistant):
 
 def test_lengths_as_generate_would_give_them(assistant):
     def made(**fields):
-        return choose(None, Handed(assistant_model=assistant), config(**fields))
+        return Choices(None).choose(Handed(assistant_model=assistant), config(**fields))
 
     plain = made().drafter
     assert isinstance(plain, DraftModel)
@@ -87,14 +87,14 @@ def test_an_assistant_with_fewer_rows_of_embeddings():
 def test_wrong_numbers_are_named_as_they_were_given(assistant, options, line):
     handed = Handed() if "prompt_lookup_num_tokens" in options else Handed(assistant_model=assistant)
     with pytest.raises(ValueError, match=f"^{line}$"):
-        choose(None, handed, config(**options))
+        Choices(None).choose(handed, config(**options))
 
 
 def test_an_assistants_own_settings_count(assistant):
     """`generate` looks there alone."""
     assistant.generation_config.num_assistant_tokens = 4
-    assert choose(None, Handed(assistant_model=assistant), config()).drafter.num_tokens == 4
-    assert choose(None, Handed(assistant_model=assistant), config(num_assistant_tokens=6)).drafter.num_tokens == 6
+    assert Choices(None).choose(Handed(assistant_model=assistant), config()).drafter.num_tokens == 4
+    assert Choices(None).choose(Handed(assistant_model=assistant), config(num_assistant_tokens=6)).drafter.num_tokens == 6
     assistant.generation_config.num_assistant_tokens = None
 
 

@@ -89,6 +89,7 @@ SAID = {
     "num_assistant_tokens_schedule": "heuristic",
     "assistant_confidence_threshold": 0.1,
     "max_matching_ngram_size": 4,
+    "is_assistant": True,
 }
 UNTOUCHED = {
     "use_cache": False,
@@ -96,7 +97,6 @@ UNTOUCHED = {
     "length_penalty": 2.0,
     "low_memory": True,
     "decoder_start_token_id": 5,
-    "is_assistant": False,
     "continuous_batching_config": None,
     "assistant_lookbehind": 3,
     "target_lookbehind": 3,
