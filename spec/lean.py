@@ -1,14 +1,15 @@
-"""The forward of Llama-shaped models with a third of the operators: the same weights, packed, straight over the slot cache.
+"""The forward of Llama-shaped models with half of the operators: the same weights, packed, straight over the slot cache.
 
 A decoder layer of that shape is RMSNorm, rotary attention of grouped heads, RMSNorm and a gated MLP. Here q, k and v come from one product, gate and
-up from another, q and k are turned by one rotary operation, and the query heads that share a key head stand beside each other in one attention call.
+up from another, q and k are turned by one rotary operation, and the query heads that share a key stand beside each other in one attention.
 
-The structure decides, not the name: a model whose parts are all of this kind is tried on a chain, a tree and rows of different lengths, and if its
-own forward gives other logits, it keeps that. The packed weights are the model's own: its parameters become views of them.
+No list of names: the structure decides, and then a trial. What has other parts, or other logits than the model's own forward, keeps that. The packed
+weights are the model's own: its parameters become views of them, so nothing is held twice, and what is written into a parameter is seen here.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,52 +17,53 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spec.cache import KVCache
-from spec.reach import inner
+from spec.reach import inner, read
 
-LAYER = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
-ATTENTION = ({"q_proj", "k_proj", "v_proj", "o_proj"}, {"qkv_proj", "o_proj"})
-HEAD_NORMS = {"q_norm", "k_norm"}
-MLP = ({"gate_proj", "up_proj", "down_proj"}, {"gate_up_proj", "down_proj"})
-ACTIVATIONS = {"act_fn", "activation_fn"}
+BODY = ("embed_tokens", "layers", "norm", "rotary_emb")
+LAYER = ("self_attn", "mlp", "input_layernorm", "post_attention_layernorm")
+IDLE = (nn.Dropout, nn.Identity)  # what does nothing outside of training
+# Settings that act beyond some size of the numbers only, which a trial need not reach.
+LIMITING = ("clip_qkv", "attn_logit_softcapping", "final_logit_softcapping", "logit_softcapping")
+Norm = Callable[[Tensor], Tensor]
 
 
-class NotLean(ValueError):
+class NotLean(ValueError):  # noqa: N818  an answer rather than an error
     """A model that is not of the shape; the message says why."""
 
 
-@dataclass
 class Product:
-    """Linear layers that read the same input as one product; their weights are views of `weight`."""
+    """Linear layers that read the same input, as one product; their weights become views of it."""
 
-    parts: list[nn.Linear]
-    weight: Tensor = field(init=False)  # [sum of outputs, inputs]
-    bias: Tensor | None = field(init=False)
+    def __init__(self, *parts: Any):
+        for part in parts:
+            if type(part) is not nn.Linear:
+                raise NotLean(f"{type(part).__name__} is no plain linear layer")
+        if len({(part.bias is None, part.weight.dtype, part.weight.device) for part in parts}) > 1:
+            raise NotLean("its products of one input differ in bias, dtype or device")
+        self.parts = parts
+        self.weight, self.bias = self._packed("weight"), self._packed("bias")
 
-    def __post_init__(self) -> None:
-        if len({part.bias is None for part in self.parts}) > 1:
-            raise NotLean("some of its q, k and v products have a bias and others have none")
-        self.pack()
-
-    def pack(self) -> None:
-        """Lays the weights out behind each other; each part's own memory is given back as soon as it is copied."""
-        sizes = [part.out_features for part in self.parts]
+    def _packed(self, name: str) -> Any:
+        """The parts behind each other; where they are several, each one's own memory is given back by the model."""
+        held = [getattr(part, name) for part in self.parts]
+        if len(held) == 1 or held[0] is None:
+            return held[0]
         with torch.inference_mode(False), torch.no_grad():
-            for name in ("weight", "bias"):
-                held = [getattr(part, name) for part in self.parts]
-                whole = held[0] if held[0] is None or len(held) == 1 else torch.cat([one.data for one in held])
-                setattr(self, name, whole if whole is None else whole.data)
-                if len(held) > 1 and whole is not None:
-                    for one, view in zip(held, whole.split(sizes), strict=True):
-                        one.data = view
+            whole = torch.cat([one.data for one in held])
+            for one, view in zip(held, whole.split([len(one) for one in held]), strict=True):
+                one.data = view
+        return whole
 
-    @property
-    def is_stale(self) -> bool:
-        """Whether a part has got another weight since: not written into, which the product sees, but replaced."""
-        place = self.weight.data_ptr()
-        for part in self.parts:
-            if part.weight.data_ptr() != place:
-                return True
-            place += part.weight.numel() * part.weight.element_size()
+    def has_moved(self) -> bool:
+        """Whether a layer has other memory by now; what was written into its memory is seen here."""
+        for name in ("weight", "bias"):
+            place = None
+            for part in self.parts:
+                own = getattr(part, name)
+                place = getattr(self, name).data_ptr() if place is None and own is not None else place
+                if own is not None and own.data_ptr() != place:
+                    return True
+                place = None if own is None else place + own.nbytes
         return False
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -70,123 +72,141 @@ class Product:
 
 @dataclass
 class Layer:
-    """One decoder layer."""
+    """One decoder layer: its products, norms of the input and of q and k, and numbers of heads."""
 
-    own: Any
-    num_heads: int
-    num_kv_heads: int
-    scaling: float
     qkv: Product
     out: Product
     gate_up: Product
     down: Product
-    norms: tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
-    head_norms: tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]] | None
+    norms: tuple[Norm, Norm]
+    head_norms: tuple[Norm, Norm] | None
     act: Callable[[Tensor], Tensor]
+    scaling: float
+    num_heads: int
+    num_groups: int  # key heads; each serves num_heads / num_groups query heads
 
     @staticmethod
-    def of(own: Any, config: Any, head_dim: int) -> "Layer":
+    def of(own: Any, head_dim: int) -> "Layer":
+        _check_parts(own, LAYER)
         attention, mlp = own.self_attn, own.mlp
-        names = {name for name, _ in own.named_children()}
-        if names != LAYER:
-            raise NotLean(f"its layers have {', '.join(sorted(names ^ LAYER))}")
-        parts = {name for name, _ in attention.named_children()}
-        if parts - HEAD_NORMS not in ATTENTION:
-            raise NotLean(f"its attention is made of {', '.join(sorted(parts))}")
-        inside = {name for name, _ in mlp.named_children()}
-        if inside - ACTIVATIONS not in MLP:
-            raise NotLean(f"its MLP is made of {', '.join(sorted(inside))}")
-        qkv = [attention.qkv_proj] if "qkv_proj" in parts else [attention.q_proj, attention.k_proj, attention.v_proj]
-        gate_up = [mlp.gate_up_proj] if "gate_up_proj" in inside else [mlp.gate_proj, mlp.up_proj]
-        for part in (*qkv, attention.o_proj, *gate_up, mlp.down_proj):
-            _plain(part)
-        num_heads, num_kv_heads = attention.o_proj.in_features // head_dim, config.num_key_value_heads
-        if sum(part.out_features for part in qkv) != (num_heads + 2 * num_kv_heads) * head_dim:
-            raise NotLean("its q, k and v are not of one head size")
-        act = next((getattr(mlp, name) for name in ACTIVATIONS if hasattr(mlp, name)), None)
-        if act is None:
-            raise NotLean("its MLP names no activation")
-        norms = norm_of(own.input_layernorm), norm_of(own.post_attention_layernorm)
-        heads = (norm_of(attention.q_norm), norm_of(attention.k_norm)) if parts >= HEAD_NORMS else None
+        qkv = ("qkv_proj",) if hasattr(attention, "qkv_proj") else ("q_proj", "k_proj", "v_proj")
+        gate_up = ("gate_up_proj",) if hasattr(mlp, "gate_up_proj") else ("gate_proj", "up_proj")
+        normed = ("q_norm", "k_norm") if hasattr(attention, "q_norm") else ()
+        act = next((name for name in ("act_fn", "activation_fn") if hasattr(mlp, name)), "act_fn")
+        _check_parts(attention, (*qkv, "o_proj", *normed))
+        _check_parts(mlp, (*gate_up, "down_proj", act))
+        num_heads = attention.o_proj.in_features // head_dim
+        num_groups = (sum(getattr(attention, name).out_features for name in qkv) // head_dim - num_heads) // 2
         return Layer(
-            own, num_heads, num_kv_heads, float(attention.scaling), Product(qkv), Product([attention.o_proj]), Product(gate_up),
-            Product([mlp.down_proj]), norms, heads, act,
+            Product(*(getattr(attention, name) for name in qkv)),
+            Product(attention.o_proj),
+            Product(*(getattr(mlp, name) for name in gate_up)),
+            Product(mlp.down_proj),
+            (norm_of(own.input_layernorm), norm_of(own.post_attention_layernorm)),
+            (norm_of(attention.q_norm), norm_of(attention.k_norm)) if normed else None,
+            getattr(mlp, act),
+            float(attention.scaling),
+            num_heads,
+            num_groups,
         )
 
-    def __call__(self, x: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor | None, cache_layer: Any) -> Tensor:
+    def __call__(self, x: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor | None, slots: Any) -> Tensor:
+        """x [B, N, H] -> [B, N, H]; mask [B or 1, 1, query heads of a key head * N, width], or None where everything is seen."""
         num_rows, num_slots, _ = x.shape
-        heads, groups, size = self.num_heads, self.num_kv_heads, turn[0].shape[-1]
-        packed = self.qkv(self.norms[0](x)).view(num_rows, num_slots, -1, size)
+        heads, groups, size = self.num_heads, self.num_groups, turn[0].shape[-1]
+        packed = self.qkv(self.norms[0](x)).view(num_rows, num_slots, heads + 2 * groups, size)
         qk, v = packed[:, :, : heads + groups], packed[:, :, heads + groups :]
         if self.head_norms is not None:
             qk = torch.cat([self.head_norms[0](qk[:, :, :heads]), self.head_norms[1](qk[:, :, heads:])], 2)
         qk = torch.addcmul(qk * turn[0], qk.roll(size // 2, -1), turn[1])
-        keys, values = cache_layer.update(qk[:, :, heads:].transpose(1, 2), v.transpose(1, 2))
-        q = qk[:, :, :heads].view(num_rows, num_slots, groups, heads // groups, size).permute(0, 2, 3, 1, 4).reshape(num_rows, groups, -1, size)
+        keys, values = slots.update(qk[:, :, heads:].transpose(1, 2), v.transpose(1, 2))
+        q = qk[:, :, :heads].reshape(num_rows, num_slots, groups, -1, size).permute(0, 2, 3, 1, 4).reshape(num_rows, groups, -1, size)
         seen = F.scaled_dot_product_attention(q, keys, values, mask, scale=self.scaling)
-        seen = seen.view(num_rows, groups, heads // groups, num_slots, size).permute(0, 3, 1, 2, 4).reshape(num_rows, num_slots, -1)
+        seen = seen.view(num_rows, groups, -1, num_slots, size).permute(0, 3, 1, 2, 4).reshape(num_rows, num_slots, -1)
         x = x + self.out(seen)
         gate, up = self.gate_up(self.norms[1](x)).chunk(2, -1)
         return x + self.down(self.act(gate) * up)
 
 
-def _plain(part: Any) -> None:
-    """Raises NotLean for what is no linear layer of its own weight alone."""
-    if type(part) is not nn.Linear or "forward" in vars(part) or part._forward_hooks or part._forward_pre_hooks:
-        raise NotLean(f"{type(part).__name__} is no plain linear layer, or has hooks")
-
-
-def norm_of(own: Any) -> Callable[[Tensor], Tensor]:
-    """An RMSNorm as one operator where it computes as torch's does: in float32. In float64 transformers still computes in float32."""
-    if list(own._parameters) != ["weight"] or own._forward_hooks or own._forward_pre_hooks:
-        raise NotLean(f"{type(own).__name__} has other parameters than a weight, or hooks")
-    if own.weight.dtype == torch.float64:
-        return own
-    eps = getattr(own, "variance_epsilon", getattr(own, "eps", None))
-    probe = torch.linspace(-1, 2, own.weight.numel(), device=own.weight.device, dtype=own.weight.dtype)[None, None]
-    for plus in (0.0, 1.0):
-        weight = own.weight + plus if plus else own.weight
-        if eps is not None and torch.allclose(F.rms_norm(probe, own.weight.shape, weight, eps), own(probe), rtol=1e-5, atol=1e-6):
-            return lambda x: F.rms_norm(x, own.weight.shape, own.weight + plus if plus else own.weight, eps)
-    return own
-
-
 class Lean:
-    """Runs a model's forwards. Raises NotLean for a model that is not of the shape."""
+    """Runs the forwards of one model, and does not keep it alive. Raises NotLean where it is not of the shape."""
 
     def __init__(self, model: Any):
-        base = inner(model)
-        body = base.get_decoder() if hasattr(base, "get_decoder") else None
-        names = {"embed_tokens", "layers", "norm", "rotary_emb"}
-        found = {name for name, _ in body.named_children()} if isinstance(body, nn.Module) else set()
-        if not isinstance(body, nn.Module) or found != names:
-            raise NotLean(f"its body is made of {', '.join(sorted(found))}")
-        self.body, self.head, self.config = body, base.get_output_embeddings(), model.config.get_text_config()
-        _plain(self.head)
-        if type(body.embed_tokens) is not nn.Embedding:
-            raise NotLean(f"its embeddings are a {type(body.embed_tokens).__name__}")
-        size = getattr(self.config, "head_dim", None) or self.config.hidden_size // self.config.num_attention_heads
-        self.layers = [Layer.of(layer, self.config, size) for layer in body.layers]
-        self.norm, self.group = norm_of(body.norm), self.layers[0].num_heads // self.layers[0].num_kv_heads
+        check_untouched(model)
+        self.modules = [weakref.ref(part) for part in model.modules()]
+        self.body, config = model.get_decoder(), model.config.get_text_config()
+        _check_parts(self.body, BODY)
+        for name in LIMITING:
+            if read(config, name) is not None:
+                raise NotLean(f"{name} is {read(config, name)}")
+        if len({part.device for part in model.parameters()}) > 1:
+            raise NotLean("its layers are on several devices")
+        size = read(config, "head_dim") or config.hidden_size // config.num_attention_heads
+        self.layers = [Layer.of(layer, size) for layer in self.body.layers]
+        self.head, self.norm = Product(model.get_output_embeddings()), norm_of(self.body.norm)
         self.turns = torch.empty(0), torch.empty(0)
 
-    def __call__(self, tokens: Tensor, mask: Tensor, positions: Tensor, cache: KVCache, last: bool) -> tuple[Tensor, Tensor]:
-        """Logits [B, N, V] and last hidden states [B, N, H] of slots `tokens` [B, N]; mask [B or 1, 1, N, width], positions [B or 1, N]."""
+    def has_changed(self, model: Any) -> bool:
+        """Whether parts, their memory or hooks were replaced since; it is asked once per decode."""
+        now = list(model.modules())
+        if len(now) != len(self.modules) or any(part is not kept() for part, kept in zip(now, self.modules, strict=True)):
+            return True
+        products = (product for layer in self.layers for product in (layer.qkv, layer.out, layer.gate_up, layer.down))
+        return any(product.has_moved() for product in (self.head, *products)) or next(_hooked(model), None) is not None
+
+    def __call__(self, tokens: Tensor, mask: Tensor | None, positions: Tensor, cache: KVCache, last: bool) -> tuple[Tensor, Tensor]:
+        """Logits [B, N, V], of the last slot alone if `last`, and last hidden states [B, N, H] of slots `tokens` [B, N].
+
+        mask [B or 1, 1, N, width] is additive, None: everything is seen; positions [B or 1, N].
+        """
         cos, sin = self._turns(cache.capacity + tokens.shape[1])
         turn = cos[positions][:, :, None], sin[positions][:, :, None]
-        folded = mask if self.group == 1 else mask.repeat(1, 1, self.group, 1)
-        x = F.embedding(tokens, self.body.embed_tokens.weight)
+        folds = self.layers[0].num_heads // self.layers[0].num_groups
+        folded = mask if mask is None or folds == 1 else mask.repeat(1, 1, folds, 1)
+        x = self.body.embed_tokens(tokens)
         for layer, slots in zip(self.layers, cache.slot_layers, strict=False):
             x = layer(x, turn, folded, slots)
         x = self.norm(x)
-        return F.linear(x[:, -1:] if last else x, self.head.weight, self.head.bias), x
+        return self.head(x[:, -1:] if last else x), x
 
     def _turns(self, needed: int) -> tuple[Tensor, Tensor]:
-        """cos and signed sin of positions, [positions, head_dim]; made again, twice as long, where they are too short."""
+        """cos, and sin with the sign of the half it is for, of every position; [positions, head_dim]. Made anew, twice as long, when too short."""
         if len(self.turns[0]) < needed:
             places = torch.arange(2 * needed, device=self.head.weight.device)[None]
             cos, sin = (half[0] for half in self.body.rotary_emb(self.head.weight[:1, None], places))
-            sign = torch.ones_like(sin)
-            sign[:, : sin.shape[1] // 2] = -1
-            self.turns = cos, sin * sign
+            sin[:, : sin.shape[1] // 2].neg_()
+            self.turns = cos, sin
         return self.turns
+
+
+def norm_of(own: Any) -> Norm:
+    """An RMSNorm as one operator where that computes the same; transformers' own computes in float32, also in a model of float64."""
+    if [name for name, _ in own.named_parameters()] != ["weight"]:
+        raise NotLean(f"{type(own).__name__} has more than a weight")
+    weight, eps = own.weight, getattr(own, "variance_epsilon", getattr(own, "eps", None))
+    if weight.dtype == torch.float32 and eps is not None:
+        probe = torch.linspace(-1, 2, weight.numel(), device=weight.device)[None, None]
+        if torch.allclose(F.rms_norm(probe, weight.shape, weight, eps), own(probe), rtol=1e-5, atol=1e-6):
+            return lambda x: F.rms_norm(x, own.weight.shape, own.weight, eps)
+    return own
+
+
+def _check_parts(module: Any, wanted: tuple[str, ...]) -> None:
+    found = {name for name, part in module.named_children() if not isinstance(part, IDLE)} if isinstance(module, nn.Module) else set()
+    if found | {name for name in wanted if name.startswith("act")} != set(wanted):
+        raise NotLean(f"{type(module).__name__} is made of {', '.join(sorted(found)) or 'nothing'}")
+
+
+def _hooked(model: Any) -> Iterator[str]:
+    """Parts whose calls do more than their class says: hooks, and forwards that were replaced, as offloading does it."""
+    for part in model.modules():
+        if part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part):
+            yield type(part).__name__
+
+
+def check_untouched(model: Any) -> None:
+    name = next(_hooked(model), None)
+    if name is not None:
+        raise NotLean(f"{name} has a hook or a forward of its own")
+    if inner(model) is not model:
+        raise NotLean(f"{type(model).__name__} wraps a model")

@@ -1,5 +1,6 @@
 """A Hugging Face causal LM behind two calls: `prefill` a batch of prompts, `score` a draft. Masks and positions are made here and nowhere else."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ from torch import Tensor
 import spec.masks as masks
 from spec.arguments import sequence_keys, shown, token_ids, whole
 from spec.cache import KVCache
+from spec.lean import Lean, NotLean
+from spec.lean_trial import lean_of
 from spec.loading import EMBEDDED as EMBEDDED
 from spec.loading import load_model as load_model
 from spec.loading import resolve_name as resolve_name
@@ -34,8 +37,9 @@ class CausalLM:
     the reasons. Some do so only beyond a length (windows, longrope): `context` limits the positions used (default: all that the model has).
     Attention is sdpa, eager, flex or flash; flash serves chains only, and so do models without position_ids (`chains_only`, see `spec.rows`).
 
-    `runtime`: how drafts are scored. "eager"; "compile": by torch.compile, once for every set of shapes; "graphs": compiled, and captured as CUDA
-    graphs. It changes the time and nothing else. `capacity`: slots of a cache under the last two, whose shapes are fixed (default: a power of two).
+    `runtime`: how drafts are scored. "eager": by the model's own forward; "lean": by `spec.lean`, if the model has its shape; "compile": by
+    torch.compile, once for every set of shapes; "graphs": compiled, and captured as CUDA graphs. It changes the time and nothing else. `capacity`:
+    slots of a cache under the last two, whose shapes are fixed (default: a power of two).
     """
 
     def __init__(self, model: Any, context: int | None = None, runtime: str = "eager", capacity: int | None = None):
@@ -54,10 +58,10 @@ class CausalLM:
         self.attention: str = getattr(self.config, "_attn_implementation", None) or "sdpa"
         if self.attention == "flex_attention" and model.device.type not in FLEX_DEVICES:
             raise ValueError(f"flex_attention on {model.device}: torch cannot compile it for shapes that change; use attn_implementation='sdpa'")
-        if check_kind(runtime) != "eager" and self.attention not in ("sdpa", "eager"):
+        if check_kind(runtime) not in ("eager", "lean") and self.attention not in ("sdpa", "eager"):
             raise ValueError(f"runtime={runtime} attends by an additive mask, which {self.attention} does not take; use sdpa or eager attention")
         self.chains_only: bool = counts_positions(model, self.config)
-        if self.chains_only and runtime != "eager":
+        if self.chains_only and runtime not in ("eager", "lean"):
             raise ValueError(NO_FIXED_SHAPES.format(runtime=runtime, name=type(model).__name__))
         if self.chains_only:
             refuse_uncounted(model, self.config)
@@ -67,16 +71,26 @@ class CausalLM:
         self._keeps_logits = "logits_to_keep" in arguments_of(model)
         self._chain_masks: dict[int, Tensor] = {}
         self.capacity = capacity
-        self.runtime: Runtime | None = None if runtime == "eager" else Runtime(model, runtime, capacity)
+        self.lean: Lean | None = self._lean() if runtime == "lean" else None
+        self.runtime: Runtime | None = None if runtime in ("eager", "lean") else Runtime(model, runtime, capacity)
 
     @property
     def runtime_kind(self) -> str:
         """How drafts are scored: what was asked for, or "eager" if that was not possible."""
-        return "eager" if self.runtime is None else self.runtime.kind
+        return ("eager" if self.lean is None else "lean") if self.runtime is None else self.runtime.kind
+
+    def _lean(self) -> Lean | None:
+        try:
+            return lean_of(self.model)
+        except NotLean as error:
+            warnings.warn(f"runtime=lean is not possible here, the model's own forward is run: {error}", RuntimeWarning, stacklevel=4)
+            return None
 
     def new_cache(self, num_rows: int, needed: int) -> KVCache:
         """An empty cache with at least `needed` slots a row."""
         layers = num_layers(self.config) or 0
+        if self.lean is not None and self.lean.has_changed(self.model):
+            self.lean = self._lean()
         return KVCache(layers, num_rows, needed, self.device) if self.runtime is None else self.runtime.cache(layers, num_rows, needed)
 
     def prefill(
@@ -138,10 +152,16 @@ class CausalLM:
         if self.chains_only:
             check_chain(draft, type(self.model).__name__)
             return run_rows(self.model, cache, tokens, self.context, self.vocab_size, hidden)
+        places = masks.positions(draft, cache, num_scored, self.context)
+        if self.lean is not None:
+            sees_all = tokens.shape[1] == 1 and cache.columns is None
+            mask = None if sees_all else self._additive_mask(draft, cache, num_scored)
+            logits, states = self.lean(tokens, mask, places, cache, last)
+            return logits, states if hidden else None
         output = self.model(
             input_ids=tokens,
             attention_mask=self._mask(draft, cache, num_scored),
-            position_ids=masks.positions(draft, cache, num_scored, self.context),
+            position_ids=places,
             past_key_values=cache,
             use_cache=True,
             output_hidden_states=hidden,

@@ -20,7 +20,7 @@ from transformers.cache_utils import CacheLayerMixin
 
 from spec.cache import KVCache, first_rows
 
-KINDS = ("eager", "compile", "graphs")
+KINDS = ("eager", "lean", "compile", "graphs")
 BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)  # slots of a forward, scratch included
 SMALLEST_CAPACITY = 256
 POOL = 4  # sets of buffers that are kept for the next generation
