@@ -106,8 +106,7 @@ def _compared(target: TokenizerFile | None, drafter: TokenizerFile | None, count
     found = [tokenizer for tokenizer in read if tokenizer is not None]
     ids = set(range(count))
     if found:
-        known = known_alike(*found) if len(found) == 2 else found[0].ids
-        ids &= known
+        ids &= found[0].ids if equal or len(found) == 1 else known_alike(*found)
         _check_share(len(ids), found)
     unread = dict.fromkeys(file.path for file, tokenizer in zip(files, read, strict=True) if tokenizer is None)
     if equal and not files[0].path.endswith(".json"):
