@@ -26,7 +26,9 @@ class Assistant:
     """A causal LM with the target's tokenizer: loaded by `name` when first attached, or passed in as `model` (or in place of `name`).
 
     Per step, `follow` feeds the committed tokens and gives the logits after the root. Then a chain calls `step` for each token. A growing tree calls
-    `score` for its new slots, and after the verdict `keep`, so that the cache holds only the kept slots. `dtype` or `runtime` "auto" is the target's.
+    `score` for its new slots, and after the verdict `keep`, so that the cache holds only the kept slots. `runtime` "auto" is the target's, and so is
+    `dtype` "auto" when a model is loaded. That happens once: for later targets it keeps its dtype, which the output does not depend on. Its context
+    and runtime are set anew for a target that differs in them; a `CausalLM` that was passed in stays as it is.
     V in these methods is the target's vocabulary; the model's own may be of another size (`spec.vocabulary`).
     Raises ValueError for anything that is neither a name (a hub id, a folder) nor a model (of transformers, or a `CausalLM`).
     """
@@ -45,7 +47,8 @@ class Assistant:
         self.name, given = _name_or_model(name, model)
         self.dtype, self.device_map, self.attn_implementation = dtype, device_map, attn_implementation
         self.runtime = runtime
-        self._given, self._model = (None, given) if isinstance(given, CausalLM) else (given, None)
+        self._whole, self._model = (None, given) if isinstance(given, CausalLM) else (given, None)  # of transformers, and as it is run
+        self._made_for: tuple[int, str, int | None] | None = None  # context, runtime and capacity of `_model`, where it was made here
         self._shared: SharedIds | None = None  # None: not attached, as where the target drafts for itself
         self._shares_with: tuple[str, int] | None = None  # name and vocabulary size of the target that was last compared
         self._cache: KVCache | None = None
@@ -64,15 +67,23 @@ class Assistant:
 
     def attach(self, target: CausalLM) -> None:
         """Loads the model if it is not loaded yet. Raises ValueError if tokenizers or devices differ; see `spec.vocabulary.shared_ids`."""
-        if self._model is None:
-            model = self._load(target) if self._given is None else self._given
-            auto = "eager" if counts_positions(model, model.config.get_text_config()) else target.runtime_kind
-            kind = auto if self.runtime == "auto" else self.runtime
-            most = num_positions(model.config.get_text_config()) or target.context
-            self._model = CausalLM(model, min(target.context, most), runtime=kind, capacity=target.capacity)  # at most the target's context
+        if self._model is None or self._made_for is not None:
+            self._make_for(target)
         self._share(target)
         if self.model.device != target.device:
             raise ValueError(f"the target is on {target.device}, the draft model on {self.model.device}; put both on one device")
+
+    def _make_for(self, target: CausalLM) -> None:
+        """A `CausalLM` with the target's context at most, and its runtime where that is "auto"; the last one where it is the same."""
+        if self._whole is None:
+            self._whole = self._load(target)
+        config = self._whole.config.get_text_config()
+        auto = "eager" if counts_positions(self._whole, config) else target.runtime_kind
+        kind = auto if self.runtime == "auto" else self.runtime
+        wanted = min(target.context, num_positions(config) or target.context), kind, target.capacity
+        if self._made_for != wanted:
+            context, kind, capacity = wanted
+            self._model, self._made_for = CausalLM(self._whole, context, runtime=kind, capacity=capacity), wanted
 
     def _share(self, target: CausalLM) -> None:
         """Compares vocabularies, once for targets of one name and size: files are read for that."""

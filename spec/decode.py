@@ -109,7 +109,8 @@ class _Loop:
     def step(self, state: DecodeState, sampler: Sampler) -> Verdict:
         """Drafts, scores, verifies and commits: one forward of the target, and at least one token for every live row."""
         self.clock.lap("other")
-        draft = check_draft(self.drafter.propose(state, sampler), self.drafter, state, self.target.vocab_size).check_distributions()
+        draft = check_draft(self.drafter.propose(state, sampler), self.drafter, state, self.target.vocab_size)
+        draft = draft.check_distributions(type(self.drafter).__name__)
         self.clock.lap("draft")
         scores = self.target.score(draft, state.cache, hidden=self.needs_hidden)
         self.clock.lap("target")

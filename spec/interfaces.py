@@ -31,6 +31,8 @@ class Traits:
 class Drafter(ABC):
     """Proposes drafts. `propose` is the only method that a drafter must have; the others let it prepare and learn.
 
+    One object serves one decode at a time, because it follows the rows of that decode: threads that decode at once need a drafter each.
+
     Other code reads only these attributes of a drafter: `traits`, `members`, `length`, `checkpoints` and `models`. Their defaults fit a drafter
     without special traits, models or members.
     """
@@ -79,7 +81,7 @@ class Drafter(ABC):
 
     @abstractmethod
     def propose(self, state: "DecodeState", sampler: "Sampler") -> Draft:
-        """A draft for every row; finished rows may get anything, their verdict is thrown away."""
+        """A draft for every row. Finished rows may get any legal draft: it is checked and scored like the others, and its verdict is thrown away."""
 
     def observe(self, state: "DecodeState", draft: Draft, verdict: Verdict, scores: Scores) -> None:  # noqa: B027
         """Called after the step is committed: learn from what happened."""

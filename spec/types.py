@@ -31,7 +31,7 @@ class Scratch:
     """Slots that are scored in the same forward as the draft but never accepted; they leave no trace in the cache."""
 
     tokens: Tensor  # [B, M]
-    positions: Tensor  # [B, M]         relative to the root's position
+    positions: Tensor  # [B, M]         relative to the root's position, at least 0
     visible: Tensor  # [B, M, N + M]  bool: the draft and scratch slots that each one sees besides the cached prefix
 
 
@@ -41,14 +41,15 @@ class Draft:
 
     The contract on `q`: q[:, i] is the distribution that token i was drawn from given everything drawn before it: its path, its earlier siblings,
     other branches. Whether slot i exists at all may depend on the same things, but never on its own token.
+    All tensors are dense and on the target's device. `spec.checks.check_draft` refuses what does not fit, before the target sees it.
     """
 
     tokens: Tensor  # [B, N]    slot 0 = the root: last committed token, not yet in the cache
-    parents: Tensor  # [B, N]    parent slot; -1 for the root, 0 for padding; parents[:, i] < i; siblings stand in the order in which they were drawn
+    parents: Tensor  # [B, N]    parent slot: -1 for the root, otherwise 0 <= parents[:, i] < i (padding too); siblings in the order they were drawn
     sizes: Tensor  # [B]       slots in use, 1 <= size <= N; the rest is padding
     q: Tensor | None = None  # [B, N, V] or None: every distribution is one-hot (deterministic, or unknown and treated so)
     scratch: Scratch | None = None
-    width: int | None = None  # largest number of siblings where the drafter knows it (1 = chain); None: read off `parents`
+    width: int | None = None  # no slot has more children than this (1: a chain, every used slot hangs on the one before); None: read off `parents`
 
     @staticmethod
     def chain(tokens: Tensor, sizes: Tensor | None = None, q: Tensor | None = None, scratch: Scratch | None = None) -> "Draft":
@@ -90,12 +91,12 @@ class Draft:
         """ancestors[b, i, j]: slot j is slot i or above it; bool [B, N, N]."""
         return ancestor_mask(self.parents)
 
-    def check_distributions(self) -> "Draft":
+    def check_distributions(self, drafter: str = "the drafter") -> "Draft":
         """The draft with rows of q that sum to 1: used rows that are off by rounding are normalised, and 16-bit rows become float32.
 
         A token is drawn from its row as if the row summed to 1, so the normalised row is its distribution. Raises ValueError where q holds NaN,
-        infinity or a negative entry, or is off by more than rounding explains: the token was not drawn from such a row. On CUDA this is an assertion
-        that nothing waits for.
+        infinity or a negative entry, or is off by more than rounding explains: the token was not drawn from such a row. The error names `drafter`.
+        On CUDA this is an assertion that nothing waits for.
         """
         if self.q is None:
             return self
@@ -103,23 +104,23 @@ class Draft:
         masses, least, counts = mass(q), q.amin(-1), (self.slots > 0) & (self.slots < self.sizes[:, None])
         off = torch.where(counts, torch.where(least < 0, torch.inf, (masses - 1).abs()), 0.0)
         if q.device.type == "cuda":
-            reason = "a distribution q that the drafter declared does not sum to 1, or has a negative entry"
+            reason = f"{drafter} declared a distribution q that does not sum to 1, or has a negative entry"
             torch._assert_async((off < ROUNDED).all(), reason)  # pyright: ignore[reportPrivateImportUsage]
         else:
             worst = off.max().item()
             if not worst < ROUNDED:
-                self._refuse_distribution(masses, least, ~(off < ROUNDED))
+                self._refuse_distribution(drafter, masses, least, ~(off < ROUNDED))
             if worst < NEAR[q.dtype]:
                 return self if q is self.q else replace(self, q=q)
         return replace(self, q=torch.addcmul(q, q, excess(torch.where(off < NEAR[q.dtype], 1.0, masses), q.dtype), value=-1))
 
-    def _refuse_distribution(self, masses: Tensor, least: Tensor, bad: Tensor) -> None:
+    def _refuse_distribution(self, drafter: str, masses: Tensor, least: Tensor, bad: Tensor) -> None:
         row, slot = (int(index) for index in bad.nonzero()[0])
         total, lowest = float(masses[row, slot]), float(least[row, slot])
         fault = f"sums to {total:.6g}" if math.isfinite(total) else "is not finite"
         fault = f"has a negative entry, {lowest:.6g}" if -math.inf < lowest < 0 else fault
         raise ValueError(
-            f"the drafter declared a distribution q that {fault} (row {row}, slot {slot}); q must be the probabilities the token was drawn from, "
+            f"{drafter} declared a distribution q that {fault} (row {row}, slot {slot}); q must be the probabilities the token was drawn from, "
             "which sum to 1: make it with sampler.distribution, normalise what a filter left, or leave q out if there is none"
         )
 

@@ -6,26 +6,26 @@ So they have probability zero, and what is left is a proper distribution over th
 """
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from filecmp import cmp
-from os import R_OK, access
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers.utils.hub import cached_file
 
-from spec.checkpoint import json_object
-from spec.loading import HUB_ID
+from spec.arguments import shown
+from spec.tokenizer_files import OLD, Tokenizer, TokenizerFile, read_tokenizer, tokenizer_file
 from spec.tree import on_device
 
 if TYPE_CHECKING:
     from spec.model import CausalLM
 
 # The softmax of it is zero at any temperature that is in use. It is not -inf: a logits processor may leave nothing but such ids (a constraint to a
-# token that the draft model has no row for). They are drafted then, which is legal, and a row of only -inf could not be drawn from.
-NEVER = -1e30
+# token that the draft model has no row for). They are drafted then, which is legal, and a row of only -inf could not be drawn from. Half of float32's
+# exponents are left below it, so that a temperature of 1e-9 and a repetition penalty of 1e10 together do not make it one.
+NEVER = -1e18
 
 # What a difference of sizes must be like to be taken for padding where tokenizers cannot be compared. Sizes are padded to a multiple of 8, 64, 128 or
 # more. Within families they differ by up to 384 (Pythia: 50,304 to 50,688; Qwen2.5: 128; Gemma 3: 64). The next larger difference is one of other
@@ -34,6 +34,7 @@ PADDING, MULTIPLE = 512, 8
 
 FED_INSTEAD = 0  # what the draft model reads in place of an id that it has no row for
 ADVICE = "a draft model must share the target's tokenizer (prompt_lookup and lookahead need none)"
+HARMLESS = "The output has the target's distribution in any case, but few drafts are accepted if the tokenizers differ"
 
 
 @dataclass(frozen=True)
@@ -64,36 +65,30 @@ class SharedIds:
 
 
 @dataclass(frozen=True)
-class Tokenizer:
-    """The tokens of a tokenizer.json by id."""
+class Compared:
+    """What the files of two tokenizers say of the ids that both models have rows for."""
 
-    words: dict[int, str]  # those that texts are split into
-    added: dict[int, str]  # special ones, and those that were added later
-
-    def token(self, number: int) -> str | None:
-        return self.added.get(number, self.words.get(number))
-
-    @property
-    def ids(self) -> set[int]:
-        return self.words.keys() | self.added.keys()
+    end: int  # as in `SharedIds`
+    holes: tuple[int, ...]
+    known: bool  # whether both were read
+    unread: tuple[str, ...]  # files that are there and cannot be read
 
 
 def shared_ids(target: "CausalLM", drafter: "CausalLM") -> SharedIds:
-    """Compares vocabularies and, where a tokenizer.json lies beside a model or in the hub's cache, tokenizers; nothing is downloaded.
+    """Compares vocabularies and, where the files of a tokenizer lie beside a model or in the hub's cache, tokenizers; nothing is downloaded.
 
     Ids that a tokenizer does not know, and added tokens of different names, are not drafted. Raises ValueError where the tokenizers differ otherwise,
-    or where they cannot be compared and the sizes differ by more than padding does. If they differ by less, a UserWarning says what is assumed.
+    or where they cannot be compared and the sizes differ by more than padding does. If they differ by less, or a file is there that cannot be read, a
+    UserWarning says what is assumed. What files say is remembered until they change.
     """
-    found = _tokenizers(name_of(target), name_of(drafter))
-    ids = set(range(min(target.vocab_size, drafter.vocab_size)))
-    if len(found) == 2:
-        ids &= known_alike(*found)
-    else:
-        _check_sizes(target.vocab_size, drafter.vocab_size)
-        ids = ids.intersection(*(tokenizer.ids for tokenizer in found))
-    end = max(ids, default=-1) + 1
-    holes = sorted(set(range(end)) - ids)
-    return SharedIds(target.vocab_size, drafter.vocab_size, end, on_device(holes, drafter.device) if holes else None)
+    files = [tokenizer_file(name_of(model)) for model in (target, drafter)]
+    found = _compared(*files, min(target.vocab_size, drafter.vocab_size))
+    unread = f"{' and '.join(found.unread)} cannot be read (damaged, or of another form), so tokens cannot be compared" if found.unread else None
+    if not found.known:
+        _check_sizes(target.vocab_size, drafter.vocab_size, unread or "no tokenizer.json is found beside both models to compare their tokens")
+    if unread and target.vocab_size == drafter.vocab_size:
+        warnings.warn(f"{unread}. The vocabularies are of one size and taken for the same. {HARMLESS}", stacklevel=2)
+    return SharedIds(target.vocab_size, drafter.vocab_size, found.end, on_device(found.holes, drafter.device) if found.holes else None)
 
 
 def name_of(model: "CausalLM") -> str:
@@ -102,68 +97,71 @@ def name_of(model: "CausalLM") -> str:
     return next((name for config in (whole, model.config) if (name := str(getattr(config, "_name_or_path", "") or ""))), "")
 
 
-def _tokenizers(target: str, drafter: str) -> list[Tokenizer]:
-    """Those that can be found. Equal files are read once."""
-    files = [file for name in (target, drafter) if (file := _tokenizer_file(name)) is not None]
-    if len(files) == 2 and cmp(*files, shallow=False):
-        return [tokenizer for tokenizer in [_tokenizer(files[0])] * 2 if tokenizer is not None]
-    return [tokenizer for tokenizer in map(_tokenizer, files) if tokenizer is not None]
+@lru_cache(maxsize=64)
+def _compared(target: TokenizerFile | None, drafter: TokenizerFile | None, count: int) -> Compared:
+    """Looks at the ids below `count`. Equal files are read once. Raises ValueError as `known_alike` does."""
+    files = [file for file in (target, drafter) if file is not None]
+    equal = len(files) == 2 and _equal(*files)
+    read = [read_tokenizer(files[0])] * 2 if equal else [read_tokenizer(file) for file in files]
+    found = [tokenizer for tokenizer in read if tokenizer is not None]
+    ids = set(range(count))
+    if found:
+        ids &= found[0].ids if equal or len(found) == 1 else known_alike(*found)
+        _check_share(len(ids), found)
+    unread = dict.fromkeys(file.path for file, tokenizer in zip(files, read, strict=True) if tokenizer is None)
+    if equal and not files[0].path.endswith(".json"):
+        unread = {}  # of a form that is not read here, but the same
+    end = max(ids, default=-1) + 1
+    return Compared(end, tuple(sorted(set(range(end)) - ids)), len(found) == 2, tuple(unread))
 
 
-def _tokenizer_file(name: str) -> Path | None:
-    if name and Path(name).is_dir():
-        file = Path(name, "tokenizer.json")
-        return file if file.is_file() and access(file, R_OK) else None
-    if not HUB_ID.fullmatch(name):
-        return None
-    options: dict[str, Any] = {"local_files_only": True, "_raise_exceptions_for_missing_entries": False}
+def _equal(one: TokenizerFile, other: TokenizerFile) -> bool:
+    """Whether two files hold the same. Bytes are not enough where added tokens lie in a file of their own."""
     try:
-        found = cached_file(name, "tokenizer.json", **options, _raise_exceptions_for_connection_errors=False)
-    except (OSError, ValueError):
-        return None
-    return None if found is None else Path(found)
-
-
-def _tokenizer(file: Path) -> Tokenizer | None:
-    """None for a file that is damaged or of another form: whoever loads the tokenizer is told so."""
-    try:
-        held = json_object(file)
-        vocabulary = held["model"]["vocab"]  # {token: id}, or [[token, score], ...] in the order of ids
-        pairs = ((token, number) for number, (token, _) in enumerate(vocabulary)) if isinstance(vocabulary, list) else vocabulary.items()
-        added = {int(entry["id"]): entry["content"] for entry in held.get("added_tokens") or ()}
-        words = {number: token for token, number in pairs}
-        return Tokenizer(words, added) if words else None
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
-        return None
+        return one == other or (not one.path.endswith(OLD) and cmp(one.path, other.path, shallow=False))
+    except OSError:
+        return False
 
 
 def known_alike(target: Tokenizer, drafter: Tokenizer) -> set[int]:
-    """The ids with the same token in both. Raises ValueError where words differ, or where more words than padding are known to one of them alone.
+    """The ids with the same token in both. Raises ValueError where words differ, where more words than padding are known to one of them alone, or
+    where less than half of the smaller one's ids have the same token.
 
-    Added tokens may differ in their names, as chat and reserved tokens do within families: texts are split alike all the same.
+    A token that is added in each tokenizer that knows it may differ: within families chat and reserved tokens get other names (Llama 3 and 3.1,
+    Qwen2.5 and its distilled models, Gemma's unused tokens, which are words and added in both) or come in addition, and texts are split alike all the
+    same. Where an added token stands in place of the other's word, the word is missing, so that counts as another word.
     """
-    added = target.added.keys() | drafter.added.keys()
-    differing = [number for number in sorted(target.ids | drafter.ids) if target.token(number) != drafter.token(number)]
-    words = [number for number in differing if number not in added]
-    renamed = [number for number in words if number in target.words and number in drafter.words]
+    known, own = target.ids, drafter.ids
+    differing = [number for number in sorted(known | own) if target.token(number) != drafter.token(number)]
+    plain = (known - target.added.keys()) | (own - drafter.added.keys())  # a word for one of them
+    words = [number for number in differing if number in plain]
+    renamed = [number for number in words if number in known and number in own]
     if renamed or len(words) > PADDING:
         number = (renamed or words)[0]
-        told = [repr(token) if (token := tokenizer.token(number)) is not None else "unknown" for tokenizer in (target, drafter)]
+        told = ["unknown" if (token := tokenizer.token(number)) is None else shown(token) for tokenizer in (target, drafter)]
         raise ValueError(f"the tokenizers differ: id {number} is {told[0]} in the target's and {told[1]} in the draft model's; {ADVICE}")
-    return (target.ids & drafter.ids).difference(differing)
+    shared = (known & own).difference(differing)
+    _check_share(len(shared), (target, drafter))
+    return shared
 
 
-def _check_sizes(target: int, drafter: int) -> None:
+def _check_share(num_shared: int, tokenizers: Sequence[Tokenizer]) -> None:
+    """Raises ValueError where few ids are left to be drafted."""
+    least = min(len(tokenizer.ids) for tokenizer in tokenizers)
+    if 2 * num_shared < least:
+        raise ValueError(f"only {num_shared} ids have the same token for target and draft model, and the smaller tokenizer has {least} ids; {ADVICE}")
+
+
+def _check_sizes(target: int, drafter: int, unknown: str) -> None:
+    """`unknown` says why tokens cannot be compared."""
     if target == drafter:
         return
     sizes = f"vocabulary sizes differ: target {target}, drafter {drafter}"
-    unknown = "no tokenizer.json is found beside both models to compare their tokens"
     if abs(target - drafter) > PADDING or max(target, drafter) % MULTIPLE:
         raise ValueError(
             f"{sizes}; padding to a multiple of {MULTIPLE} or more, by at most {PADDING}, does not explain that, and {unknown}; {ADVICE}"
         )
     warnings.warn(
-        f"{sizes}; {unknown}, so this is taken for different padding of one vocabulary. No id from {min(target, drafter)} on is drafted. "
-        "The output has the target's distribution in any case, but few drafts are accepted if the tokenizers differ",
+        f"{sizes}; {unknown}, so this is taken for different padding of one vocabulary. No id from {min(target, drafter)} on is drafted. {HARMLESS}",
         stacklevel=2,
     )

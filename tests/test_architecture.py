@@ -22,8 +22,8 @@ MAY_IMPORT = {  # what of ours each part may import
 SPEC_ORDER = [  # a file imports files of earlier lines only
     {"tree", "arguments", "mass", "checkpoint", "named", "reach"},
     {"types", "loading"},
-    {"noise", "residual", "checks", "vocabulary"},
-    {"chains", "probe"},
+    {"noise", "residual", "checks", "tokenizer_files"},
+    {"chains", "probe", "vocabulary"},
     {"sampling", "cache", "servable"},
     {"masks", "runtime", "rows", "lean"},
     {"state", "lean_trial"},

@@ -76,7 +76,7 @@ class Speculative:
         self.verifier, self.seed, self.streamer = verifier, seed, streamer
         self.allow_lossy, self.batch_size, self.runtime = allow_lossy, batch_size, runtime
         self._choices = Choices(drafter)
-        self._kept: CausalLM | None = None  # the last model with what was compiled for it
+        self._kept: tuple[CausalLM, int | None] | None = None  # the last model with what was compiled for it, and the context that it was made for
         self._turn = _Turn()
 
     @property
@@ -139,9 +139,9 @@ class Speculative:
     def _wrapped(self, model: Any, context: int | None) -> CausalLM:
         if self.runtime == "eager":
             return CausalLM(model, context)
-        if self._kept is None or self._kept.model is not model or context not in (None, self._kept.context):
-            self._kept = CausalLM(model, context, self.runtime)
-        return self._kept
+        if self._kept is None or self._kept[0].model is not model or self._kept[1] != context:
+            self._kept = CausalLM(model, context, self.runtime), context
+        return self._kept[0]
 
     def _streamer(self, handed: Handed) -> Any:
         """The streamer, wherever it was given. `generate` has put the prompt into its own already."""

@@ -68,7 +68,7 @@ def assistant(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def stranger(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A model of another vocabulary."""
+    """A model whose tokenizer has the target's words and five more."""
     return save_model(tmp_path_factory.mktemp("stranger"), seed=3, extra=5, layers=1)
 
 

@@ -64,12 +64,24 @@ def with_q(*shape: int, dtype: torch.dtype = torch.float64) -> Callable[[Draft],
     return lambda draft: replace(draft, q=torch.zeros(shape, dtype=dtype))
 
 
-def with_scratch(token: int) -> Callable[[Draft], Draft]:
-    def change(draft: Draft) -> Draft:
-        tokens = torch.tensor([[0, 0], [0, token], [0, 0]])
-        return replace(draft, scratch=Scratch(tokens, torch.ones_like(tokens), torch.ones(3, 2, 6, dtype=torch.bool)))
+def chained(row: int, slot: int, parent: int) -> Callable[[Draft], Draft]:
+    """As `hung`, in a draft that says of itself that it is a chain."""
+    return lambda draft: replace(hung(row, slot, parent)(draft), width=1)
 
-    return change
+
+def star(width: Any) -> Callable[[Draft], Draft]:
+    """The root has 3, 2 and no children."""
+    return lambda draft: replace(draft, parents=torch.tensor([[-1, 0, 0, 0]] * 3), width=width)
+
+
+def scratch(**parts: Any) -> Callable[[Draft], Draft]:
+    """A good draft with two scratch slots a row, some parts of which are replaced."""
+    tokens, visible = torch.zeros(3, 2, dtype=torch.int64), torch.ones(3, 2, 6, dtype=torch.bool)
+    return lambda draft: replace(draft, scratch=Scratch(**({"tokens": tokens, "positions": tokens + 1, "visible": visible} | parts)))
+
+
+def with_scratch(token: int) -> Callable[[Draft], Draft]:
+    return scratch(tokens=torch.tensor([[0, 0], [0, token], [0, 0]]))
 
 
 WRONG: dict[str, tuple[Callable[[Draft], Any], str]] = {
@@ -83,6 +95,15 @@ WRONG: dict[str, tuple[Callable[[Draft], Any], str]] = {
     "no slots": (sized(4, 3, 0), r"gave row 2 the size 0;"),
     "own parent": (hung(0, 2, 2), r"gave slot 2 of row 0 the parent 2; a parent is an earlier slot, 0 to 1 \(0 for padding\)$"),
     "no parent": (hung(1, 1, -1), r"gave slot 1 of row 1 the parent -1; a parent is an earlier slot, 0 to 0"),
+    "padding without a parent": (hung(2, 3, 3), r"gave slot 3 of row 2 the parent 3; a parent is an earlier slot, 0 to 2"),
+    "root with a parent": (hung(1, 0, 0), r"gave the root \(slot 0\) of row 1 the parent 0; the root has none: -1$"),
+    "root of a chain with a parent": (chained(0, 0, 3), r"gave the root \(slot 0\) of row 0 the parent 3; the root has none: -1$"),
+    "no chain": (chained(0, 2, 0), r"gave slot 2 of row 0 the parent 0 and width=1; in a chain it is 1: leave width out for a tree$"),
+    "chain behind itself": (chained(0, 3, 3), r"gave slot 3 of row 0 the parent 3; a parent is an earlier slot"),
+    "more siblings than width": (star(2), r"gave slot 0 of row 0 3 children and width=2; width is the largest number of siblings, or None$"),
+    "width of nothing": (star(0), r"gave width=0; give the largest number of siblings, a whole number of at least 1 \(1 for a chain\), or None$"),
+    "width of a half": (star(2.5), r"gave width=2.5; give"),
+    "width of truth": (star(True), r"gave width=True; give"),
     "too few rows": (lambda draft: Draft.chain(draft.tokens[:2]), r"drafted tokens of shape \[2, 4\]; give \[3, N\]"),
     "one dimension": (lambda draft: replace(draft, tokens=draft.tokens[0]), r"drafted tokens of shape \[4\]; give \[3, N\]"),
     "no root": (lambda draft: replace(draft, tokens=draft.tokens[:, :0]), r"drafted tokens of shape \[3, 0\]"),
@@ -92,7 +113,10 @@ WRONG: dict[str, tuple[Callable[[Draft], Any], str]] = {
     ),
     "too few sizes": (sized(4, 1), r"drafted sizes of dtype torch.int64 and shape \[2\]; give int64 and \[3\]"),
     "too few parents": (lambda draft: replace(draft, parents=draft.parents[:, 1:]), r"drafted parents of dtype torch.int64 and shape \[3, 3\]"),
-    "q of another vocabulary": (with_q(3, 4, 37), r"declared q of dtype torch.float64 and shape \[3, 4, 37\]; give \[3, 4, 40\]: .* of the target$"),
+    "q of another vocabulary": (
+        with_q(3, 4, 37),
+        r"declared q of dtype torch.float64 and shape \[3, 4, 37\]; give \[3, 4, 40\] of floats: .* of the target$",
+    ),
     "q without the root's row": (with_q(3, 3, 40), r"declared q of dtype torch.float64 and shape \[3, 3, 40\]; give \[3, 4, 40\]"),
     "q of whole numbers": (with_q(3, 4, 40, dtype=torch.int64), r"declared q of dtype torch.int64"),
     "no draft": (lambda draft: draft.tokens[0, :2].tolist(), r"proposed \[3, 1\]; give a Draft, for example Draft.chain\(tokens\)$"),
@@ -109,11 +133,29 @@ def test_a_wrong_draft_is_one_line_that_names_the_drafter(kind):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("width", [1, None])
+@pytest.mark.parametrize("width", [1, 3, None])
 def test_a_right_draft_passes_as_it_is(width):
     draft = good(STATE, width)
     assert check_draft(draft, object(), STATE, VOCABULARY) is draft
     assert check_draft(put(0, 3, 39)(put(1, 1, 0)(draft)), object(), STATE, VOCABULARY).num_slots == 4
+
+
+def test_what_padding_hangs_on_does_not_count():
+    padded = chained(2, 3, 0)(chained(2, 2, 0)(good(STATE)))  # row 2 has no drafted token
+    assert check_draft(padded, object(), STATE, VOCABULARY) is padded
+    assert check_draft(star(3)(good(STATE)), object(), STATE, VOCABULARY).width == 3
+
+
+def test_what_a_chain_made_itself_is_not_looked_at(monkeypatch):
+    """Its parents and sizes are known by identity; a copy of them is looked at like any other."""
+    looked: list[int] = []
+    equal = torch.equal
+    monkeypatch.setattr("spec.checks.torch.equal", lambda given, allowed: looked.append(given.ndim) or equal(given, allowed))
+    made = Draft.chain(good(STATE).tokens)
+    check_draft(made, object(), STATE, VOCABULARY)
+    assert looked == [2]
+    check_draft(replace(made, parents=made.parents.clone(), sizes=made.sizes.clone()), object(), STATE, VOCABULARY)
+    assert looked == [2, 2, 1, 2, 2]
 
 
 def test_finished_rows_may_get_any_id_of_the_vocabulary():
@@ -134,6 +176,7 @@ def test_on_an_accelerator_nothing_is_brought_to_the_host(monkeypatch):
         check_draft(draft, Users(good), STATE, VOCABULARY)  # pyright: ignore[reportArgumentType]
         return asserted
 
-    assert check(good(STATE)) == [False, False]
-    for change in (put(0, 2, -1), put(2, 3, 40), sized(4, 5, 1), hung(0, 2, 2), with_scratch(40)):
+    assert check(Draft.chain(good(STATE).tokens)) == [False]
+    assert check(good(STATE)) == [False] * 4
+    for change in (put(0, 2, -1), put(2, 3, 40), sized(4, 5, 1), hung(0, 2, 2), hung(0, 0, 0), chained(0, 2, 0), star(2), with_scratch(40)):
         assert check(change(good(STATE))).count(True) == 1

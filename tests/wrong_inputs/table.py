@@ -114,9 +114,8 @@ def told(text: str, material: Path, folder: Path) -> str:
     """What a command has said, as it stands in the table."""
     named = text.replace(str(material), "{t}").replace(str(folder / "work"), "{here}").replace(str(ROOT), "{root}")
     named = re.sub(r"0x[0-9a-f]+|: line \d+ column \d+ \(char \d+\)", "...", named)  # where an object or a fault lies
-    named = re.sub(
-        r"(?:Unterminated string|Expecting [^()]*|Extra data)[^()]*\.\.\.", "...", named
-    )  # where a file is cut, and so what is missing there
+    missing = r"(?:Unterminated string|Expecting [^()]*|Extra data)[^()]*\.\.\."  # it depends on where a file is cut
+    named = re.sub(missing, "...", named)
     return " | ".join(line.strip() for line in named.splitlines() if line.strip())
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -205,9 +206,23 @@ def test_wrong_input_is_refused_before_any_work(
     assert not (folder / "records.jsonl").exists()
 
 
-def test_a_drafter_of_another_vocabulary_is_refused(command: Callable[..., int], tmp_path: Path, stranger: str) -> None:
-    assert command(f"hydra.run.dir={tmp_path / 'run'}", "drafter=draft_model", f"drafter.name={stranger}") == 2
-    assert "has another tokenizer than target" in json.loads((tmp_path / "run" / "error.json").read_text())["error"]
+def test_a_drafter_whose_tokenizer_has_other_words_is_refused(command: Callable[..., int], tmp_path: Path, assistant: str) -> None:
+    folder = tmp_path / "swapped"
+    shutil.copytree(assistant, folder)
+    file = folder / "tokenizer.json"
+    held = json.loads(file.read_text())
+    words = held["model"]["vocab"]
+    words["a"], words["b"] = words["b"], words["a"]
+    file.write_text(json.dumps(held))
+    assert command(f"hydra.run.dir={tmp_path / 'run'}", "drafter=draft_model", f"drafter.name={folder}") == 2
+    error = json.loads((tmp_path / "run" / "error.json").read_text())["error"]
+    assert "has another tokenizer than target" in error
+    assert f"id {words['b']} is 'a' in the target's and 'b' in the draft model's" in error
+
+
+def test_a_drafter_with_a_few_more_words_is_served(command: Callable[..., int], tmp_path: Path, stranger: str) -> None:
+    """Its tokenizer says that all the others are the target's; the five that the target lacks are never drafted."""
+    assert command(f"hydra.run.dir={tmp_path / 'run'}", "drafter=draft_model", f"drafter.name={stranger}") == 0
 
 
 def test_a_drafter_of_another_size_without_a_tokenizer_is_refused(command: Callable[..., int], tmp_path: Path, stranger: str) -> None:
