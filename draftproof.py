@@ -96,6 +96,7 @@ PLACES = {  # public names by the module they lie in
     "verifiers.typical": "Typical",
 }
 PUBLIC = {name: module for module, names in PLACES.items() for name in names.split()}
+__all__ = sorted(PUBLIC)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

@@ -55,6 +55,10 @@ class Assistant:
         self._bases: list[int] | None = None  # committed tokens in the cache per row, root included, while draft slots follow them
         self.num_scored = 0  # slots of the current draft that were scored, root not counted
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles begin without a text: caches are tied to the decode that they serve."""
+        return {**vars(self), "_cache": None, "_bases": None, "num_scored": 0}
+
     @property
     def model(self) -> CausalLM:
         assert self._model is not None, "attach comes first"

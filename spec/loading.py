@@ -60,7 +60,9 @@ def resolve_name(name: str) -> str:
         known = sorted(f"embedded/{path.parent.name}" for path in EMBEDDED.glob("*/config.json"))
         near = get_close_matches(name, known, 1)
         hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise ValueError(f"unknown embedded model {name!r}{hint} Known: {', '.join(known) or 'none'}")
+        if not known:
+            raise ValueError(f"{name!r} did not come with this copy, as no embedded model did: name another model, a folder or a hub id, or give one")
+        raise ValueError(f"unknown embedded model {name!r}{hint} Known: {', '.join(known)}")
     return str(folder)
 
 

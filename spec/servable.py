@@ -191,6 +191,8 @@ def adapters_by_row(model: Any, config: Any, context: int) -> str | None:
 def random_in_training(model: Any, config: Any, context: int) -> str | None:
     if not getattr(model, "training", False):
         return None
+    if any(getattr(part, "gradient_checkpointing", False) for part in model.modules()):
+        return "is in training mode with gradient checkpointing, which runs without a cache; call model.eval() first"
     shares = [value for name, value in vars(config).items() if any(word in name for word in RANDOM) and "classifier" not in name]
     if any(isinstance(share, (int, float)) and share > 0 for share in shares):
         return "is in training mode, where dropout or noise in its layers changes every forward; call model.eval() first"

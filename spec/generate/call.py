@@ -29,13 +29,17 @@ def generate(
 ) -> Tensor | SpeculativeOutput:
     """`model.generate(inputs, **arguments)` by speculative decoding; the other arguments are those of `speculative`.
 
-    drafter_options, verifier_options: settings of a drafter or verifier that is given by its short name. Raises ValueError as `speculative` does.
+    drafter_options, verifier_options: settings of a drafter or verifier that is given by its short name. With `custom_generate=`, which a model whose
+    own `generate` is this function may be given, that is done instead. Raises ValueError as `speculative` does.
     """
-    if "custom_generate" in arguments:
-        raise ValueError("custom_generate was given to spec.generate.generate, which is such a function itself; leave it out")
+    mixin: Any = GenerationMixin  # not the model's own: a folder beside the model may have replaced that by this very function
+    if arguments.get("custom_generate") is not None:
+        if drafter is not None:
+            raise ValueError(f"drafter={shown(drafter)} and custom_generate were given; give one of them")
+        return mixin.generate(model, inputs, **arguments)
+    arguments.pop("custom_generate", None)
     made = (_made(drafter_named, "drafter", drafter, drafter_options), _made(verifier_named, "verifier", verifier, verifier_options))
     door = speculative(*made, seed=seed, allow_lossy=allow_lossy, batch_size=batch_size, runtime=runtime)
-    mixin: Any = GenerationMixin  # not the model's own: a folder beside the model may have replaced that by this very function
     return mixin.generate(model, inputs, custom_generate=door, **arguments)
 
 

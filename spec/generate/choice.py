@@ -39,7 +39,7 @@ class Choices:
         lookup = config.prompt_lookup_num_tokens
         asked = [f"assistant_model={type(handed.assistant_model).__name__}"] if handed.assistant_model is not None else []
         asked += [f"prompt_lookup_num_tokens={lookup}"] if lookup is not None else []
-        given = [] if self.drafter is None else [f"speculative({type(self.drafter).__name__})"]
+        given = [] if self.drafter is None else [f"drafter={type(self.drafter).__name__}"]
         if len(asked) + len(given) > 1:
             raise ValueError(f"{' and '.join([*given, *asked])} ask for {len(asked) + len(given)} drafters; give one of them")
         if self.drafter is not None:

@@ -3,10 +3,11 @@
 The tables name every field of transformers 5.17 to 5.23; a test walks over those of the installed version.
 """
 
-import warnings
 from typing import Any
 
 from transformers import GenerationConfig
+
+from spec.generate.said import warn
 
 # by transformers' processors and stopping criteria, which we call, or by the door
 HONOURED = """
@@ -28,7 +29,7 @@ WITHOUT_EFFECT = {  # they would change memory or time, never a token
     "cache_config": OWN_CACHE,
     "max_cache_len": OWN_CACHE,
     "prefill_chunk_size": "a prompt is read in one forward",
-    "compile_config": "give runtime='compile' or 'graphs' to speculative(...) for compiled forwards",
+    "compile_config": "runtime='compile' or 'graphs' compiles forwards here",
 }
 BY_BEAMS = "it needs beam search, which no draft can speed up here; leave it out, or call generate without custom_generate"
 OTHER_MODE = "it asks `generate` for another way to decode; leave it out, or call generate without custom_generate"
@@ -40,16 +41,17 @@ REFUSED = {
     "force_words_ids": BY_BEAMS,
     "penalty_alpha": OTHER_MODE,
     "dola_layers": OTHER_MODE,
-    "assistant_early_exit": "drafts from the target's own early layers are not served; give speculative(...) another drafter",
+    "assistant_early_exit": "drafts from the target's own early layers are not served; give another drafter",
     "is_assistant": "it ends a text where the model is not sure of itself, by scores that drafts change; leave it out",
-    "use_mtp": "transformers' drafts from the model's own extra layers are not served; give speculative(...) another drafter",
-    "speculation_type": "transformers' own drafters are not served; give speculative(...) another drafter",
-    "assistant_ensemble_weight": "it changes the output's distribution; speculative(verifier='ensemble', allow_lossy=True) does so too",
+    "use_mtp": "transformers' drafts from the model's own extra layers are not served; give another drafter",
+    "speculation_type": "transformers' own drafters are not served; give another drafter",
+    "assistant_ensemble_weight": "it changes the output's distribution; verifier='ensemble' with allow_lossy=True does so too",
     "guidance_scale": "its processor keeps a cache from call to call, which rejected drafts would corrupt; leave it out",
     "output_attentions": "a draft is scored as a whole, and attentions of single tokens are not kept; run model(output.sequences) for them",
     "output_hidden_states": "a draft is scored as a whole, and states of single tokens are not kept; run model(output.sequences) for them",
 }
-NOT_ITS_DRAFTER = "it is a setting of a drafter that was not chosen; give the drafter of speculative(...) its own settings"
+IN_OUTPUTS = ("output_attentions", "output_hidden_states")  # without effect where only the sequences are returned
+NOT_ITS_DRAFTER = "it is a setting of a drafter that was not chosen; give the drafter its own settings"
 NOT_KNOWN = "it is newer than this version"
 DEFAULTS = GenerationConfig._get_default_generation_params()
 FOR_ASSISTANTS = ("num_assistant_tokens", "num_assistant_tokens_schedule", "assistant_confidence_threshold")  # honoured with `assistant_model`
@@ -77,12 +79,12 @@ def check(config: GenerationConfig, used: frozenset[str]) -> None:
     `used`: those of `FOR_ASSISTANTS` and `FOR_LOOKUP` that have made the drafter.
     """
     for name, remedy in REFUSED.items():
-        if is_set(config, name):
+        if is_set(config, name) and (config.return_dict_in_generate or name not in IN_OUTPUTS):
             raise ValueError(f"{name}={getattr(config, name)!r} is not served by speculative decoding: {remedy}")
     reasons = WITHOUT_EFFECT | dict.fromkeys((*FOR_ASSISTANTS, *FOR_LOOKUP), NOT_ITS_DRAFTER) | dict.fromkeys(sorted(unknown()), NOT_KNOWN)
     for name, reason in reasons.items():
         if name not in used and is_set(config, name):
-            warnings.warn(f"{name}={getattr(config, name)!r} has no effect under speculative decoding: {reason}", stacklevel=6)
+            warn(f"{name}={getattr(config, name)!r} has no effect under speculative decoding: {reason}")
 
 
 def unknown() -> set[str]:

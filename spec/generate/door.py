@@ -1,6 +1,5 @@
 """What `speculative` makes: a callable that stands behind `generate`."""
 
-import warnings
 from inspect import Signature
 from threading import RLock
 from typing import Any
@@ -17,6 +16,7 @@ from spec.generate.config import check
 from spec.generate.handed import NEVER_SEEN, Handed, hand_over, signature
 from spec.generate.inputs import is_limit, needed_context, refuse_inputs, unpadded
 from spec.generate.outputs import SpeculativeOutput, output, wanted
+from spec.generate.said import warn
 from spec.interfaces import Drafter, Verifier, check_pair, check_verifier
 from spec.model import CausalLM
 from spec.named import drafter_named, verifier_named
@@ -160,7 +160,7 @@ def _refuse(handed: Handed) -> None:
         raise ValueError("assistant_tokenizer is not served: drafts are made in the target's own tokens; take an assistant_model with its tokenizer")
     for name in NEVER_SEEN:
         if getattr(handed, name) is not None:
-            warnings.warn(f"{name} has no effect under speculative decoding: it belongs to guidance_scale, which is not served", stacklevel=6)
+            warn(f"{name} has no effect under speculative decoding: it belongs to guidance_scale, which is not served")
 
 
 def _check_streamer(streamer: Any) -> None:

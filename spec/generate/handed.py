@@ -7,13 +7,14 @@ While our signature is read, they are put back among the remaining arguments, fr
 
 import inspect
 import sys
-import warnings
 from dataclasses import dataclass
 from inspect import Parameter, Signature
 from typing import Any
 
 from transformers import __version__
 from transformers.generation import utils
+
+from spec.generate.said import warn
 
 COLLECTED = ("tokenizer", "assistant_tokenizer", "assistant_model", "streamer", "synced_gpus")  # by transformers, before it reads the signature
 NEVER_SEEN = ("negative_prompt_ids", "negative_prompt_attention_mask")  # arguments of `generate` that only a logits processor gets
@@ -62,7 +63,7 @@ def hand_over() -> None:
         return
     collected, remaining = frame.f_locals.get("generation_mode_kwargs"), frame.f_locals.get("kwargs")
     if frame.f_code.co_name != EXTRACT or frame.f_back is None or not isinstance(collected, dict) or not isinstance(remaining, dict):
-        warnings.warn(f"transformers {__version__} does not hand on {', '.join(COLLECTED)} to functions in a known way: {OTHER_WAY}", stacklevel=2)
+        warn(f"transformers {__version__} does not hand on {', '.join(COLLECTED)} to functions in a known way: {OTHER_WAY}")
         return
     found = {name: collected.get(name) for name in COLLECTED} | {name: frame.f_back.f_locals.get(name) for name in NEVER_SEEN}
     remaining.update({OWN_NAMES.get(name, name): value for name, value in found.items() if value is not None})

@@ -53,3 +53,9 @@ def test_what_the_experiments_lack_is_one_line(monkeypatch: pytest.MonkeyPatch, 
     with pytest.raises(SystemExit, match="2"):
         draftproof.main()
     assert capsys.readouterr().err == "error: the experiments need pandas: pip install 'draftproof[experiments]'\n"
+
+
+def test_a_star_brings_the_public_names_alone():
+    found: dict[str, object] = {}
+    exec("from draftproof import *", found)
+    assert found.keys() - {"__builtins__"} == set(draftproof.PUBLIC)

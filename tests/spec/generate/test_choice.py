@@ -101,8 +101,8 @@ def test_an_assistants_own_settings_count(assistant):
 def test_two_drafters_are_refused(model, assistant):
     door = speculative("lookahead")
     for options, names in (
-        ({"assistant_model": assistant, "custom_generate": door}, r"speculative\(Lookahead\) and assistant_model=LlamaForCausalLM"),
-        ({"prompt_lookup_num_tokens": 3, "custom_generate": door}, r"speculative\(Lookahead\) and prompt_lookup_num_tokens=3"),
+        ({"assistant_model": assistant, "custom_generate": door}, r"drafter=Lookahead and assistant_model=LlamaForCausalLM"),
+        ({"prompt_lookup_num_tokens": 3, "custom_generate": door}, r"drafter=Lookahead and prompt_lookup_num_tokens=3"),
         (
             {"assistant_model": assistant, "prompt_lookup_num_tokens": 3, "custom_generate": speculative()},
             "assistant_model=LlamaForCausalLM and prompt_lookup_num_tokens=3",

@@ -11,7 +11,7 @@ from transformers import CompileConfig, GenerationConfig, GenerationMixin, Water
 from spec import speculative
 from spec.generate import config as tables
 from spec.generate import handed
-from spec.generate.config import FOR_ASSISTANTS, FOR_LOOKUP, HONOURED, INERT, REFUSED, WITHOUT_EFFECT, unknown
+from spec.generate.config import FOR_ASSISTANTS, FOR_LOOKUP, HONOURED, IN_OUTPUTS, INERT, REFUSED, WITHOUT_EFFECT, unknown
 from tests.spec.generate.material import MASK, PADDED, Collector, both, call, letters, words
 from tests.tiny import build
 
@@ -177,6 +177,8 @@ def test_honoured_in_sampling(model, field):
 def test_said(model, field):
     """A warning or a refusal that begins with the name."""
     options = {field: SAID[field], **({"top_k": 4} if field == "penalty_alpha" else {})}
+    if field in IN_OUTPUTS:
+        options["return_dict_in_generate"] = True
     if field in REFUSED:
         with pytest.raises(ValueError, match=f"^{re.escape(field)}=.* is not served by speculative decoding: .*$") as refusal:
             call(model, **options, custom_generate=speculative())

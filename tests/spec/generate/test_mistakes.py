@@ -1,8 +1,10 @@
 """Arguments that are wrong are named in one line; unusual ones that `generate` takes are taken."""
 
 import copy
+import pickle
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from queue import Queue
 from typing import Any
 
@@ -45,7 +47,7 @@ WRONG_DOORS: list[tuple[Callable[[], Any], str]] = [
     (lambda: speculative(verifier=3), r"^verifier=3 is no verifier"),  # pyright: ignore[reportArgumentType]
     (lambda: speculative(verifier=Typical()), r"^Typical changes the output's distribution; pass allow_lossy=True"),
     (lambda: speculative(streamer=print), r"^streamer=<built-in function print>: give an object with put and end"),
-    (lambda: generate(None, custom_generate="x"), r"^custom_generate was given to spec\.generate\.generate"),
+    (lambda: generate(None, custom_generate="x", drafter="jacobi"), r"^drafter='jacobi' and custom_generate were given; give one of them$"),
     (lambda: generate(None, drafter=PromptLookup(), drafter_options={}), r"^drafter_options={} are settings of a drafter .* has its own$"),
     (lambda: generate(None, drafter_options={"window": 3}), r"^drafter_options={'window': 3} are settings .*; name one, as in drafter='lookahead'$"),
     (lambda: generate(None, runtime="fast"), r"^runtime='fast'"),
@@ -172,3 +174,54 @@ def test_an_assistant_is_compared_once(model, monkeypatch):
     for length in (4, 4, 5, 5):
         call(model, ids=PADDED[1:2], mask=MASK[1:2], custom_generate=door, assistant_model=assistant, num_assistant_tokens=length)
     assert len(made) == 2
+
+
+def test_a_model_whose_generate_this_is_still_takes_other_functions(model):
+    """As transformers makes it of a folder custom_generate/ among a model's files."""
+    asked = []
+
+    def theirs(model, input_ids, **_):
+        asked.append(model)
+        return input_ids
+
+    assert torch.equal(generate(model, PADDED, attention_mask=MASK, max_new_tokens=3, custom_generate=theirs), PADDED)
+    assert asked == [model]
+    arguments = {"attention_mask": MASK, "max_new_tokens": 16, "do_sample": False, "pad_token_id": 0}
+    assert torch.equal(generate(model, PADDED, **arguments, custom_generate=None), call(model))
+
+
+def test_a_door_can_be_pickled_after_a_call():
+    model, assistant = build("llama"), build("llama", seed=1)
+    for door, options in ((speculative(DraftModel(assistant)), {}), (speculative(), {"assistant_model": assistant})):
+        one = {"ids": PADDED[1:2], "mask": MASK[1:2], **options}
+        found = call(model, custom_generate=door, **one)
+        again = pickle.loads(pickle.dumps(door))
+        assert torch.equal(call(model, custom_generate=again, **one), found)
+
+
+def test_outputs_that_nobody_gets_are_no_mistake(model):
+    options = {"output_attentions": True, "output_hidden_states": True}
+    assert torch.equal(call(model, custom_generate=speculative(), **options), call(model, **options))
+
+
+def test_a_warning_points_at_the_callers_line(model):
+    for run in (
+        lambda: call(model, custom_generate=speculative(), max_cache_len=64),
+        lambda: generate(model, PADDED[1:2], max_new_tokens=2, max_cache_len=64),
+    ):
+        with pytest.warns(UserWarning, match="^max_cache_len=64 has no effect") as found:
+            run()
+        places = [warning.filename for warning in found if "max_cache_len" in str(warning.message)]
+        assert len(places) == 1
+        assert Path(places[0]).parent == Path(__file__).parent
+
+
+@pytest.mark.parametrize("place", ["target", "draft model"])
+def test_training_with_gradient_checkpointing_is_refused(model, place):
+    # Layers without a cache make the masks of a draft too wide.
+    other = build("llama", seed=1)
+    (getattr(other, "activation_checkpointing_enable", None) or other.gradient_checkpointing_enable)()  # the first since transformers 5.23
+    assert torch.equal(call(other, custom_generate=speculative()), call(other))
+    other.train()
+    with pytest.raises(ValueError, match=r"is in training mode with gradient checkpointing, .*; call model\.eval\(\) first$"):
+        call(other if place == "target" else model, custom_generate=speculative(None if place == "target" else DraftModel(other)))
