@@ -10,8 +10,7 @@ from torch import Tensor
 import spec.masks as masks
 from spec.arguments import sequence_keys, shown, token_ids, whole
 from spec.cache import KVCache
-from spec.lean import Lean, NotLean
-from spec.lean_trial import lean_of
+from spec.lean import Lean, NotLean, lean_of
 from spec.loading import EMBEDDED as EMBEDDED
 from spec.loading import load_model as load_model
 from spec.loading import resolve_name as resolve_name
@@ -73,6 +72,13 @@ class CausalLM:
         self.capacity = capacity
         self.lean: Lean | None = self._lean() if runtime == "lean" else None
         self.runtime: Runtime | None = None if runtime in ("eager", "lean") else Runtime(model, runtime, capacity)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "lean": self.lean is not None}  # it is tied to these very weights
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.lean = self._lean() if state["lean"] else None
 
     @property
     def runtime_kind(self) -> str:

@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import pickle
 import warnings
 import weakref
 
@@ -16,8 +17,7 @@ from drafters.none import NoDraft
 from drafters.prompt_lookup import PromptLookup
 from experiments.lossless.families.tiny import build as tiny
 from spec import CausalLM, Limits, Sampler, decode
-from spec.lean import NotLean
-from spec.lean_trial import lean_of
+from spec.lean import NotLean, lean_of
 from tests.tiny import COMMON, GROUPED, build
 from verifiers.recursive import Recursive
 
@@ -183,6 +183,17 @@ def test_the_trial_leaves_random_numbers_alone():
     state = torch.get_rng_state()
     lean_of(model)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda target: pickle.loads(pickle.dumps(target))], ids=["deepcopy", "pickle"])
+def test_copies_have_weights_of_their_own(again):
+    target = CausalLM(build("llama"), runtime="lean")
+    wanted, twin = texts(target, NoDraft()), again(target)
+    assert twin.runtime_kind == "lean"
+    with torch.no_grad():
+        twin.model.model.layers[0].mlp.down_proj.weight.mul_(3)
+    assert texts(target, NoDraft()) == wanted
+    assert texts(twin, NoDraft()) == texts(CausalLM(twin.model), NoDraft()) != wanted
 
 
 def test_a_model_is_not_kept_alive():

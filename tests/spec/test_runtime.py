@@ -249,7 +249,7 @@ def test_a_draft_larger_than_the_largest_bucket_is_refused(llama):
 
 
 def test_an_unknown_runtime_is_refused(llama):
-    with pytest.raises(ValueError, match="runtime='fast': give one of eager, compile, graphs"):
+    with pytest.raises(ValueError, match="runtime='fast': give one of eager, lean, compile, graphs"):
         CausalLM(llama, runtime="fast")
-    with pytest.raises(ValueError, match="runtime='fast': give one of eager, compile, graphs"):
+    with pytest.raises(ValueError, match="runtime='fast': give one of eager, lean, compile, graphs"):
         DraftModel(runtime="fast")

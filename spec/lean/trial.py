@@ -8,7 +8,7 @@ import torch
 
 import spec.masks as masks
 from spec.cache import KVCache
-from spec.lean import Lean, NotLean, check_untouched
+from spec.lean.forward import Lean, NotLean, check_untouched
 from spec.types import Draft
 
 SMALL = {"num_hidden_layers": 2, "vocab_size": 64, "pad_token_id": None, "bos_token_id": None, "eos_token_id": None}  # tried in float64
