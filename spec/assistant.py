@@ -17,7 +17,7 @@ from spec.runtime import check_kind
 from spec.state import DecodeState
 from spec.tree import on_device
 from spec.types import Draft
-from spec.vocabulary import SharedIds, name_of, shared_ids
+from spec.vocabulary import SharedIds, shared_ids, vocabulary_of
 
 MOST_RESERVED = 4096  # most tokens that a new cache reserves room for; it grows if more come
 
@@ -50,7 +50,7 @@ class Assistant:
         self._whole, self._model = (None, given) if isinstance(given, CausalLM) else (given, None)  # of transformers, and as it is run
         self._made_for: tuple[int, str, int | None] | None = None  # context, runtime and capacity of `_model`, where it was made here
         self._shared: SharedIds | None = None  # None: not attached, as where the target drafts for itself
-        self._shares_with: tuple[str, int] | None = None  # name and vocabulary size of the target that was last compared
+        self._shares_with: Any = None  # the target's vocabulary and the model's own, as they were last compared
         self._cache: KVCache | None = None
         self._bases: list[int] | None = None  # committed tokens in the cache per row, root included, while draft slots follow them
         self.num_scored = 0  # slots of the current draft that were scored, root not counted
@@ -90,8 +90,8 @@ class Assistant:
             self._model, self._made_for = CausalLM(self._whole, context, runtime=kind, capacity=capacity), wanted
 
     def _share(self, target: CausalLM) -> None:
-        """Compares vocabularies, once for targets of one name and size: files are read for that."""
-        pair = name_of(target), target.vocab_size
+        """Compares vocabularies, once as long as sizes and tokenizers' files stay as they are."""
+        pair = vocabulary_of(target), vocabulary_of(self.model)
         if self._shares_with != pair:
             self._shared, self._shares_with = shared_ids(target, self.model), pair
 

@@ -94,18 +94,25 @@ class CausalLM:
 
     def new_cache(self, num_rows: int, needed: int) -> KVCache:
         """An empty cache with at least `needed` slots a row."""
+        if (self.device, self.dtype) != (self.model.device, self.model.dtype):  # the weights have been moved or cast since
+            self._moved()
         layers = num_layers(self.config) or 0
         if self.lean is not None and self.lean.has_changed(self.model):
             self.lean = self._lean()
         return KVCache(layers, num_rows, needed, self.device) if self.runtime is None else self.runtime.cache(layers, num_rows, needed)
+
+    def _moved(self) -> None:
+        self.device, self.dtype, self._chain_masks = self.model.device, self.model.dtype, {}
+        if self.runtime is not None:
+            self.runtime = Runtime(self.model, self.runtime.kind, self.capacity)
 
     def prefill(
         self, prompts: Sequence[Sequence[int] | Tensor], *, sequence_ids: Sequence[int] | None = None, hidden: bool = False, room: int = 48
     ) -> DecodeState:
         """Caches all but the last token of every prompt; that token is the root of the first draft. `room`: number of tokens that will follow."""
         rows = self.check(prompts)
-        ids = torch.tensor(sequence_keys(sequence_ids, len(rows)), device=self.device)
         cache = self.new_cache(len(rows), max(map(len, rows)) + room + 16)  # 16: a draft follows the last token
+        ids = torch.tensor(sequence_keys(sequence_ids, len(rows)), device=self.device)
         state = DecodeState(rows, cache, ids, self.context)
         self.extend(cache, [row[:-1] for row in rows], state if hidden else None)
         return state

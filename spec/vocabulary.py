@@ -31,6 +31,7 @@ NEVER = -1e18
 # more. Within families they differ by up to 384 (Pythia: 50,304 to 50,688; Qwen2.5: 128; Gemma 3: 64). The next larger difference is one of other
 # tokenizers: 768 of Mistral 7B v0.1 and v0.3.
 PADDING, MULTIPLE = 512, 8
+REPLACED = 16  # words of one tokenizer whose ids are added tokens of the other
 
 FED_INSTEAD = 0  # what the draft model reads in place of an id that it has no row for
 ADVICE = "a draft model must share the target's tokenizer (prompt_lookup and lookahead need none)"
@@ -81,7 +82,7 @@ def shared_ids(target: "CausalLM", drafter: "CausalLM") -> SharedIds:
     or where they cannot be compared and the sizes differ by more than padding does. If they differ by less, or a file is there that cannot be read, a
     UserWarning says what is assumed. What files say is remembered until they change.
     """
-    files = [tokenizer_file(name_of(model)) for model in (target, drafter)]
+    files = [vocabulary_of(model)[0] for model in (target, drafter)]
     found = _compared(*files, min(target.vocab_size, drafter.vocab_size))
     unread = f"{' and '.join(found.unread)} cannot be read (damaged, or of another form), so tokens cannot be compared" if found.unread else None
     if not found.known:
@@ -89,6 +90,11 @@ def shared_ids(target: "CausalLM", drafter: "CausalLM") -> SharedIds:
     if unread and target.vocab_size == drafter.vocab_size:
         warnings.warn(f"{unread}. The vocabularies are of one size and taken for the same. {HARMLESS}", stacklevel=2)
     return SharedIds(target.vocab_size, drafter.vocab_size, found.end, on_device(found.holes, drafter.device) if found.holes else None)
+
+
+def vocabulary_of(model: "CausalLM") -> tuple[TokenizerFile | None, int]:
+    """What a comparison depends on: the tokenizer's file as it is now, and the number of rows."""
+    return tokenizer_file(name_of(model)), model.vocab_size
 
 
 def name_of(model: "CausalLM") -> str:
@@ -129,15 +135,17 @@ def known_alike(target: Tokenizer, drafter: Tokenizer) -> set[int]:
 
     A token that is added in each tokenizer that knows it may differ: within families chat and reserved tokens get other names (Llama 3 and 3.1,
     Qwen2.5 and its distilled models, Gemma's unused tokens, which are words and added in both) or come in addition, and texts are split alike all the
-    same. Where an added token stands in place of the other's word, the word is missing, so that counts as another word.
+    same. Up to `REPLACED` added tokens may stand in place of words of the other, as padding does that was given an unused byte.
     """
     known, own = target.ids, drafter.ids
     differing = [number for number in sorted(known | own) if target.token(number) != drafter.token(number)]
     plain = (known - target.added.keys()) | (own - drafter.added.keys())  # a word for one of them
     words = [number for number in differing if number in plain]
-    renamed = [number for number in words if number in known and number in own]
-    if renamed or len(words) > PADDING:
-        number = (renamed or words)[0]
+    alone = [number for number in words if number not in known or number not in own]
+    replaced = [number for number in words if number in known and number in own]
+    renamed = [number for number in replaced if number not in target.added and number not in drafter.added]
+    if renamed or len(replaced) > REPLACED or len(alone) > PADDING:
+        number = (renamed or (replaced if len(replaced) > REPLACED else alone))[0]
         told = ["unknown" if (token := tokenizer.token(number)) is None else shown(token) for tokenizer in (target, drafter)]
         raise ValueError(f"the tokenizers differ: id {number} is {told[0]} in the target's and {told[1]} in the draft model's; {ADVICE}")
     shared = (known & own).difference(differing)

@@ -30,11 +30,13 @@ def unmasked(source: str) -> Iterator[int]:
 
 
 def gives_mask(keyword: ast.keyword, around: list[ast.FunctionDef]) -> bool:
-    """Whether an argument is a mask, or a dictionary that was made with a mask or by a tokenizer."""
+    """Whether an argument is a mask, a dictionary that was made with a mask or by a tokenizer, or what the function itself was given as **options."""
     if keyword.arg is not None:
         return keyword.arg == "attention_mask" and ast.unparse(keyword.value) != "None"
     made = [keyword.value]
     if isinstance(keyword.value, ast.Name):
+        if any(function.args.kwarg is not None and function.args.kwarg.arg == keyword.value.id for function in around):
+            return True
         assignments = [node for function in around for node in ast.walk(function) if isinstance(node, ast.Assign)]
         made = [node.value for node in assignments if keyword.value.id in map(ast.unparse, node.targets)]
     return any("'attention_mask':" in ast.unparse(value) or "tokenizer(" in ast.unparse(value) for value in made)
@@ -52,6 +54,7 @@ def test_no_reference_goes_without_a_mask(file):
         ("model.generate(ids, attention_mask=None)", [1]),
         ("def f():\n    options = {'do_sample': False}\n    model.generate(ids, **options)", [3]),
         ("def f():\n    inputs = encode(text)\n    model.generate(**inputs)", [3]),
+        ("def f(**options):\n    model.generate(ids, **options)", []),
         ("model.generate(ids, attention_mask=mask)", []),
         ("model.generate(ids, attention_mask=torch.ones_like(ids))", []),
         ("def f():\n    options = {'attention_mask': mask}\n    model.generate(ids, **options)", []),

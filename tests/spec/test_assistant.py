@@ -19,7 +19,7 @@ def test_a_larger_target_after_a_smaller_one_is_served():
         found = decode(target, drafter, Recursive(), [[1, 2, 3]], sampler=Sampler(0.0), limits=Limits(new))
         assert len(found.new_tokens()) == new
         assert drafter.traits.context == context
-    with pytest.raises(ValueError, match="more than the context of 8 that target and drafter have"):
+    with pytest.raises(ValueError, match="which does not fit the context of 8 that target and drafter have"):
         decode(CausalLM(whole, 8), drafter, Recursive(), [[1, 2, 3]], sampler=Sampler(0.0), limits=Limits(40))
 
 

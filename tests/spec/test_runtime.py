@@ -253,3 +253,18 @@ def test_an_unknown_runtime_is_refused(llama):
         CausalLM(llama, runtime="fast")
     with pytest.raises(ValueError, match="runtime='fast': give one of eager, lean, compile, graphs"):
         DraftModel(runtime="fast")
+
+
+@pytest.mark.parametrize("runtime", ["eager", "compile"])
+def test_weights_that_are_cast_between_decodes(runtime):
+    """Masks and buffers have the model's own dtype, whatever it was when it was wrapped."""
+    model = build("llama")
+    target = CausalLM(model, runtime=runtime)
+    if target.runtime is not None:
+        target.runtime.kind = "eager"
+    for dtype in (torch.float64, torch.float32, torch.float64):
+        model.to(dtype)
+        assert texts(target, Lookahead(window=3, ngram=3, guesses=3)) == texts(CausalLM(model), NoDraft())
+        assert target.dtype == dtype
+        if target.runtime is not None:
+            target.runtime.kind = "eager"

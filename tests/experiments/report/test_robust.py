@@ -141,8 +141,10 @@ def test_signals_end_it_without_a_traceback(
     wanted: signal.Signals, code: int, sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
+    ctrl_c = signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it
     monkeypatch.setattr(command, "compose", lambda *_: signal.raise_signal(wanted))
     assert main([str(sweep)]) == code
+    signal.signal(signal.SIGINT, ctrl_c)
     assert capsys.readouterr().err == ""
     assert signal.getsignal(signal.SIGTERM) is before
 

@@ -231,7 +231,9 @@ def test_a_row_stops_in_time(model):
 
 def test_a_prompt_that_is_left_out(model):
     """Then `generate` begins with BOS."""
-    ours, theirs = (model.generate(bos_token_id=9, max_new_tokens=9, **door) for door in ({"custom_generate": speculative()}, {}))
+    ours, theirs = (
+        model.generate(bos_token_id=9, max_new_tokens=9, attention_mask=MASK[1:2, :1], **door) for door in ({"custom_generate": speculative()}, {})
+    )
     assert torch.equal(ours, theirs)
     assert ours[0, 0] == 9
 
