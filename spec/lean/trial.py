@@ -1,82 +1,98 @@
-"""Whether a lean forward gives the logits of the model's own: tried once, in float64 on a small model of its class, and then on the model itself."""
+"""Whether a lean forward gives the logits of the model's own: tried once, in float64 on a narrow model of its class, and then on the model itself."""
 
 import copy
 import weakref
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import spec.masks as masks
 from spec.cache import KVCache
 from spec.lean.forward import Lean, NotLean, check_untouched
+from spec.reach import num_positions, read
 from spec.types import Draft
 
-SMALL = {"num_hidden_layers": 2, "vocab_size": 64, "pad_token_id": None, "bos_token_id": None, "eos_token_id": None}  # tried in float64
+NARROW = {"vocab_size": 64, "intermediate_size": 48, "pad_token_id": None, "bos_token_id": 0, "eos_token_id": 0}
+NUM_CACHED, PLAIN_REACH = 4, 4096
 ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}  # of the spread of the logits
-MADE: "weakref.WeakKeyDictionary[Any, Lean]" = weakref.WeakKeyDictionary()  # by model: packed and tried once
+MADE: "weakref.WeakKeyDictionary[Any, Lean]" = weakref.WeakKeyDictionary()  # by model: tried once
 
 
-def lean_of(model: Any) -> "Lean":
+def lean_of(model: Any) -> Lean:
     """The lean forward of a model. Raises NotLean where it has none."""
-    if model in MADE and not MADE[model].has_changed(model):
-        return MADE[model]
+    known = MADE.get(model)
+    if known is not None and not known.has_changed(model):
+        return known
     MADE.pop(model, None)
     try:
-        small = _small(model)
-        _try(small, Lean(small))
-        found = Lean(model)
-        _try(model, found)
+        with torch.no_grad():
+            found = Lean(model)
+            narrow = _narrow(model)
+            small, reach = Lean(narrow), num_positions(narrow.config.get_text_config()) or PLAIN_REACH
+            _try(narrow, small, 0)
+            small.has_table = False  # its angles would be a long table
+            _try(narrow, small, reach - 2 * NUM_CACHED - 1)  # what depends on positions shows far out
+            _try(model, found, 0)
     except NotLean:
         raise
     except torch.OutOfMemoryError as error:
-        raise NotLean("there is no memory to pack its weights") from error
+        raise NotLean("there is no memory to try it") from error
     except Exception as error:  # whatever a model of another shape runs into
         raise NotLean(f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no reason given'])[0]}") from error
     MADE[model] = found
     return found
 
 
-def _small(model: Any) -> Any:
-    """A model of the same class and settings in float64, with few layers, few ids and random weights: what is equal there is equal, not similar."""
+def _narrow(model: Any) -> Any:
+    """A model of the same class, settings and depth in float64, narrow and with random weights: what is equal there is equal, not similar."""
     check_untouched(model)
     config = copy.deepcopy(model.config)
-    text, depth = config.get_text_config(), SMALL["num_hidden_layers"]
-    for name, value in vars(text).items():
-        if isinstance(value, (list, tuple)) and len(value) == text.num_hidden_layers:
-            setattr(text, name, value[:depth])
-    for name, value in SMALL.items():
+    text = config.get_text_config()
+    heads, groups = text.num_attention_heads, read(text, "num_key_value_heads") or text.num_attention_heads
+    head_dim, given = read(text, "head_dim") or text.hidden_size // heads, read(text, "head_dim") is not None
+    few = min(groups, 2)
+    sizes = {"num_attention_heads": few * min(heads // groups, 2), "num_key_value_heads": few}
+    sizes["hidden_size"] = 64 if given else sizes["num_attention_heads"] * head_dim
+    for name, value in {**NARROW, **sizes}.items():
         setattr(text, name, value)
-    with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.no_grad():
-        torch.manual_seed(0)
-        made = type(model)._from_config(config, dtype=torch.float64).eval()
+    config._attn_implementation = "sdpa"
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.no_grad(), torch.device("cpu"):
+        made = type(model)(config).double().eval()
+        numbers = torch.Generator().manual_seed(0)
         for weight in made.parameters():
-            weight.normal_(std=2 * weight.shape[-1] ** -0.5 if weight.ndim > 1 else 0.5)
+            spread = 2 * weight.shape[-1] ** -0.5 if weight.ndim > 1 else 0.5
+            weight.copy_(torch.randn(weight.shape, generator=numbers, dtype=torch.float64) * spread)
     return made
 
 
-@torch.no_grad()
-def _try(model: Any, lean: Lean) -> None:
-    """Raises NotLean where a tree behind rows of different lengths, or a chain behind equal ones, gets other logits than by the own forward."""
-    vocab_size, device = lean.head.parts[0].out_features, model.device
-    tokens = torch.arange(1, 11, device=device).view(2, 5) * 7 % vocab_size
+def _try(model: Any, lean: Lean, first: int) -> None:
+    """Raises NotLean where a tree behind rows of different lengths, or a chain behind equal ones, gets other logits than by the own forward.
+
+    `first`: the position of the first token.
+    """
+    device = model.device
+    tokens = torch.arange(1, 11, device=device).view(2, 5) * 7 % lean.head.out_features
     parents = torch.tensor([[-1, 0, 0, 1, 2]], device=device).repeat(2, 1)
     tree = Draft(tokens, parents, torch.tensor([5, 5], device=device))
     for draft, lengths in ((tree, [4, 2]), (Draft.chain(tokens[:, :3]), [4, 4]), (Draft.chain(tokens[:, :1]), [3, 3])):
-        found = []
-        for run in (None, lean):
-            cache = KVCache(len(lean.layers), 2, 16, device)
-            cache.reserve(4)
-            model(input_ids=tokens[:, :4], past_key_values=cache, use_cache=True)
-            cache.keep(lengths)
-            cache.reserve(draft.num_slots)
-            mask = masks.behind_prefix(masks.draft_bias(draft, model.dtype), cache.starts(), cache.longest + draft.num_slots)
-            places = masks.positions(draft, cache, 0, 16).expand_as(draft.tokens)
-            if run is None:
-                own = model(input_ids=draft.tokens, attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True)
-                found.append(own.logits)
-            else:
-                found.append(run(draft.tokens, None if draft.num_slots == 1 else mask, places, cache, False)[0])
-        spread = found[0].max() - found[0].min()
-        gap = float((found[0] - found[1]).abs().max() / spread)
+        own, found = (_logits(model, run, tokens, draft, lengths, first) for run in (None, lean))
+        spread = float((own.max() - own.min()).clamp(min=torch.finfo(own.dtype).tiny))
+        gap = float((own - found).abs().max()) / spread
         if not gap <= ROUNDING.get(model.dtype, 0.0):
             raise NotLean(f"its logits differ by {gap:.0e} of their spread in {str(model.dtype).removeprefix('torch.')}")
+
+
+def _logits(model: Any, lean: Lean | None, tokens: Tensor, draft: Draft, lengths: list[int], first: int) -> Tensor:
+    """Those of the draft's slots, behind rows of `lengths` tokens."""
+    cache = KVCache(len(model.get_decoder().layers), len(tokens), 16, model.device)
+    cache.reserve(NUM_CACHED)
+    before = torch.arange(first, first + NUM_CACHED, device=model.device).expand(len(tokens), -1)
+    model(input_ids=tokens[:, :NUM_CACHED], position_ids=before, past_key_values=cache, use_cache=True)
+    cache.keep(lengths)
+    cache.reserve(draft.num_slots)
+    mask = masks.behind_prefix(masks.draft_bias(draft, model.dtype), cache.starts(), cache.longest + draft.num_slots)
+    places = masks.positions(draft, cache, 0, 16).expand_as(draft.tokens) + first
+    if lean is not None:
+        return lean(draft.tokens, None if draft.num_slots == 1 else mask, places, cache, False)[0]
+    return model(input_ids=draft.tokens, attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True).logits

@@ -16,6 +16,7 @@ from drafters.lookahead import Lookahead
 from drafters.none import NoDraft
 from drafters.prompt_lookup import PromptLookup
 from experiments.lossless.families.tiny import build as tiny
+from experiments.lossless.families.variants import VARIANTS
 from spec import CausalLM, Limits, Sampler, decode
 from spec.lean import NotLean, lean_of
 from tests.tiny import COMMON, GROUPED, build
@@ -24,6 +25,7 @@ from verifiers.recursive import Recursive
 PROMPTS = [[1, 2, 3, 1, 2, 3, 1, 2], [5], [7, 8, 9, 7, 8], [4, 4, 4]]
 SHAPED = ("llama", "qwen2", "qwen3", "mistral", "phi3", "gemma", "smollm3", "seed_oss", "ministral")
 LLAMA = {**COMMON, **GROUPED}
+LONGROPE = next(variant.settings for variant in VARIANTS if variant.model_type == "phi3")
 
 
 def texts(target, drafter, temperature=0.0, batch_size=3):
@@ -84,11 +86,25 @@ def wider():
     return model
 
 
+class Masked(hf.LlamaForCausalLM):
+    """Acts on one id only, which a trial need not hold."""
+
+    def forward(self, input_ids, attention_mask=None, position_ids=None, past_key_values=None, **kwargs):
+        output = super().forward(input_ids, attention_mask, position_ids, past_key_values, **kwargs)
+        output.logits[..., 5] += 100 * (input_ids == 37)
+        return output
+
+
+def subclass():
+    torch.manual_seed(0)
+    return Masked(hf.LlamaConfig(**LLAMA)).double().eval()
+
+
 ALMOST = {
     "LayerNorm, no gate": (lambda: tiny("starcoder2"), "is made of"),
     "sandwich norms": (lambda: tiny("olmo2"), "Olmo2DecoderLayer is made of"),
     "soft caps": (limited, "attn_logit_softcapping is 50"),
-    "partial rotary": (lambda: hf.Phi3ForCausalLM(hf.Phi3Config(**LLAMA, partial_rotary_factor=0.5)).double().eval(), "RuntimeError: shape"),
+    "partial rotary": (lambda: hf.Phi3ForCausalLM(hf.Phi3Config(**LLAMA, partial_rotary_factor=0.5)).double().eval(), "RuntimeError: "),
     "rotary of neighbours": (lambda: tiny("ernie4_5"), "its logits differ by .* in float64"),
     "scaled residuals": (lambda: hf.GraniteForCausalLM(hf.GraniteConfig(**LLAMA, residual_multiplier=0.9)).double().eval(), "logits differ"),
     "scaled embeddings": (lambda: hf.GraniteForCausalLM(hf.GraniteConfig(**LLAMA, embedding_multiplier=2.0)).double().eval(), "logits differ"),
@@ -96,8 +112,10 @@ ALMOST = {
     "experts": (lambda: tiny("mixtral"), "is made of"),
     "learned positions": (lambda: build("gpt2"), "GPT2Model is made of"),
     "a hook": (hooked, "LlamaDecoderLayer has a hook"),
-    "a forward put in its place": (replaced, "LlamaMLP has a hook or a forward of its own"),
-    "another kind of linear layer": (wider, "Other is no plain linear layer"),
+    "a forward put in its place": (replaced, "LlamaMLP has a hook, a forward of its own"),
+    "a class of somebody else": (subclass, "Masked has a hook, a forward of its own, or is no class of transformers or torch"),
+    "attention in float32": (lambda: almost(attn_implementation="eager"), "its logits differ by .* in float64"),
+    "another kind of linear layer": (wider, "Other has a hook, .* or is no class of transformers"),
 }
 
 
@@ -126,16 +144,52 @@ def test_what_is_of_the_shape(settings):
     assert texts(CausalLM(model, runtime="lean"), PromptLookup()) == texts(CausalLM(model), NoDraft())
 
 
-def test_weights_are_held_once_and_can_be_saved(tmp_path):
+def test_nothing_is_copied_and_nothing_changes():
     model = build("llama")
-    before, size = {name: weight.clone() for name, weight in model.state_dict().items()}, sum(weight.nbytes for weight in model.parameters())
-    lean_of(model)
-    storages = {weight.untyped_storage().data_ptr(): weight.untyped_storage().nbytes() for weight in model.parameters()}
-    assert sum(storages.values()) == size
-    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
-    model.save_pretrained(tmp_path)
-    again = hf.LlamaForCausalLM.from_pretrained(tmp_path, dtype=torch.float64)
-    assert all(torch.equal(weight, before[name]) for name, weight in again.state_dict().items())
+    before = [(weight.data_ptr(), weight.clone()) for weight in model.parameters()]
+    texts(CausalLM(model, runtime="lean"), PromptLookup())
+    assert all(place == weight.data_ptr() and torch.equal(old, weight) for (place, old), weight in zip(before, model.parameters(), strict=True))
+
+
+ROPES = {
+    "linear": {"rope_type": "linear", "factor": 2.0},
+    "dynamic": {"rope_type": "dynamic", "factor": 2.0},
+    "yarn": {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 64},
+    "llama3": {"rope_type": "llama3", "factor": 2.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64},
+}
+
+
+@pytest.mark.parametrize("kind", ROPES)
+def test_rotary_angles_of_every_kind(kind):
+    """Those of dynamic scaling depend on the longest position of a forward: a table of them would be wrong as soon as it is longer than the text."""
+    model = almost(max_position_embeddings=128, rope_parameters={"rope_theta": 1e4, **ROPES[kind]})
+    lean, own = CausalLM(model, runtime="lean"), CausalLM(copy.deepcopy(model))
+    assert lean.runtime_kind == "lean"
+    for drafter in (NoDraft(), Lookahead(window=3, ngram=3, guesses=3)):
+        found, wanted = (decode(of, drafter, Recursive(), PROMPTS, sampler=Sampler(0), limits=Limits(100)).sequences for of in (lean, own))
+        assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
+
+
+def test_longrope_below_its_switch():
+    model = tiny("phi3", {**LONGROPE, "max_position_embeddings": 200, "original_max_position_embeddings": 100, "sliding_window": None})
+    lean, own = CausalLM(model, 100, "lean"), CausalLM(copy.deepcopy(model), 100)
+    found, wanted = (decode(of, PromptLookup(), Recursive(), PROMPTS, sampler=Sampler(0), limits=Limits(80)).sequences for of in (lean, own))
+    assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
+
+
+def test_queries_that_are_scaled_far_out_are_seen():
+    rope = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 16.0, "original_max_position_embeddings": 16, "llama_4_scaling_beta": 0.5}
+    config = hf.Ministral3Config(**{**LLAMA, "head_dim": 8}, rope_parameters=rope, sliding_window=None)
+    with pytest.raises(NotLean, match=r"its logits differ by .* in float64"):
+        lean_of(hf.Ministral3ForCausalLM(config).double().eval())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_every_layer_is_tried(dtype):
+    """SmolLM3 turns nothing in every fourth layer."""
+    config = hf.SmolLM3Config(**{**LLAMA, "num_hidden_layers": 8, "pad_token_id": 0}, no_rope_layers=[1, 1, 1, 0] * 2, rope_theta=5e6)
+    with pytest.raises(NotLean, match=r"its logits differ by .* in float64"):
+        lean_of(hf.SmolLM3ForCausalLM(config).to(dtype).eval())
 
 
 def test_weights_that_change_are_never_stale():
@@ -150,18 +204,30 @@ def test_weights_that_change_are_never_stale():
     model.load_state_dict(other.state_dict())
     assert texts(target, NoDraft()) != first
     assert same()
+    layers = model.model.layers
     with torch.no_grad():
-        model.model.layers[0].mlp.up_proj.weight.data = model.model.layers[0].mlp.up_proj.weight * 3
+        layers[0].mlp.up_proj.weight.data = layers[0].mlp.up_proj.weight * 3
+        assert same()
+        layers[0].self_attn.q_proj.weight.data = layers[0].self_attn.q_proj.weight.data.t()
+        assert same()
+        model.model.rotary_emb.inv_freq.mul_(0.5)
+        assert same()
+    layers[1].self_attn.v_proj = torch.nn.Linear(32, 16, bias=False).double()
     assert same()
-    model.model.layers[1].self_attn.v_proj = torch.nn.Linear(32, 16, bias=False).double()
+    layers[1] = build("llama", seed=2).model.layers[1]
     assert same()
-    model.model.layers[1] = build("llama", seed=2).model.layers[1]
+    layers[0].self_attn.scaling = 0.7
     assert same()
     model.model.norm = copy.deepcopy(other.model.norm)
     model.model.norm.weight.data *= 2
+    model.model.norm.variance_epsilon = 0.3
     assert same()
     model.model.embed_tokens = copy.deepcopy(build("llama", seed=3).model.embed_tokens)
     assert same()
+    for dtype in (torch.float32, torch.float64):
+        model.to(dtype)
+        assert same()
+        assert target.runtime_kind == "lean"
     handle = model.model.layers[0].mlp.register_forward_hook(lambda *call: call[2] * 0.5)
     with pytest.warns(RuntimeWarning, match="LlamaMLP has a hook"):
         assert texts(target, NoDraft()) == texts(CausalLM(model), NoDraft())
