@@ -43,7 +43,7 @@ class Assistant:
         attn_implementation: str = "sdpa",
         runtime: str = "auto",
     ):
-        check_kind("eager" if runtime == "auto" else runtime)
+        check_kind(runtime)
         self.name, given = _name_or_model(name, model)
         self.dtype, self.device_map, self.attn_implementation = dtype, device_map, attn_implementation
         self.runtime = runtime
@@ -82,8 +82,7 @@ class Assistant:
         if self._whole is None:
             self._whole = self._load(target)
         config = self._whole.config.get_text_config()
-        auto = "eager" if counts_positions(self._whole, config) else target.runtime_kind
-        kind = auto if self.runtime == "auto" else self.runtime
+        kind = _runtime_beside(target, self._whole) if self.runtime == "auto" else self.runtime
         wanted = min(target.context, num_positions(config) or target.context), kind, target.capacity
         if self._made_for != wanted:
             context, kind, capacity = wanted
@@ -179,3 +178,10 @@ def _name_or_model(name: Any, model: Any) -> tuple[str | None, Any]:
     if not isinstance(given, CausalLM) and not (isinstance(given, nn.Module) and hasattr(given, "config")):
         raise ValueError(f"{shown(given)} is no draft model; give a name (embedded/drafter, a hub id, a folder), a transformers model or a CausalLM")
     return None, given
+
+
+def _runtime_beside(target: CausalLM, model: Any) -> str:
+    """The target's, where it fits a draft model: fixed shapes need positions, and one of the two may have the lean shape alone."""
+    if target.runtime is None:
+        return "hf" if target.wanted_runtime == "hf" else "auto"
+    return "auto" if counts_positions(model, model.config.get_text_config()) else target.runtime_kind

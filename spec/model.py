@@ -1,6 +1,5 @@
 """A Hugging Face causal LM behind two calls: `prefill` a batch of prompts, `score` a draft. Masks and positions are made here and nowhere else."""
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,13 +9,13 @@ from torch import Tensor
 import spec.masks as masks
 from spec.arguments import sequence_keys, shown, token_ids, whole
 from spec.cache import KVCache
-from spec.lean import Lean, NotLean, lean_of
+from spec.lean import Lean, lean_if_fitting
 from spec.loading import EMBEDDED as EMBEDDED
 from spec.loading import load_model as load_model
 from spec.loading import resolve_name as resolve_name
 from spec.reach import arguments_of, num_layers, num_positions
 from spec.rows import NO_FIXED_SHAPES, check_chain, counts_positions, refuse_uncounted, run_rows
-from spec.runtime import Inputs, Runtime, check_kind
+from spec.runtime import FIXED, Inputs, Runtime, check_kind
 from spec.servable import refuse_unservable
 from spec.state import DecodeState
 from spec.tree import numbers
@@ -36,12 +35,12 @@ class CausalLM:
     the reasons. Some do so only beyond a length (windows, longrope): `context` limits the positions used (default: all that the model has).
     Attention is sdpa, eager, flex or flash; flash serves chains only, and so do models without position_ids (`chains_only`, see `spec.rows`).
 
-    `runtime`: how drafts are scored. "eager": by the model's own forward; "lean": by `spec.lean`, if the model has its shape; "compile": by
-    torch.compile, once for every set of shapes; "graphs": compiled, and captured as CUDA graphs. It changes the time and nothing else. `capacity`:
-    slots of a cache under the last two, whose shapes are fixed (default: a power of two).
+    `runtime`: how drafts are scored. "auto": "lean" if that is possible, else "hf"; "hf": by the model's own forward; "lean": by `spec.lean`;
+    "compile": by torch.compile, once for every set of shapes; "graphs": compiled, and captured as CUDA graphs. It changes the time and nothing else.
+    `capacity`: slots of a cache under the last two, whose shapes are fixed (default: a power of two).
     """
 
-    def __init__(self, model: Any, context: int | None = None, runtime: str = "eager", capacity: int | None = None):
+    def __init__(self, model: Any, context: int | None = None, runtime: str = "auto", capacity: int | None = None):
         if not hasattr(getattr(model, "config", None), "get_text_config"):
             raise ValueError(f"model={shown(model)}: give a model of transformers, for example spec.model.load_model(name)")
         model = getattr(model, "_orig_mod", model)  # what torch.compile has wrapped is run as it was, as `generate` does; see `runtime`
@@ -57,10 +56,11 @@ class CausalLM:
         self.attention: str = getattr(self.config, "_attn_implementation", None) or "sdpa"
         if self.attention == "flex_attention" and model.device.type not in FLEX_DEVICES:
             raise ValueError(f"flex_attention on {model.device}: torch cannot compile it for shapes that change; use attn_implementation='sdpa'")
-        if check_kind(runtime) not in ("eager", "lean") and self.attention not in ("sdpa", "eager"):
+        is_fixed = check_kind(runtime) in FIXED
+        if is_fixed and self.attention not in ("sdpa", "eager"):
             raise ValueError(f"runtime={runtime} attends by an additive mask, which {self.attention} does not take; use sdpa or eager attention")
         self.chains_only: bool = counts_positions(model, self.config)
-        if self.chains_only and runtime not in ("eager", "lean"):
+        if self.chains_only and is_fixed:
             raise ValueError(NO_FIXED_SHAPES.format(runtime=runtime, name=type(model).__name__))
         if self.chains_only:
             refuse_uncounted(model, self.config)
@@ -70,35 +70,32 @@ class CausalLM:
         self._keeps_logits = "logits_to_keep" in arguments_of(model)
         self._chain_masks: dict[int, Tensor] = {}
         self.capacity = capacity
-        self.lean: Lean | None = self._lean() if runtime == "lean" else None
-        self.runtime: Runtime | None = None if runtime in ("eager", "lean") else Runtime(model, runtime, capacity)
+        self.wanted_runtime = runtime
+        self.lean: Lean | None = self._lean()
+        self.runtime: Runtime | None = Runtime(model, runtime, capacity) if is_fixed else None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "lean": self.lean is not None}  # it is tied to these very weights
+        return {**vars(self), "lean": None}  # it is tied to these very weights
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self.lean = self._lean() if state["lean"] else None
+        self.lean = self._lean()
 
     @property
     def runtime_kind(self) -> str:
-        """How drafts are scored: what was asked for, or "eager" if that was not possible."""
-        return ("eager" if self.lean is None else "lean") if self.runtime is None else self.runtime.kind
+        """How drafts are scored: what was asked for, or "hf" if that was not possible."""
+        return ("hf" if self.lean is None else "lean") if self.runtime is None else self.runtime.kind
 
     def _lean(self) -> Lean | None:
-        try:
-            return lean_of(self.model)
-        except NotLean as error:
-            warnings.warn(f"runtime=lean is not possible here, the model's own forward is run: {error}", RuntimeWarning, stacklevel=4)
-            return None
+        return lean_if_fitting(self.model, is_asked=self.wanted_runtime == "lean") if self.wanted_runtime in ("auto", "lean") else None
 
     def new_cache(self, num_rows: int, needed: int) -> KVCache:
         """An empty cache with at least `needed` slots a row."""
         if (self.device, self.dtype) != (self.model.device, self.model.dtype):  # the weights have been moved or cast since
             self._moved()
         layers = num_layers(self.config) or 0
-        if self.lean is not None and self.lean.has_changed(self.model):
-            self.lean = self._lean()
+        if self.lean is not None or self.wanted_runtime == "auto":
+            self.lean = self._lean()  # parts, hooks and dtypes may be others by now
         return KVCache(layers, num_rows, needed, self.device) if self.runtime is None else self.runtime.cache(layers, num_rows, needed)
 
     def _moved(self) -> None:
@@ -149,7 +146,7 @@ class CausalLM:
         tokens = tokens[:, num_scored:]
         if self.runtime is None:
             cache.reserve(tokens.shape[1])
-            logits, states = self._eager(draft, cache, tokens, num_scored, hidden, last)
+            logits, states = self._unpadded(draft, cache, tokens, num_scored, hidden, last)
         else:
             cache.reserve(self.runtime.bucket(tokens.shape[1]))
             logits, states = self.runtime.run(self._fixed(draft, cache, num_scored, tokens), cache, hidden)
@@ -161,15 +158,15 @@ class CausalLM:
         n = draft.num_slots
         return Scores(logits[:, :n], None if states is None else states[:, :n], logits[:, n:])
 
-    def _eager(self, draft: Draft, cache: KVCache, tokens: Tensor, num_scored: int, hidden: bool, last: bool) -> tuple[Tensor, Tensor | None]:
+    def _unpadded(self, draft: Draft, cache: KVCache, tokens: Tensor, num_scored: int, hidden: bool, last: bool) -> tuple[Tensor, Tensor | None]:
         if self.chains_only:
             check_chain(draft, type(self.model).__name__)
             return run_rows(self.model, cache, tokens, self.context, self.vocab_size, hidden)
         places = masks.positions(draft, cache, num_scored, self.context)
         if self.lean is not None:
-            sees_all = tokens.shape[1] == 1 and cache.columns is None
+            sees_all = tokens.shape[1] == 1 and cache.columns is None and draft.is_chain  # scratch would be a second token
             mask = None if sees_all else self._additive_mask(draft, cache, num_scored)
-            logits, states = self.lean(tokens, mask, places, cache, last)
+            logits, states = self.lean.run(tokens, mask, places, cache, last)
             return logits, states if hidden else None
         output = self.model(
             input_ids=tokens,

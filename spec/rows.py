@@ -19,7 +19,7 @@ CHAINS_ONLY = (
     "{name} places tokens by counting what its cache holds, so the branches of a tree have no place: it serves chains only; instead of trees and "
     "lookahead windows draft a chain (prompt_lookup, draft_model), or use a model that takes position_ids"
 )
-NO_FIXED_SHAPES = "runtime={runtime} needs a model that takes position_ids, and {name} counts what its cache holds; use runtime=eager"
+NO_FIXED_SHAPES = "runtime={runtime} needs a model that takes position_ids, and {name} counts what its cache holds; use runtime=auto"
 TRIED: "weakref.WeakKeyDictionary[Any, set[str]]" = weakref.WeakKeyDictionary()  # models that passed their trial, with the kinds of attention
 NUM_TRIED, FIRST_PART, KEPT, AT_ONCE = 7, 4, (4, 2), 3  # the trial: tokens, how many are cached, how many of them two rows keep, then a chain
 

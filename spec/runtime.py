@@ -20,7 +20,8 @@ from transformers.cache_utils import CacheLayerMixin
 
 from spec.cache import KVCache, first_rows
 
-KINDS = ("eager", "lean", "compile", "graphs")
+FIXED = ("compile", "graphs")  # over fixed shapes
+KINDS = ("auto", "hf", "lean", *FIXED)
 BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)  # slots of a forward, scratch included
 SMALLEST_CAPACITY = 256
 POOL = 4  # sets of buffers that are kept for the next generation
@@ -136,7 +137,7 @@ class Graph:
 
 
 class Runtime:
-    """Runs one model's forwards over fixed shapes. `kind` is "compile" or "graphs", or "eager" once the wanted one has failed.
+    """Runs one model's forwards over fixed shapes. `kind` is "compile" or "graphs", or "hf" once the wanted one has failed.
 
     `capacity`: slots of every cache; default the power of two that holds what is asked for. Raises ValueError for a kind that does not exist.
     """
@@ -153,7 +154,7 @@ class Runtime:
         if num_slots > BUCKETS[-1]:
             raise ValueError(
                 f"a draft of {num_slots} slots (root and scratch included) is larger than the largest bucket, {BUCKETS[-1]}; "
-                "draft less, or use runtime=eager"
+                "draft less, or use runtime=auto"
             )
         return next(size for size in BUCKETS if size >= num_slots)
 
@@ -207,7 +208,7 @@ class Runtime:
 
     def _run(self, key: tuple, inputs: Inputs, buffers: Buffers) -> tuple[Tensor, Tensor | None]:
         plain, slots = self.forward(key[-1]), buffers.first(key[0])
-        if self.kind != "eager":
+        if self.kind != "hf":
             try:
                 if key not in self.compiled:
                     self.compiled[key] = compiled(plain, "forward_" + "_".join(map(str, key)), self.model.device)
@@ -224,7 +225,7 @@ class Runtime:
 
     def fall_back(self, reason: str) -> None:
         warnings.warn(f"runtime={self.kind} is not possible here, forwards are run eagerly: {reason}", RuntimeWarning, stacklevel=4)
-        self.kind = "eager"
+        self.kind = "hf"
 
     def forward(self, hidden: bool) -> Callable[..., tuple]:
         """The forward as a function of tensors alone, which is what can be compiled and captured."""

@@ -50,7 +50,7 @@ def at_size(material: Material, target: CausalLM, runtime: str, num_rows: int) -
     plain = statistics.median(seconds[PLAIN])
     return [
         {
-            "way": name if runtime == "eager" else f"{name}, {runtime}",
+            "way": name if runtime == "auto" else f"{name}, {runtime}",
             "note": note(name, material),
             "plain": name == PLAIN,
             "rows": num_rows,

@@ -29,7 +29,7 @@ class Material:
     """Everything that the ways of one run have in common."""
 
     config: DictConfig
-    target: CausalLM  # eager
+    target: CausalLM  # runtime=auto
     sampler: Sampler
     verifier: Verifier
     limits: Limits  # without an EOS: every answer becomes as long as asked
@@ -48,7 +48,7 @@ class Material:
         capacity = max(map(len, self.prompts)) + self.limits.max_new_tokens + BUCKETS[-1]  # no more is attended to than must be
         for name in self.config.runtimes:
             if name not in self.served:
-                self.served[name] = self.target if name == "eager" else CausalLM(self.model, self.target.context, name, capacity)
+                self.served[name] = self.target if name == "auto" else CausalLM(self.model, self.target.context, name, capacity)
         return {name: self.served[name] for name in self.config.runtimes}
 
     def drafter(self, name: str) -> Drafter:
@@ -104,7 +104,7 @@ def gather(config: DictConfig) -> Material:
     if not verifier.exact and not config.allow_lossy:
         raise ValueError(f"verifier={method_name(config.verifier)} changes the target's distribution; set allow_lossy=true if that is wanted")
     made: Target = make(config, "target")
-    if made.model.runtime is not None:
+    if made.model.wanted_runtime != "auto":
         made = Target(CausalLM(made.model.model, made.model.context), made.tokenizer)  # runtimes says what is measured
     material = Material(config, made.model, sampler, verifier, Limits(config.max_new_tokens), prompts_for(config, made))
     material.limits.check(material.prompts, made.model.context)

@@ -18,7 +18,7 @@ def make_roles(material: Material) -> list[Role]:
 def make_loop(name: str, runtime: str, target: CausalLM, material: Material) -> Loop:
     drafter = material.drafter(name)
     drafter.attach(target)  # its model, if it has one, runs as the target does
-    shown = name if runtime == "eager" else f"{name}, {runtime}"
+    shown = name if runtime == "auto" else f"{name}, {runtime}"
     return Loop(target, drafter, material.verifier, shown, allow_lossy=material.config.allow_lossy, note=note(name, material))
 
 

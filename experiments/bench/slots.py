@@ -16,7 +16,7 @@ from experiments.parts.build import make
 from experiments.parts.interleave import shuffled
 from experiments.recording.clock import Stopwatch, timed
 from spec import CausalLM, Draft
-from spec.runtime import BUCKETS
+from spec.runtime import BUCKETS, FIXED
 from spec.state import DecodeState
 
 
@@ -49,7 +49,7 @@ def verification(material: Material) -> dict[str, Any]:
         target = OmegaConf.merge(config, {"target": {"dtype": dtype}})
         base = make(target, "target").model  # pyright: ignore[reportArgumentType]
         for runtime in config.runtimes:
-            capacity = None if runtime == "eager" else settings.context + 1 + BUCKETS[-1]
+            capacity = None if runtime not in FIXED else settings.context + 1 + BUCKETS[-1]
             served = CausalLM(base.model, base.context, runtime, capacity)
             beds.append(Bed.make(f"{dtype}, {runtime}", served, rows=settings.rows, context=settings.context, seed=config.seed))
     return {"curves": curves(beds, settings.slots, repeats=settings.repeats, seed=config.seed)}

@@ -90,7 +90,7 @@ def load_random(
     vocab_size: int | None = None,
     seed: int = 0,
     context: int | None = None,
-    runtime: str = "eager",
+    runtime: str = "auto",
     capacity: int | None = None,
 ) -> Target:
     """A target of random weights, without a tokenizer: `name` is one of SIZES, `context` the positions it has."""

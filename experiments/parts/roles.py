@@ -64,7 +64,7 @@ class Role:
     @property
     def runtime(self) -> str:
         """What its target ran under in the end: a runtime that fails falls back."""
-        return "eager"
+        return "hf"
 
     def answer(self, prompts: Sequence[Sequence[int]], *, sampler: Sampler, limits: Limits, ids: Sequence[int] | None = None) -> list[Answer]:
         """Continues every prompt as the sampler and the limits say, all randomness from the sampler's seed; of equal prompts each by itself.
@@ -130,7 +130,10 @@ class Peer(Role):
 
 def forwards_of(model: CausalLM, role: str) -> Iterator[Site]:
     """Where a wrapped model runs its forwards. Under a runtime of fixed shapes its own method must stay untouched, or it would be compiled again."""
-    if model.runtime is None:
+    if model.lean is not None:
+        yield Site(model, "extend", role)
+        yield Site(model.lean, "run", role)
+    elif model.runtime is None:
         yield Site(model.model, "forward", role)
     else:
         yield Site(model, "extend", role)

@@ -55,7 +55,7 @@ def load_target(
     device_map: Any = None,
     attn_implementation: str = "sdpa",
     context: int | None = None,
-    runtime: str = "eager",
+    runtime: str = "auto",
     capacity: int | None = None,
     quantization: str | None = None,
 ) -> Target:

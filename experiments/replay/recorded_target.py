@@ -35,7 +35,7 @@ class RecordedTarget(CausalLM):
     def __init__(self, vocab_size: int, context: int = ANY_CONTEXT, device: str = "cpu", dtype: torch.dtype = torch.float32, config: Any = None):
         self.vocab_size, self.context, self.config = vocab_size, context, config
         self.device, self.dtype = torch.device(device), dtype
-        self.runtime, self.lean, self.capacity = None, None, None  # a drafter whose runtime is the target's runs eagerly
+        self.runtime, self.lean, self.capacity, self.wanted_runtime = None, None, None, "auto"
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

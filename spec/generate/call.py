@@ -24,7 +24,7 @@ def generate(
     seed: int | None = None,
     allow_lossy: bool = False,
     batch_size: int | None = None,
-    runtime: str = "eager",
+    runtime: str = "auto",
     **arguments: Any,
 ) -> Tensor | SpeculativeOutput:
     """`model.generate(inputs, **arguments)` by speculative decoding; the other arguments are those of `speculative`.

@@ -37,7 +37,7 @@ def speculative(
     streamer: Any = None,
     allow_lossy: bool = False,
     batch_size: int | None = None,
-    runtime: str = "eager",
+    runtime: str = "auto",
 ) -> "Speculative":
     """A callable for `custom_generate`. GenerationConfig, logits processors, stopping criteria and left-padded batches work as in `generate`.
 
@@ -45,7 +45,7 @@ def speculative(
     choose it, and without those it is prompt lookup.
     seed: default drawn from torch's generator, so `torch.manual_seed` and `set_seed` govern it.
     batch_size: the most rows that are decoded at once; the others wait. Default: all of them.
-    runtime: "lean", "compile" or "graphs", as in `CausalLM`; what is made for a model is reused by all calls of this callable, so keep it.
+    runtime: "auto", "hf", "lean", "compile" or "graphs", as in `CausalLM`; what is made for a model is reused by all calls of this callable, so keep it.
     streamer: may be given here or to `generate`. Calls from several threads wait for each other, because a drafter remembers the text it follows.
     Raises ValueError, in one line, for whatever cannot be served.
     """
@@ -137,8 +137,8 @@ class Speculative:
         return output(input_ids, result, generation_config)
 
     def _wrapped(self, model: Any, context: int | None) -> CausalLM:
-        if self.runtime == "eager":
-            return CausalLM(model, context)
+        if self.runtime in ("auto", "hf"):
+            return CausalLM(model, context, self.runtime)
         if self._kept is None or self._kept[0].model is not model or self._kept[1] != context:
             self._kept = CausalLM(model, context, self.runtime), context
         return self._kept[0]

@@ -8,7 +8,7 @@ packed into one: that would bring 1 to 3 % on a CPU, and the model's parameters 
 """
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,19 +92,38 @@ class Layer:
         return x + product(self.mlp.down_proj, self.act(gate) * up)
 
 
+class Parts:
+    """Which modules a model has, where they are and whether something hangs on them; the weights themselves may change at any time."""
+
+    def __init__(self, model: Any):
+        self.modules = [weakref.ref(part) for part in model.modules()]
+        self.state = self._state(model, model.modules())
+
+    @staticmethod
+    def _state(model: Any, parts: Iterable[Any]) -> tuple[Any, ...]:
+        return model.device, model.dtype, model.training, read(model.config.get_text_config(), "_attn_implementation"), next(_touched(parts), None)
+
+    def are_those_of(self, model: Any) -> bool:
+        now = list(model.modules())
+        same = len(now) == len(self.modules) and all(part is kept() for part, kept in zip(now, self.modules, strict=True))
+        return same and self.state == self._state(model, now)
+
+
 class Lean:
     """Runs the forwards of one model, and does not keep it alive. Raises NotLean where it is not of the shape."""
 
     def __init__(self, model: Any):
         check_untouched(model)
-        self.modules = [weakref.ref(part) for part in model.modules()]
-        self.body, self.head = model.get_decoder(), model.get_output_embeddings()
-        self.device, self.dtype, config = model.device, model.dtype, model.config.get_text_config()
+        self.parts, self.body, self.head = Parts(model), model.get_decoder(), model.get_output_embeddings()
+        self.device, config = model.device, model.config.get_text_config()
         _check_parts(self.body, BODY)
         check_linear(self.head)
         for name in LIMITING:
             if read(config, name) is not None:
                 raise NotLean(f"{name} is {read(config, name)}")
+        attention = read(config, "_attn_implementation") or "sdpa"
+        if attention != "sdpa":
+            raise NotLean(f"attn_implementation={attention} was chosen")
         if len({(part.device, part.dtype) for part in model.parameters()}) > 1:
             raise NotLean("its layers are of several devices or dtypes")
         size = read(config, "head_dim") or config.hidden_size // config.num_attention_heads
@@ -115,20 +134,15 @@ class Lean:
         self.table, self.angles = (torch.empty(0), torch.empty(0)), self._angles()
 
     def has_changed(self, model: Any) -> bool:
-        """Whether parts, hooks, dtype, device or rotary angles are others by now; it is asked once per decode. Weights may change at any time."""
-        now = list(model.modules())
-        if len(now) != len(self.modules) or any(part is not kept() for part, kept in zip(now, self.modules, strict=True)):
-            return True
-        if (model.device, model.dtype) != (self.device, self.dtype) or next(_hooked(now), None) is not None:
-            return True
-        return any(not torch.equal(one, other) for one, other in zip(self.angles, self._angles(), strict=True))
+        """Whether parts, hooks, dtype, device or rotary angles are others by now; it is asked once per decode."""
+        return not self.parts.are_those_of(model) or any(not torch.equal(one, other) for one, other in zip(self.angles, self._angles(), strict=True))
 
     def _angles(self) -> list[Tensor]:
         """What the table is made from."""
         own = self.body.rotary_emb
         return [torch.tensor(float(getattr(own, "attention_scaling", 1.0))), *(buffer.clone() for buffer in own.buffers())]
 
-    def __call__(self, tokens: Tensor, mask: Tensor | None, positions: Tensor, cache: KVCache, last: bool) -> tuple[Tensor, Tensor]:
+    def run(self, tokens: Tensor, mask: Tensor | None, positions: Tensor, cache: KVCache, last: bool) -> tuple[Tensor, Tensor]:
         """Logits [B, N, V], of the last slot alone if `last`, and last hidden states [B, N, H] of slots `tokens` [B, N].
 
         mask [B or 1, 1, N, width] is additive, None: everything is seen; positions [B or 1, N].
@@ -189,12 +203,14 @@ def check_untouched(model: Any) -> None:
     """Raises NotLean where calling the model does more than the classes of its parts say."""
     if inner(model) is not model:
         raise NotLean(f"{type(model).__name__} wraps a model")
-    name = next(_hooked(model.modules()), None)
+    if model.training:
+        raise NotLean("it is in training mode; model.eval() ends that")
+    name = next(_touched(model.modules()), None)
     if name is not None:
         raise NotLean(f"{name} has a hook, a forward of its own, or is no class of transformers or torch")
 
 
-def _hooked(parts: Any) -> Iterator[str]:
+def _touched(parts: Any) -> Iterator[str]:
     for part in parts:
         if part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part) or not type(part).__module__.startswith(KNOWN):
             yield type(part).__name__

@@ -1,7 +1,11 @@
 """Whether a lean forward gives the logits of the model's own: tried once, in float64 on a narrow model of its class, and then on the model itself."""
 
 import copy
+import logging
+import warnings
 import weakref
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -9,39 +13,93 @@ from torch import Tensor
 
 import spec.masks as masks
 from spec.cache import KVCache
-from spec.lean.forward import Lean, NotLean, check_untouched
+from spec.lean.forward import Lean, NotLean, Parts, check_untouched
 from spec.reach import num_positions, read
 from spec.types import Draft
 
 NARROW = {"vocab_size": 64, "intermediate_size": 48, "pad_token_id": None, "bos_token_id": 0, "eos_token_id": 0}
 NUM_CACHED, PLAIN_REACH = 4, 4096
 ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}  # of the spread of the logits
-MADE: "weakref.WeakKeyDictionary[Any, Lean]" = weakref.WeakKeyDictionary()  # by model: tried once
+TRIED: "weakref.WeakKeyDictionary[Any, Lean | Refused]" = weakref.WeakKeyDictionary()  # by model
+NARROWED: dict[tuple[type, str], str | None] = {}  # by class and settings: why a narrow model failed, or None
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Why a model has no lean forward, as long as its parts are these."""
+
+    reason: str
+    parts: Parts
+
+    def has_changed(self, model: Any) -> bool:
+        return not self.parts.are_those_of(model)
+
+
+def lean_if_fitting(model: Any, is_asked: bool) -> Lean | None:
+    """The lean forward of a model, or None, with a warning if it `is_asked` for and else with a line in the log, once for each reason."""
+    try:
+        return lean_of(model)
+    except NotLean as error:
+        if is_asked:
+            warnings.warn(f"runtime=lean is not possible here, the model's own forward is run: {error}", RuntimeWarning, stacklevel=4)
+        else:
+            _say(f"{type(model).__name__} is run by its own forward, for the lean one does not fit: {error} (runtime=hf: not tried, not said)")
+        return None
+
+
+@lru_cache(maxsize=256)
+def _say(line: str) -> None:
+    LOG.warning(line)
 
 
 def lean_of(model: Any) -> Lean:
     """The lean forward of a model. Raises NotLean where it has none."""
-    known = MADE.get(model)
-    if known is not None and not known.has_changed(model):
-        return known
-    MADE.pop(model, None)
+    known = TRIED.get(model)
+    if known is None or known.has_changed(model):
+        TRIED.pop(model, None)  # its memory may be needed
+        known = _tried(model)
+        TRIED[model] = known
+    if isinstance(known, Refused):
+        raise NotLean(known.reason)
+    return known
+
+
+def _tried(model: Any) -> Lean | Refused:
     try:
         with torch.no_grad():
             found = Lean(model)
-            narrow = _narrow(model)
-            small, reach = Lean(narrow), num_positions(narrow.config.get_text_config()) or PLAIN_REACH
-            _try(narrow, small, 0)
-            small.has_table = False  # its angles would be a long table
-            _try(narrow, small, reach - 2 * NUM_CACHED - 1)  # what depends on positions shows far out
+            key = type(model), model.config.to_json_string(use_diff=False)
+            if key not in NARROWED:
+                NARROWED[key] = _why_not_narrow(model)
+            if NARROWED[key] is not None:
+                raise NotLean(NARROWED[key])
             _try(model, found, 0)
-    except NotLean:
-        raise
-    except torch.OutOfMemoryError as error:
-        raise NotLean("there is no memory to try it") from error
-    except Exception as error:  # whatever a model of another shape runs into
-        raise NotLean(f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no reason given'])[0]}") from error
-    MADE[model] = found
-    return found
+            return found
+    except Exception as error:
+        return Refused(_reason(error), Parts(model))
+
+
+def _why_not_narrow(model: Any) -> str | None:
+    """Tries a narrow model of this kind, at positions near and far."""
+    try:
+        narrow = _narrow(model)
+        small, reach = Lean(narrow), num_positions(narrow.config.get_text_config()) or PLAIN_REACH
+        _try(narrow, small, 0)
+        small.has_table = False  # its angles would be a long table
+        _try(narrow, small, reach - 2 * NUM_CACHED - 1)  # what depends on positions shows far out
+    except Exception as error:
+        return _reason(error)
+    return None
+
+
+def _reason(error: Exception) -> str:
+    """Of a refusal, or of whatever a model of another shape runs into."""
+    if isinstance(error, NotLean):
+        return str(error)
+    if isinstance(error, torch.OutOfMemoryError):
+        return "there is no memory to try it"
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no reason given'])[0]}"
 
 
 def _narrow(model: Any) -> Any:
@@ -94,5 +152,5 @@ def _logits(model: Any, lean: Lean | None, tokens: Tensor, draft: Draft, lengths
     mask = masks.behind_prefix(masks.draft_bias(draft, model.dtype), cache.starts(), cache.longest + draft.num_slots)
     places = masks.positions(draft, cache, 0, 16).expand_as(draft.tokens) + first
     if lean is not None:
-        return lean(draft.tokens, None if draft.num_slots == 1 else mask, places, cache, False)[0]
+        return lean.run(draft.tokens, None if draft.num_slots == 1 else mask, places, cache, False)[0]
     return model(input_ids=draft.tokens, attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True).logits

@@ -22,7 +22,7 @@ SMALL = {  # job -> settings that make it small
         "measure.contexts=[8]",
     ),
     "bench": (
-        *("num_prompts=1", "max_new_tokens=4", "repeats=1", "warmup=0", "prompt_tokens=[8]", "record=false", "against=[bare]", "runtimes=[eager]"),
+        *("num_prompts=1", "max_new_tokens=4", "repeats=1", "warmup=0", "prompt_tokens=[8]", "record=false", "against=[bare]", "runtimes=[auto]"),
         *("batch.sizes=[1,2]", "batch.waves=1", "batch.repeats=1", "verify.slots=[1,2]", "verify.context=8", "verify.repeats=1"),
         *("verifiers.vocabularies=[64]", "verifiers.rows=[1]", "verifiers.repeats=1", "memory.num_prompts=4", "memory.warmup=2"),
     ),

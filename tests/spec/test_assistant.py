@@ -37,14 +37,14 @@ def test_for_a_target_like_the_last_one_nothing_is_made_anew():
 
 def test_the_runtime_follows_the_target_unless_it_was_asked_for():
     targets = [
-        CausalLM(random_llama(16), 32, runtime=kind, capacity=capacity) for kind, capacity in (("eager", None), ("compile", 64), ("compile", 96))
+        CausalLM(random_llama(16), 32, runtime=kind, capacity=capacity) for kind, capacity in (("hf", None), ("compile", 64), ("compile", 96))
     ]
-    auto, eager = Assistant(model=random_llama(16)), Assistant(model=random_llama(16), runtime="eager")
+    auto, own = Assistant(model=random_llama(16)), Assistant(model=random_llama(16), runtime="hf")
     for target in targets:
         auto.attach(target)
-        eager.attach(target)
+        own.attach(target)
         assert (auto.model.runtime_kind, auto.model.capacity) == (target.runtime_kind, target.capacity)
-        assert eager.model.runtime_kind == "eager"
+        assert own.model.runtime_kind == "hf"
 
 
 def test_a_wrapped_model_stays_as_it_was_given():

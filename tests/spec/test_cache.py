@@ -172,7 +172,7 @@ def gathers_relative_to_the_start_of_the_buffer(self, counts, path=None, keep=KV
     self.lengths = [length + count for length, count in zip(before, counts, strict=True)]
 
 
-def shows_every_row_the_longest_prefix(self, draft, cache, num_scored, mask=CausalLM._mask):
+def shows_every_row_the_longest_prefix(self, draft, cache, num_scored, mask=CausalLM._additive_mask):
     right = mask(self, draft, cache, num_scored)
     right[:, :, :, : cache.longest] = 0.0
     return right
@@ -183,7 +183,7 @@ MUTANTS = {
     "position: all at the longest row": (KVCache, "starts", lambda self: torch.full((len(self.lengths),), self.longest)),
     "mask: causal": (masks, "draft_bias", biased(sees_every_earlier_slot)),
     "mask: not itself": (masks, "draft_bias", biased(sees_all_but_itself)),
-    "mask: longest prefix": (CausalLM, "_mask", shows_every_row_the_longest_prefix),
+    "mask: longest prefix": (CausalLM, "_additive_mask", shows_every_row_the_longest_prefix),
     "write: behind the longest row": (KVCache, "reserve", writes_behind_the_longest_row),
     "gather: crop": (KVCache, "keep", crops_instead_of_gathering),
     "gather: from the start": (KVCache, "keep", gathers_relative_to_the_start_of_the_buffer),

@@ -37,7 +37,7 @@ def texts(target, drafter, temperature=0.0, batch_size=3):
 def test_every_drafter_gives_the_same_tokens(name):
     """Chains, windows, fixed and grown trees, ragged rows, rows that leave."""
     model, context = tiny(name), 40
-    lean, own = CausalLM(model, context, "lean"), CausalLM(copy.deepcopy(model), context)
+    lean, own = CausalLM(model, context, "lean"), CausalLM(copy.deepcopy(model), context, "hf")
     assert lean.runtime_kind == "lean"
     drafters = [
         lambda: NoDraft(),
@@ -59,7 +59,7 @@ def almost(**settings):
 
 
 def limited():
-    return hf.Gemma2ForCausalLM(hf.Gemma2Config(**LLAMA, head_dim=8, sliding_window=160, attn_implementation="eager")).double().eval()
+    return hf.Gemma2ForCausalLM(hf.Gemma2Config(**LLAMA, head_dim=8, sliding_window=160)).double().eval()
 
 
 def hooked():
@@ -114,7 +114,8 @@ ALMOST = {
     "a hook": (hooked, "LlamaDecoderLayer has a hook"),
     "a forward put in its place": (replaced, "LlamaMLP has a hook, a forward of its own"),
     "a class of somebody else": (subclass, "Masked has a hook, a forward of its own, or is no class of transformers or torch"),
-    "attention in float32": (lambda: almost(attn_implementation="eager"), "its logits differ by .* in float64"),
+    "another attention": (lambda: almost(attn_implementation="eager"), "attn_implementation=eager was chosen"),
+    "in training": (lambda: almost(attention_dropout=0.0).train(), "it is in training mode"),
     "another kind of linear layer": (wider, "Other has a hook, .* or is no class of transformers"),
 }
 
@@ -128,8 +129,8 @@ def test_what_is_almost_of_the_shape_keeps_its_own_forward(make, reason):
     with pytest.warns(RuntimeWarning, match="^runtime=lean is not possible here, the model's own forward is run: ") as said:
         served = CausalLM(model, runtime="lean")
     assert len(said) == 1
-    assert served.runtime_kind == "eager"
-    assert texts(served, PromptLookup()) == texts(CausalLM(model), NoDraft())
+    assert served.runtime_kind == "hf"
+    assert texts(served, PromptLookup()) == texts(CausalLM(model, runtime="hf"), NoDraft())
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ def test_what_is_of_the_shape(settings):
         for weight in model.parameters():
             weight.add_(torch.randn_like(weight) * 0.1)
     assert CausalLM(model, runtime="lean").runtime_kind == "lean"
-    assert texts(CausalLM(model, runtime="lean"), PromptLookup()) == texts(CausalLM(model), NoDraft())
+    assert texts(CausalLM(model, runtime="lean"), PromptLookup()) == texts(CausalLM(model, runtime="hf"), NoDraft())
 
 
 def test_nothing_is_copied_and_nothing_changes():
@@ -163,7 +164,7 @@ ROPES = {
 def test_rotary_angles_of_every_kind(kind):
     """Those of dynamic scaling depend on the longest position of a forward: a table of them would be wrong as soon as it is longer than the text."""
     model = almost(max_position_embeddings=128, rope_parameters={"rope_theta": 1e4, **ROPES[kind]})
-    lean, own = CausalLM(model, runtime="lean"), CausalLM(copy.deepcopy(model))
+    lean, own = CausalLM(model, runtime="lean"), CausalLM(copy.deepcopy(model), runtime="hf")
     assert lean.runtime_kind == "lean"
     for drafter in (NoDraft(), Lookahead(window=3, ngram=3, guesses=3)):
         found, wanted = (decode(of, drafter, Recursive(), PROMPTS, sampler=Sampler(0), limits=Limits(100)).sequences for of in (lean, own))
@@ -172,7 +173,7 @@ def test_rotary_angles_of_every_kind(kind):
 
 def test_longrope_below_its_switch():
     model = tiny("phi3", {**LONGROPE, "max_position_embeddings": 200, "original_max_position_embeddings": 100, "sliding_window": None})
-    lean, own = CausalLM(model, 100, "lean"), CausalLM(copy.deepcopy(model), 100)
+    lean, own = CausalLM(model, 100, "lean"), CausalLM(copy.deepcopy(model), 100, "hf")
     found, wanted = (decode(of, PromptLookup(), Recursive(), PROMPTS, sampler=Sampler(0), limits=Limits(80)).sequences for of in (lean, own))
     assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
 
@@ -198,7 +199,7 @@ def test_weights_that_change_are_never_stale():
     target = CausalLM(model, runtime="lean")
 
     def same():
-        return texts(target, NoDraft()) == texts(CausalLM(copy.deepcopy(model)), NoDraft())
+        return texts(target, NoDraft()) == texts(CausalLM(copy.deepcopy(model), runtime="hf"), NoDraft())
 
     first = texts(target, NoDraft())
     model.load_state_dict(other.state_dict())
@@ -230,9 +231,32 @@ def test_weights_that_change_are_never_stale():
         assert target.runtime_kind == "lean"
     handle = model.model.layers[0].mlp.register_forward_hook(lambda *call: call[2] * 0.5)
     with pytest.warns(RuntimeWarning, match="LlamaMLP has a hook"):
-        assert texts(target, NoDraft()) == texts(CausalLM(model), NoDraft())
+        assert texts(target, NoDraft()) == texts(CausalLM(model, runtime="hf"), NoDraft())
     handle.remove()
-    assert target.runtime_kind == "eager"
+    assert target.runtime_kind == "hf"
+
+
+def test_auto_is_lean_where_that_fits_and_says_once_why_not(caplog):
+    model = build("llama")
+    assert CausalLM(model).runtime_kind == "lean"
+    other = almost(attn_implementation="eager")
+    for _ in range(3):
+        assert CausalLM(other).runtime_kind == "hf"
+    assert [record.getMessage() for record in caplog.records] == [
+        "LlamaForCausalLM is run by its own forward, for the lean one does not fit: attn_implementation=eager was chosen (runtime=hf: not tried, not said)"
+    ]
+    assert CausalLM(model, runtime="hf").runtime_kind == "hf"
+
+
+def test_under_auto_hooks_come_and_go():
+    model = build("llama")
+    target = CausalLM(model)
+    for hook, kind in ((None, "lean"), (lambda *call: call[2] * 0.5, "hf"), (None, "lean")):
+        handle = None if hook is None else model.model.layers[0].mlp.register_forward_hook(hook)
+        assert texts(target, NoDraft()) == texts(CausalLM(model, runtime="hf"), NoDraft())
+        assert target.runtime_kind == kind
+        if handle is not None:
+            handle.remove()
 
 
 def test_sixteen_bit_and_float32_are_near():
@@ -259,7 +283,7 @@ def test_copies_have_weights_of_their_own(again):
     with torch.no_grad():
         twin.model.model.layers[0].mlp.down_proj.weight.mul_(3)
     assert texts(target, NoDraft()) == wanted
-    assert texts(twin, NoDraft()) == texts(CausalLM(twin.model), NoDraft()) != wanted
+    assert texts(twin, NoDraft()) == texts(CausalLM(twin.model, runtime="hf"), NoDraft()) != wanted
 
 
 def test_a_model_is_not_kept_alive():

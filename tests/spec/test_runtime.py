@@ -25,7 +25,7 @@ def fixed(model, **settings):
     """Fixed shapes, run by plain calls: all that a runtime does besides compiling."""
     target = CausalLM(model, runtime="compile", **settings)
     assert target.runtime is not None
-    target.runtime.kind = "eager"
+    target.runtime.kind = "hf"
     return target
 
 
@@ -129,7 +129,7 @@ def test_compiled_by_inductor_the_tokens_are_the_same(llama):
         warnings.simplefilter("default")  # of the compiler's own
         found = texts(target, NoDraft(), prompts=PROMPTS[:1])
     assert found == texts(CausalLM(llama), NoDraft(), prompts=PROMPTS[:1])
-    if target.runtime_kind == "eager":
+    if target.runtime_kind == "hf":
         pytest.skip("no compiler here")
 
 
@@ -142,7 +142,7 @@ def test_what_cannot_be_compiled_is_run_eagerly_and_said_once(llama, monkeypatch
     with pytest.warns(RuntimeWarning, match="runtime=compile is not possible here.*RuntimeError: no compiler was found$") as said:
         found = texts(target, PromptLookup())
     assert len(said) == 1
-    assert target.runtime_kind == "eager"
+    assert target.runtime_kind == "hf"
     assert found == texts(CausalLM(llama), PromptLookup())
 
 
@@ -158,7 +158,7 @@ def test_out_of_memory_is_not_taken_for_a_compiler_that_fails(llama, monkeypatch
 def test_graphs_without_cuda_are_said_not_to_be_possible(llama):
     with pytest.warns(RuntimeWarning, match="CUDA graphs need a CUDA device"):
         target = CausalLM(llama, runtime="graphs")
-    assert target.runtime_kind == "eager"
+    assert target.runtime_kind == "hf"
     assert texts(target, PromptLookup()) == texts(CausalLM(llama), PromptLookup())
 
 
@@ -249,22 +249,22 @@ def test_a_draft_larger_than_the_largest_bucket_is_refused(llama):
 
 
 def test_an_unknown_runtime_is_refused(llama):
-    with pytest.raises(ValueError, match="runtime='fast': give one of eager, lean, compile, graphs"):
+    with pytest.raises(ValueError, match="runtime='fast': give one of auto, hf, lean, compile, graphs"):
         CausalLM(llama, runtime="fast")
-    with pytest.raises(ValueError, match="runtime='fast': give one of eager, lean, compile, graphs"):
+    with pytest.raises(ValueError, match="runtime='fast': give one of auto, hf, lean, compile, graphs"):
         DraftModel(runtime="fast")
 
 
-@pytest.mark.parametrize("runtime", ["eager", "compile"])
+@pytest.mark.parametrize("runtime", ["hf", "compile"])
 def test_weights_that_are_cast_between_decodes(runtime):
     """Masks and buffers have the model's own dtype, whatever it was when it was wrapped."""
     model = build("llama")
     target = CausalLM(model, runtime=runtime)
     if target.runtime is not None:
-        target.runtime.kind = "eager"
+        target.runtime.kind = "hf"
     for dtype in (torch.float64, torch.float32, torch.float64):
         model.to(dtype)
         assert texts(target, Lookahead(window=3, ngram=3, guesses=3)) == texts(CausalLM(model), NoDraft())
         assert target.dtype == dtype
         if target.runtime is not None:
-            target.runtime.kind = "eager"
+            target.runtime.kind = "hf"

@@ -40,7 +40,7 @@ class Lab:
     def served(self, size: str, runtime: str, prompt_tokens: int) -> CausalLM:
         """The target under a runtime, with room for prompts of a length; made once for both, since compiling takes long."""
         target = self.target(size)
-        if runtime == "eager":
+        if runtime == "auto":
             return target
         if (prompt_tokens, runtime) not in self._served:
             capacity = prompt_tokens + self.settings.max_new_tokens + BUCKETS[-1]

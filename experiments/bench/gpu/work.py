@@ -87,7 +87,7 @@ def against_plain(lab: Lab, size: str, length: int, name: str, acceptance: float
     """A drafter and plain decoding under every runtime, interleaved; a line for each runtime."""
     ways = {way["way"]: way for way in timed_ways(lab, lab.material(size, length, ours=["none", name], acceptance=acceptance))}
     for runtime in lab.settings.runtimes:
-        suffix = "" if runtime == "eager" else f", {runtime}"
+        suffix = "" if runtime == "auto" else f", {runtime}"
         plain_way, drafting = ways[f"none{suffix}"], ways[f"{name}{suffix}"]
         speedup = plain_way["decode_ms_per_token"] / drafting["decode_ms_per_token"]
         cost = step_cost(lab, size, runtime) if length == lab.settings.prompt_tokens[0] else None

@@ -122,7 +122,7 @@ def fixed_shapes(target: CausalLM) -> CausalLM:
     """The same model with caches and forwards of fixed shapes, as they are compiled and captured, but run by plain calls."""
     shaped = CausalLM(target.model, target.context, "compile")
     assert shaped.runtime is not None
-    shaped.runtime.kind = "eager"
+    shaped.runtime.kind = "hf"
     return shaped
 
 

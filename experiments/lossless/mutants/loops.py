@@ -138,12 +138,12 @@ class SiblingsVisible(CausalLM):
 class PackedPositions(CausalLM):
     """K2: a slot's index in the draft serves as its depth."""
 
-    def _eager(self, draft: Draft, *rest: Any) -> tuple[Tensor, Tensor | None]:
+    def _unpadded(self, draft: Draft, *rest: Any) -> tuple[Tensor, Tensor | None]:
         self.masked = draft
-        return super()._eager(Draft.chain(draft.tokens), *rest)
+        return super()._unpadded(Draft.chain(draft.tokens), *rest)
 
-    def _mask(self, draft: Draft, cache: KVCache, num_scored: int) -> Any:
-        return super()._mask(self.masked, cache, num_scored)
+    def _additive_mask(self, draft: Draft, cache: KVCache, num_scored: int) -> Tensor:
+        return super()._additive_mask(self.masked, cache, num_scored)
 
 
 class PlainCausal(CausalLM):

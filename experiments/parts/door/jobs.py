@@ -96,7 +96,7 @@ JOBS = {
     "bench": Job(
         "experiments.bench",
         "times our ways to decode and others', interleaved on the same prompts",
-        ("draftproof bench", "draftproof bench sampling=sample 'runtimes=[eager,compile]'", "draftproof bench mode=batch 'batch.sizes=[1,4,16]'"),
+        ("draftproof bench", "draftproof bench sampling=sample 'runtimes=[auto,compile]'", "draftproof bench mode=batch 'batch.sizes=[1,4,16]'"),
         "experiments.bench.command:main",
         "bench",
     ),

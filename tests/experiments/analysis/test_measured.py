@@ -52,7 +52,7 @@ def test_settings_that_are_not_as_usual_are_said_and_the_usual_is_not() -> None:
         ("hardware", {}, {"provenance": {"cpu": "another processor"}}),
         ("hardware", {}, {"provenance": {"device": "a GPU"}}),
         ("torch", {}, {"provenance": {"versions": {"torch": "2.11"}}}),
-        ("target.runtime", {"target": config()["target"] | {"runtime": "eager"}}, {"target": config()["target"] | {"runtime": "compile"}}),
+        ("target.runtime", {"target": config()["target"] | {"runtime": "auto"}}, {"target": config()["target"] | {"runtime": "compile"}}),
         ("data.num_rows", {"data": data("q.jsonl", num_rows=3)}, {"data": data("q.jsonl", num_rows=None)}),
     ],
 )

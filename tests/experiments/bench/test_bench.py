@@ -70,7 +70,7 @@ def test_batch_says_up_to_which_size_drafting_pays(tmp_path, capsys):
 def test_verify_measures_a_curve_for_every_precision(tmp_path):
     sizes = ["verify.slots=[1,3]", "verify.repeats=2", "verify.context=6", "ours=[none]", "against=[]"]
     found = bench.execute(composed(*SMALL, "mode=verify", *sizes), tmp_path)
-    assert [curve["bed"] for curve in found["curves"]] == ["float32, eager", "bfloat16, eager"]
+    assert [curve["bed"] for curve in found["curves"]] == ["float32, auto", "bfloat16, auto"]
     assert all([point["slots"] for point in curve["points"]] == [1, 3] for curve in found["curves"])
     assert all(curve["points"][0]["ratio"] == 1 for curve in found["curves"])
 

@@ -90,7 +90,7 @@ SAMPLING = {"_target_": "spec.sampling.Sampler", "temperature": 1.0, "top_k": No
         ({"drafter": {"_target_": "drafters.x.X", "widths": (2, 1)}}, {"drafter": {"_target_": "drafters.x.X", "widths": [2, 1]}}, True),
         ({"drafter": {"_target_": "drafters.x.X", "num_tokens": 2}}, {"drafter": {"_target_": "drafters.x.X", "num_tokens": 3}}, False),
         ({"verifier": {"_target_": "verifiers.block.Block"}}, {}, False),
-        ({"target": {"_target_": "t", "runtime": "eager"}}, {"target": {"_target_": "t", "runtime": "graphs"}}, False),
+        ({"target": {"_target_": "t", "runtime": "auto"}}, {"target": {"_target_": "t", "runtime": "graphs"}}, False),
         (
             {"target": {"_target_": "t", "name": "a", "dtype": "auto", "device": "auto"}},
             {"target": {"_target_": "t", "name": "b", "dtype": "x"}},
