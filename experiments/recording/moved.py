@@ -2,7 +2,7 @@
 
 In a checkout they are imported under these very names. In the wheel everything lies inside `draftproof`, and is imported as
 `draftproof.drafters.none`; records are written and compared without that, so that either can read what the other has recorded. Names that stand in
-configurations recorded before `experiments/` was divided into rooms have others today.
+configurations recorded before `experiments/` was divided into rooms have others today, and so have a few values.
 """
 
 import re
@@ -26,21 +26,22 @@ MOVED = {
     "experiments.tracking.NoTracking": "experiments.parts.tracking.none.NoTracking",
     "experiments.tracking.WandbTracking": "experiments.parts.tracking.wandb.WandbTracking",
 }
+RENAMED = {("runtime", "eager"): "hf"}  # values of settings
 
 
 def recorded(part: Any) -> Any:
     """Plain data with every `_target_` as it is recorded: without the package that ours lie in. Everything else is as it was."""
-    return _targets_by(bare, part)
+    return _by(bare, part, {})
 
 
 def renamed(part: Any) -> Any:
-    """Plain data with today's name for every `_target_` that has moved; everything else is as it was."""
-    return _targets_by(today, part)
+    """Plain data with today's name for every `_target_` that has moved and every value that is called otherwise; all else is as it was."""
+    return _by(today, part, RENAMED)
 
 
 def importable(part: Any) -> Any:
     """Plain data with every `_target_` under the name by which it can be imported here and now."""
-    return _targets_by(place_of, part)
+    return _by(place_of, part, RENAMED)
 
 
 def bare(name: str) -> str:
@@ -65,9 +66,15 @@ def as_in_checkout(text: bytes) -> bytes:
     return IN_SOURCE.sub(b"", text)
 
 
-def _targets_by(rule: Callable[[str], str], part: Any) -> Any:
+def _by(rule: Callable[[str], str], part: Any, values: Mapping[tuple[str, str], str]) -> Any:
     if isinstance(part, Mapping):
-        return {key: rule(value) if key == "_target_" and isinstance(value, str) else _targets_by(rule, value) for key, value in part.items()}
+        return {key: _value(rule, str(key), value, values) for key, value in part.items()}
     if isinstance(part, (list, tuple)):
-        return [_targets_by(rule, value) for value in part]
+        return [_by(rule, value, values) for value in part]
     return part
+
+
+def _value(rule: Callable[[str], str], key: str, value: Any, values: Mapping[tuple[str, str], str]) -> Any:
+    if not isinstance(value, str):
+        return _by(rule, value, values)
+    return rule(value) if key == "_target_" else values.get((key, value), value)

@@ -44,7 +44,7 @@ def lean_if_fitting(model: Any, is_asked: bool) -> Lean | None:
         if is_asked:
             warnings.warn(f"runtime=lean is not possible here, the model's own forward is run: {error}", RuntimeWarning, stacklevel=4)
         else:
-            _say(f"{type(model).__name__} is run by its own forward, for the lean one does not fit: {error} (runtime=hf: not tried, not said)")
+            _say(f"{type(model).__name__} is run by its own forward, not the lean one: {error} (runtime=hf does not try)")
         return None
 
 

@@ -36,9 +36,7 @@ def test_for_a_target_like_the_last_one_nothing_is_made_anew():
 
 
 def test_the_runtime_follows_the_target_unless_it_was_asked_for():
-    targets = [
-        CausalLM(random_llama(16), 32, runtime=kind, capacity=capacity) for kind, capacity in (("hf", None), ("compile", 64), ("compile", 96))
-    ]
+    targets = [CausalLM(random_llama(16), 32, runtime=kind, capacity=capacity) for kind, capacity in (("hf", None), ("compile", 64), ("compile", 96))]
     auto, own = Assistant(model=random_llama(16)), Assistant(model=random_llama(16), runtime="hf")
     for target in targets:
         auto.attach(target)

@@ -243,7 +243,7 @@ def test_auto_is_lean_where_that_fits_and_says_once_why_not(caplog):
     for _ in range(3):
         assert CausalLM(other).runtime_kind == "hf"
     assert [record.getMessage() for record in caplog.records] == [
-        "LlamaForCausalLM is run by its own forward, for the lean one does not fit: attn_implementation=eager was chosen (runtime=hf: not tried, not said)"
+        "LlamaForCausalLM is run by its own forward, not the lean one: attn_implementation=eager was chosen (runtime=hf does not try)"
     ]
     assert CausalLM(model, runtime="hf").runtime_kind == "hf"
 

@@ -1,10 +1,12 @@
-"""From a command line to a job: questions are answered and mistakes refused here, and only then is the job, and torch with it, imported."""
+"""From a command line to a job: questions are answered and mistakes refused here, and only then is the job, and torch with it, imported.
+
+Hydra is imported where it is needed: until signals are handled, one that comes would end in a traceback.
+"""
 
 import os
 import sys
 from typing import NoReturn
 
-from experiments.parts.door.command_line import nearest, refuse
 from experiments.parts.door.jobs import JOBS, Job
 from experiments.parts.door.plain import main_of, plain, stopped, terminable
 
@@ -22,6 +24,8 @@ def door(arguments: list[str]) -> None:
     elif arguments[0].split("=")[0] in COMPLETION:
         complete(arguments)
     elif arguments[0] not in JOBS:
+        from experiments.parts.door.command_line import nearest, refuse
+
         hint = nearest(arguments[0], list(JOBS))
         settings = " Settings come after the job: draftproof run drafter=lookahead." if "=" in arguments[0] else ""
         refuse(f"unknown job {arguments[0]!r}{hint} Jobs: {', '.join(JOBS)}.{settings}")
@@ -49,6 +53,8 @@ def _run(name: str, arguments: list[str]) -> int:
     try:
         _look_at(name, job, arguments)
     except ValueError as error:
+        from experiments.parts.door.command_line import refuse
+
         refuse(str(error))
     main_of(job)()
     return 0

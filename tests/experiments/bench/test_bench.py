@@ -90,7 +90,7 @@ def test_the_gpu_run_goes_through_all_stages_on_a_cpu(tmp_path):
     finished = [line["stage"] for line in found if "seconds" in line and len(line) == 3]
     assert finished == ["checks", *(f"{stage} tiny" for stage in ("curve", "plain", "oracle", "assistant", "batches"))]
     checks = [line for line in found if line["stage"] == "checks" and "check" in line]
-    assert len(checks) == 6
+    assert len(checks) == 9
     assert all(line["passed"] for line in checks)
     promised = [line["of_promised"] for line in found if line["stage"] == "oracle tiny" and "way" in line]
     assert promised[0] > 0
@@ -109,7 +109,7 @@ def test_a_stage_that_fails_does_not_end_the_gpu_run(tmp_path, monkeypatch):
     monkeypatch.setitem(bench.stages.BY_SIZE, "curve", broken)
     found = bench.execute(composed("+experiment=gpu_smoke", "gpu.stages=[curve,batches]", "gpu.rows=[1]"), tmp_path)["lines"]
     assert [line.get("error") for line in found if line["stage"] == "curve tiny"] == [None, "RuntimeError: no kernel"]
-    assert any(line.get("way") == "oracle" for line in found)
+    assert any(line.get("way") == "oracle, lean" for line in found)
 
 
 @pytest.mark.parametrize(

@@ -63,8 +63,9 @@ def test_only_moved_targets_are_renamed() -> None:
 def test_cost_takes_its_target_for_the_one_that_is_asked_for() -> None:
     runs = load_runs([RECORDED])
     with initialize_config_module("conf", version_base=None):
-        asked = OmegaConf.to_container(compose("config"), resolve=True)
+        asked = OmegaConf.to_container(compose("config", ["target.runtime=hf"]), resolve=True)
     assert isinstance(asked, dict)
+    assert runs[0].summary["config"]["target"]["runtime"] == "hf"  # it was recorded as eager
     check_target(runs, {str(key): value for key, value in asked.items()})
 
 
