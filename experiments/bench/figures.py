@@ -45,6 +45,7 @@ def figures(role: Role, rounds: Rounds, prompt_lengths: Sequence[int], prints: d
         "outside_forwards": outside(runs) if role.sites else None,
         "outside_forwards_of_steps": outside_of_steps(runs) if role.sites and role.steps_apart else None,
         "warmup_seconds": rounds.warmup_seconds[role.name],
+        "load_check_seconds": role.load_check_seconds,
     }
     return found | decoding(role, runs, prompt_lengths, prints, bandwidth) | phases(runs)
 

@@ -66,6 +66,11 @@ class Role:
         """What its target ran under in the end: a runtime that fails falls back."""
         return "hf"
 
+    @property
+    def load_check_seconds(self) -> float:
+        """What it took to try the lean forwards of its models, when they were wrapped."""
+        return 0.0
+
     def answer(self, prompts: Sequence[Sequence[int]], *, sampler: Sampler, limits: Limits, ids: Sequence[int] | None = None) -> list[Answer]:
         """Continues every prompt as the sampler and the limits say, all randomness from the sampler's seed; of equal prompts each by itself.
 
@@ -97,6 +102,10 @@ class Loop(Role):
     @property
     def runtime(self) -> str:
         return self.target.runtime_kind
+
+    @property
+    def load_check_seconds(self) -> float:
+        return sum(model.lean.trial_seconds for model in (self.target, *self.drafter.models.values()) if model.lean is not None)
 
     def answer(self, prompts: Sequence[Sequence[int]], *, sampler: Sampler, limits: Limits, ids: Sequence[int] | None = None) -> list[Answer]:
         made = decode(

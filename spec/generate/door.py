@@ -46,7 +46,7 @@ def speculative(
     seed: default drawn from torch's generator, so `torch.manual_seed` and `set_seed` govern it.
     batch_size: the most rows that are decoded at once; the others wait. Default: all of them.
     runtime: "auto", "hf", "lean", "compile" or "graphs", as in `CausalLM`; what is compiled for a model
-        is reused by all calls of this callable, so keep it.
+    is reused by all calls of this callable, so keep it.
     streamer: may be given here or to `generate`. Calls from several threads wait for each other, because a drafter remembers the text it follows.
     Raises ValueError, in one line, for whatever cannot be served.
     """

@@ -6,6 +6,7 @@ import warnings
 import weakref
 from dataclasses import dataclass
 from functools import lru_cache
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -66,6 +67,7 @@ def lean_of(model: Any) -> Lean:
 
 
 def _tried(model: Any) -> Lean | Refused:
+    began = perf_counter()
     try:
         with torch.no_grad():
             found = Lean(model)
@@ -75,7 +77,8 @@ def _tried(model: Any) -> Lean | Refused:
             if NARROWED[key] is not None:
                 raise NotLean(NARROWED[key])
             _try(model, found, 0)
-            return found
+        found.trial_seconds = perf_counter() - began
+        return found
     except Exception as error:
         return Refused(_reason(error), Parts(model))
 
