@@ -110,9 +110,9 @@ class Parts:
 
 
 class Lean:
-    """Runs the forwards of one model, and does not keep it alive. Raises NotLean where it is not of the shape. `trial_seconds`: what trying it took."""
+    """Runs the forwards of one model, and does not keep it alive. Raises NotLean where it is not of the shape."""
 
-    trial_seconds = 0.0
+    trial_seconds = 0.0  # what it took to try it
 
     def __init__(self, model: Any):
         check_untouched(model)
