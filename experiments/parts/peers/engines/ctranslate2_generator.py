@@ -32,7 +32,7 @@ def convert(model: Any, folder: Path) -> None:
     try:
         made = loaders[kind].get_model_spec(shell_of(model))  # it takes the layers out of what it gets
     except (NotImplementedError, AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"CTranslate2 cannot convert this model: {error}; leave this peer out") from error
+        raise ValueError(f"CTranslate2 cannot convert this model ({type(error).__name__}: {error}); leave this peer out") from error
     made.register_vocabulary(words(range(model.config.vocab_size)))
     made.config.bos_token = made.config.eos_token = made.config.unk_token = "0"  # each call says what ends a text
     made.config.layer_norm_epsilon = model.config.rms_norm_eps

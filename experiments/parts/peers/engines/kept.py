@@ -22,6 +22,7 @@ import torch
 from experiments.recording.files import reason, write_atomically
 
 log = logging.getLogger(__name__)
+ORIGIN = ("_name_or_path", "transformers_version")  # of a configuration: where it came from, not what it is
 MADE, MAKING, DAY = "made.json", ".making-", 86400
 ELSEWHERE = "make room, or choose another folder by the environment variable XDG_CACHE_HOME"
 
@@ -34,7 +35,8 @@ def cache_home() -> Path:
 
 def digest_of(model: Any) -> str:
     """Hash over a transformers model's configuration and every weight as it is now, 16 hex digits."""
-    found = hashlib.blake2b(json.dumps(model.config.to_dict(), sort_keys=True, default=str).encode(), digest_size=8)
+    settings = {name: value for name, value in model.config.to_dict().items() if name not in ORIGIN}
+    found = hashlib.blake2b(json.dumps(settings, sort_keys=True, default=str).encode(), digest_size=8)
     for name, weight in sorted(model.state_dict().items()):
         found.update(f"{name}:{weight.dtype}:{tuple(weight.shape)}:".encode())
         found.update(weight.detach().contiguous().reshape(-1).view(torch.uint8).numpy())

@@ -26,9 +26,9 @@ CONVERSIONS: dict[str, Callable[[Any, Path], None]] = {"openvino-genai": openvin
 
 
 def check(name: str, sampler: Sampler, batch_size: int = 1) -> None:
-    """Raises ValueError where the engine of this name is not installed, or not asked for such sampling."""
-    require(ENGINES[name].engine)
+    """Raises ValueError where the engine of this name is not asked for such sampling, or not installed."""
     ENGINES[name].check_sampler(sampler, batch_size)
+    require(ENGINES[name].engine)
 
 
 def make(name: str, target: CausalLM, drafter: Any = None, **settings: Any) -> Engine:
@@ -87,12 +87,12 @@ class WantedOpenVINODraft(WantedOpenVINO):
         check_single(self.batch_size, 1 if self.num_tokens is None else self.num_tokens)
 
     def check(self, drafter: Drafter, sampler: Sampler) -> None:
-        super().check(drafter, sampler)
         check_assistant(self.name, drafter, self.peer)
         if self.num_tokens is None and drafter.traits.makes_trees:
             raise ValueError(
                 f"peers.{self.peer} drafts a chain, and {type(drafter).__name__} drafts trees; say how long a chain: peers.{self.peer}.num_tokens=5"
             )
+        super().check(drafter, sampler)
 
     def build(self, target: CausalLM, drafter: Drafter) -> Engine:
         assistant, num_tokens = assistant_of(target, drafter, self.name, self.dtype)
