@@ -68,8 +68,8 @@ class OpenVINO(Engine):
     def settings(self, sampler: Sampler, limits: Limits, seed: int) -> dict[str, Any]:
         """The call's generation config."""
         known = settings_of(sampler) | self.drafted() | {"max_new_tokens": limits.max_new_tokens, "apply_chat_template": False}
-        if not known.pop("top_k", 0):
-            known["top_k"] = 2**31
+        if not sampler.greedy:
+            known["top_k"] = known["top_k"] or 2**31  # 0 is none of them there
         ends = set(limits.eos_ids) or {0}  # it wants one, also where none is minded
         return known | {"eos_token_id": min(ends), "stop_token_ids": ends, "ignore_eos": not limits.eos_ids, "rng_seed": seed}
 
