@@ -18,6 +18,9 @@ def print_comparison(summaries: list[dict[str, Any]], *, markdown: bool = False)
     """What was measured, the table, whether its runs can be compared, and what its marks of proof mean, each once."""
     print(head(summaries) + "\n" * markdown)
     render(comparison_rows(summaries), markdown=markdown)
+    if peers := peers_of_all(summaries):
+        print("\npeers in the same runs, prompts included:" + "\n" * markdown)
+        render(peers, markdown=markdown)
     if doubt := incomparable(summaries):
         print("\n**Note:** " * markdown + doubt)
     notes = dict.fromkeys(f"{mark_of(summary)}: {reason_of(summary)}" for summary in summaries)
@@ -68,6 +71,11 @@ def peer_rows(summary: dict[str, Any]) -> list[Row]:
             }
         )
     return rows
+
+
+def peers_of_all(summaries: Sequence[dict[str, Any]]) -> list[Row]:
+    """A row for every peer of every run, behind what tells the runs apart."""
+    return [row | peer for summary, row in zip(summaries, names(summaries), strict=True) for peer in peer_rows(summary)]
 
 
 def comparison_rows(summaries: Sequence[dict[str, Any]]) -> list[Row]:

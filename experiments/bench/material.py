@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.bench.set_acceptance import PaidOracle, Recorded, record
 from experiments.parts.build import make
 from experiments.parts.data.prompts import choose
+from experiments.parts.peers.engines import wanted
 from experiments.parts.random_target import random_model, random_prompts
 from experiments.parts.settings import check_booleans
 from experiments.parts.target import Target
@@ -21,7 +22,7 @@ from spec.loading import load_model
 from spec.runtime import BUCKETS, KINDS
 
 PAID = "paid_oracle"
-PEERS = ("bare", "generate", "assisted", "prompt_lookup", "static")
+PEERS = ("bare", "generate", "assisted", "prompt_lookup", "static", *wanted.ENGINES)
 
 
 @dataclass
@@ -93,8 +94,18 @@ def check(config: DictConfig) -> None:
         raise ValueError(f"label={config.label}: give letters, digits, dots and dashes, for it becomes part of a file's name")
     if config.warmup < 0:
         raise ValueError(f"warmup={config.warmup}: give 0 or more rounds")
+    check_engines(config)
     if not config.ours or not config.runtimes:
         raise ValueError("ours and runtimes must each name something to measure")
+
+
+def check_engines(config: DictConfig) -> None:
+    """Raises ValueError for an engine that is not installed, or cannot sample as is asked."""
+    for name in wanted.ENGINES.keys() & {*config.against}:
+        try:
+            wanted.check(name, make(config, "sampling"))
+        except ValueError as error:
+            raise ValueError(f"against {name}: {error}") from error
 
 
 def gather(config: DictConfig) -> Material:
@@ -126,7 +137,7 @@ def prompts_for(config: DictConfig, target: Target) -> list[list[int]]:
 def needs_assistant(config: DictConfig) -> bool:
     """Whether any way drafts with a model: such a drafter's settings name one."""
     drafting = {name for name in config.ours if name == PAID or "name" in config.drafters[name]}
-    return bool(drafting) or "assisted" in config.against
+    return bool(drafting) or bool({"assisted", "openvino_draft"} & {*config.against})
 
 
 def assistant_for(config: DictConfig, target: Target) -> Any:

@@ -2,6 +2,7 @@
 
 from experiments.bench.material import PAID, Material
 from experiments.parts.peers.bare import BareLoop
+from experiments.parts.peers.engines import wanted
 from experiments.parts.peers.static_generate import StaticGenerate
 from experiments.parts.peers.transformers_generate import Assisted, Generate, PromptLookup
 from experiments.parts.roles import Loop, Role
@@ -32,6 +33,8 @@ def note(name: str, material: Material) -> str:
 
 def make_peer(name: str, material: Material) -> Role:
     model, settings = material.model, material.config.drafters
+    if name in wanted.ENGINES:
+        return make_engine(name, material)
     if name == "bare":
         return BareLoop(model)
     if name == "generate":
@@ -41,3 +44,18 @@ def make_peer(name: str, material: Material) -> Role:
     if name == "prompt_lookup":
         return PromptLookup(model, num_tokens=settings.prompt_lookup.num_tokens, max_ngram=settings.prompt_lookup.max_ngram)
     return StaticGenerate(model, capacity=max(map(len, material.prompts)) + material.limits.max_new_tokens)
+
+
+def make_engine(name: str, material: Material) -> Role:
+    """Another engine, set up as our drafter of the same kind. Raises ValueError where it cannot serve the models."""
+    ours = material.config.drafters
+    if name == "openvino_draft":
+        chosen = {"drafter": material.assistant, "num_tokens": ours.draft_model.num_tokens}
+    elif name == "openvino_lookup":
+        chosen = {"num_tokens": ours.prompt_lookup.num_tokens, "max_ngram": ours.prompt_lookup.max_ngram}
+    else:
+        chosen = {}
+    try:
+        return wanted.make(name, material.target, **chosen)
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"against {name}: {str(error).strip().splitlines()[0]}") from error

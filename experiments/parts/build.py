@@ -16,6 +16,7 @@ from experiments.parts.data.split import side
 from experiments.parts.door.comments import CONF, conf
 from experiments.parts.peers import Generate
 from experiments.parts.peers.configured import Wanted
+from experiments.parts.peers.engines.engine import Engine
 from experiments.parts.settings import Settings, resolved
 from experiments.parts.target import Target
 from experiments.parts.tracking.interface import Tracker
@@ -39,7 +40,7 @@ class Parts:
     sampler: Sampler
     prompts: list[Prompt]
     tracker: Tracker
-    peers: dict[str, Generate] = field(default_factory=dict)
+    peers: dict[str, Generate | Engine] = field(default_factory=dict)
 
 
 def prompts_of(config: Mapping[str, Any], settings: Settings) -> list[Prompt]:
@@ -60,7 +61,7 @@ def cheap_parts(config: Mapping[str, Any], settings: Settings) -> tuple[dict[str
     if not made["verifier"].exact and not settings.allow_lossy:
         raise ValueError(f"verifier={method_name(config['verifier'])} changes the target's distribution; set allow_lossy=true if that is wanted")
     for peer in wanted.values():
-        peer.check(made["drafter"])
+        peer.check(made["drafter"], made["sampling"])
     return made, wanted
 
 
@@ -80,7 +81,7 @@ def build(config: Mapping[str, Any], settings: Settings, prompts: list[Prompt]) 
     return replace(parts, peers={name: _build_peer(name, peer, parts) for name, peer in wanted.items()})
 
 
-def _build_peer(name: str, peer: Wanted, parts: Parts) -> Generate:
+def _build_peer(name: str, peer: Wanted, parts: Parts) -> Generate | Engine:
     try:
         return peer.build(parts.target.model, parts.drafter)
     except (OSError, ImportError, ValueError) as error:

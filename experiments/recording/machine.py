@@ -29,8 +29,9 @@ def circumstances(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def library_versions() -> dict[str, str | None]:
-    """Versions of Python, of this package and of those that it stands on; None of one that is not installed."""
-    return {"python": platform.python_version()} | {name: _version(name) for name in ("draftproof", "torch", "transformers", "hydra-core")}
+    """Versions of Python, of this package and of those that it stands on, None of one that is not installed; and of engines that are installed."""
+    found = {"python": platform.python_version()} | {name: _version(name) for name in ("draftproof", "torch", "transformers", "hydra-core")}
+    return found | {name: engine for name in ("openvino-genai", "ctranslate2") if (engine := _version(name)) is not None}
 
 
 def load_average() -> float | None:

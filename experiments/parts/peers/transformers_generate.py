@@ -263,6 +263,6 @@ def clock(device: torch.device) -> float:
 
 
 def check_single(batch_size: int, num_tokens: int) -> None:
-    allowed = "assisted generate takes one prompt at a time and at least one drafted token"
+    allowed = "a drafting peer takes one prompt at a time and at least one drafted token"
     if batch_size != 1 or (as_whole(num_tokens) or 0) < 1:
         raise ValueError(f"batch_size={batch_size!r}, num_tokens={num_tokens!r}: {allowed}")

@@ -13,7 +13,9 @@ from experiments.recording.published import RECORDS, ROOT, newest_of_each, read_
 
 PAGE, README = ROOT / "docs" / "speed.md", ROOT / "README.md"
 MARK = "bench"
+PLAIN = ("bare loop", "generate", "generate, static and compiled", "openvino", "ctranslate2")  # others' decoding without drafts
 RIVALS = {"draft_model": "generate, assisted", "prompt_lookup": "generate, prompt lookup"}  # ours -> others' version of the same method
+ENGINE = {"none": "openvino", "draft_model": "openvino, draft model", "prompt_lookup": "openvino, prompt lookup"}  # ours -> OpenVINO's
 
 
 def named(figures: dict[str, Any]) -> str:
@@ -69,11 +71,13 @@ def decode_row(way: dict[str, Any], names: set[str]) -> dict[str, str]:
         "ms/token": f"{way['ms_per_token']:.2f}",
         "tokens/forward": f"{way['tokens_per_forward']:.2f}",
     }
-    row |= {f"speed, `{peer}` = 1": times(peer) for peer in ("bare loop", "generate", "generate, static and compiled") if peer in names}
-    rival = RIVALS.get(way["way"].split(",")[0], "") if way["ours"] else ""
+    row |= {f"speed, `{peer}` = 1": times(peer) for peer in PLAIN if peer in names}
+    method = way["way"].split(",")[0] if way["ours"] else ""
+    row["speed, the same method there = 1"] = times(RIVALS.get(method, ""))
+    if names & {*ENGINE.values()}:
+        row["speed, the same method by OpenVINO = 1"] = times(ENGINE.get(method, ""))
     greedy = way["greedy"]
     return row | {
-        "speed, the same method there = 1": times(rival) if rival in names else "-",
         "outside forwards": share("outside_forwards"),
         "the same, of steps alone": share("outside_forwards_of_steps"),
         "of bandwidth": share("of_bandwidth"),
@@ -158,6 +162,8 @@ def highlights(folder: Path = RECORDS) -> str:
     held = [record for _, record in records_of(folder) if not record["prompts"]["random"] and not record["under_load"]]
     decoded, batches = ([record for record in held if record["mode"] == mode] for mode in ("decode", "batch"))
     lines = [f"- {work(record)}, times `generate` (95 %): {over_generate(record)}." for record in decoded]
+    over = [(work(record), over_engine(record)) for record in decoded]
+    lines += [f"- {worked}, times OpenVINO's own plain decoding, draft model or lookup (95 %): {found}." for worked, found in over if found]
     lines += [f"- {work(record)}, in batches of 1 to {max(line['rows'] for line in record['lines'])}: {pays(record)}" for record in batches]
     told = " and ".join(dict.fromkeys(f"`{record['config']['target']['name']}` on {machine(record)}" for record in (*decoded, *batches)))
     return "\n".join([f"{told}:", "", *lines]) if lines else "No benchmark has been recorded yet."
@@ -169,6 +175,12 @@ def over_generate(record: dict[str, Any]) -> str:
         (named(way), way["ratios"]["generate"]) for way in record["ways"] if way["ours"] and way["way"] != "none" and "generate" in way["ratios"]
     ]
     return "; ".join(f"{way} {describe(ratio)}" for way, ratio in found)
+
+
+def over_engine(record: dict[str, Any]) -> str:
+    """Our ways and how many times as fast as OpenVINO's version of the same method they are; empty where OpenVINO was not timed."""
+    found = [(way, way["ratios"].get(ENGINE.get(way["way"].split(",")[0], ""))) for way in record["ways"] if way["ours"]]
+    return "; ".join(f"{named(way)} {describe(ratio)}" for way, ratio in found if ratio)
 
 
 def pages() -> dict[Path, str]:

@@ -118,6 +118,8 @@ def test_a_stage_that_fails_does_not_end_the_gpu_run(tmp_path, monkeypatch):
         (["mode=decod"], "mode names 'decod'; did you mean 'decode'"),
         (["ours=[none,drft_model]"], "did you mean 'draft_model'"),
         (["against=[generat]"], "did you mean 'generate'"),
+        (["against=[openvino,ctranslat2]"], "did you mean 'ctranslate2'"),
+        (["against=[openvino_draft]", "sampling=sample"], "against openvino_draft: its sampled drafts"),
         (["runtimes=[graph]"], "did you mean 'graphs'"),
         (["ours=[]"], "must each name something"),
         (["max_new_tokens=1"], "give at least 2"),

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
+from experiments.analysis.tables import peers_of_all, print_comparison
+from experiments.parts.peers.engines import engine
 from experiments.run import job
 from experiments.run.job import execute
 
@@ -51,6 +53,7 @@ def test_every_peer_decodes_every_prompt_beside_ours(
         assert summary["by_category"]["even"]["peers"][name]["num_units"] == 2
         assert name in capsys.readouterr().out or name != ALL[0]
     assert summary["peers"]["generate"]["tokens_per_step"] == 1.0
+    assert [row["peer"] for row in peers_of_all([summary, summary])] == [*ALL, *ALL]
     assert summary["peers"]["assisted"]["tokens_per_step"] == pytest.approx(summary["tokens_per_step"], rel=0.35)
 
 
@@ -83,6 +86,8 @@ def test_sampled_peers_do_not_share_their_random_numbers(composed: Callable[...,
         (("peers=[generate,prompt_lookup]", "batch_size=2"), r"peers\.prompt_lookup: .*batch_size=2.*one prompt at a time"),
         (("peers=prompt_lookup", "peers.prompt_lookup.max_ngram=0"), r"peers\.prompt_lookup: .*max_ngram=0"),
         (("peers=assisted", "peers.assisted.num_tokens=0", "peers.assisted.name=x"), r"peers\.assisted: .*num_tokens=0"),
+        (("peers=openvino_draft",), "peers.openvino_draft drafts with the drafter's model, and PromptLookup has none"),
+        (("peers=[openvino]", "sampling=sample", "batch_size=2"), r"peers\.openvino: batch_size=2: it draws every row"),
     ],
 )
 def test_a_peer_that_cannot_be_is_refused_before_the_target_is_loaded(
@@ -113,3 +118,38 @@ def test_plain_generate_takes_batches(composed: Callable[..., DictConfig], tmp_p
     summary = execute(composed("peers=generate", "batch_size=3"), tmp_path / "run")
     assert summary["peers"]["generate"]["greedy_identical"] == 1.0
     assert summary["peers"]["generate"]["num_units"] == 2
+
+
+@pytest.mark.parametrize("name", ["openvino", "ctranslate2"])
+def test_an_engine_that_is_not_installed_is_one_line_before_the_target_is_loaded(
+    composed: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(engine, "installed", lambda _: None)
+    with pytest.raises(ValueError, match=rf'peers\.{name}: .* is not installed: pip install "draftproof\[peers\]"'):
+        execute(composed(f"peers={name}", "target.name=/nowhere"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_engine_takes_float32_alone(composed: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "installed", lambda _: "1.0")
+    with pytest.raises(ValueError, match=r"peers\.openvino: the target is float64 on cpu.*set target\.dtype=float32"):
+        execute(composed("peers=openvino", "target.dtype=float64"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.skipif(None in map(engine.installed, ("openvino-genai", "ctranslate2")), reason="the extra peers is not installed")
+def test_engines_decode_beside_ours(
+    composed: Callable[..., DictConfig], tmp_path: Path, assistant: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    names = ["openvino", "openvino_draft", "openvino_lookup", "ctranslate2"]
+    drafting = "drafter=draft_model", f"drafter.name={assistant}", "drafter.num_tokens=3"
+    summary = execute(composed(*drafting, "target.dtype=float32", f"peers=[{','.join(names)}]"), tmp_path / "run")
+    assert {name: peer["greedy_identical"] for name, peer in summary["peers"].items()} == dict.fromkeys(names, 1.0)
+    assert summary["peers"]["openvino"]["tokens_per_step"] == summary["peers"]["ctranslate2"]["tokens_per_step"] == 1.0
+    assert summary["peers"]["openvino_draft"]["tokens_per_step"] == pytest.approx(summary["tokens_per_step"], rel=0.35)
+    assert summary["provenance"]["versions"]["ctranslate2"]
+    print_comparison([summary])
+    assert "peers in the same runs" in capsys.readouterr().out
