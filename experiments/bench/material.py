@@ -19,6 +19,7 @@ from experiments.recording.naming import method_name
 from spec import CausalLM, Drafter, Limits, Sampler, Verifier
 from spec.loading import load_model
 from spec.runtime import BUCKETS, KINDS
+from spec.store import stored
 
 PAID = "paid_oracle"
 PEERS = ("bare", "generate", "assisted", "prompt_lookup", "static")
@@ -136,4 +137,5 @@ def assistant_for(config: DictConfig, target: Target) -> Any:
     if target.tokenizer is None and config.assistant is None:
         limit = model.config.max_position_embeddings
         return random_model(config.assistant_size, dtype, str(model.device), vocab_size=model.vocab_size, context=limit, seed=config.seed + 1)
-    return load_model(config.assistant or config.drafters.draft_model.name, dtype).to(model.device)
+    draft_model = config.drafters.draft_model
+    return stored(load_model(config.assistant or draft_model.name, dtype).to(model.device), draft_model.store)

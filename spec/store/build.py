@@ -75,9 +75,10 @@ def cache_folder() -> Path:
 
 
 def load(instructions: str, folder: Path) -> Kernel:
-    """The kernel for a processor, from `folder` or built into it. Raises NoKernel, or OSError where the folder cannot be written or the file loaded."""
+    """The kernel for a processor, from `folder` or built into it. Raises NoKernel, or OSError for a folder or a file that cannot be used."""
     flags, start = (*FLAGS, *BY_CAPABILITY.get(instructions, ())), time.perf_counter()
-    made_from = hashlib.sha256(SOURCE.read_bytes() + " ".join((platform.system(), platform.machine(), *flags)).encode()).hexdigest()[:16]
+    kind = " ".join((platform.system(), platform.machine(), *flags))
+    made_from = hashlib.sha256(SOURCE.read_bytes() + kind.encode()).hexdigest()[:16]
     file, seconds = _kept(folder, made_from), None
     if file is None:
         file, seconds = _built(flags, folder, made_from), time.perf_counter() - start

@@ -1,7 +1,10 @@
 """Which weights of a model are kept in 16 bits: those whose numbers fit, whatever their checkpoint says of itself. And the way back."""
 
 import copy
+import inspect
 import logging
+import re
+import sys
 import weakref
 from collections import defaultdict
 from collections.abc import Callable
@@ -17,7 +20,8 @@ from spec.store.product import FEW_BITS
 STORES = ("auto", "checkpoint", "float32")
 LOG = logging.getLogger(__name__)
 SAID: set[str] = set()
-PLAIN: "weakref.WeakKeyDictionary[Any, Any]" = weakref.WeakKeyDictionary()  # copies in float32, by model
+COPIES: "weakref.WeakKeyDictionary[Any, Any]" = weakref.WeakKeyDictionary()  # in float32, by model
+AS_PLAIN = {StoredLinear: StoredLinear.plain, StoredEmbedding: StoredEmbedding.plain}
 
 
 def check_store(store: str) -> str:
@@ -43,8 +47,10 @@ def stored(model: Any, store: str = "auto") -> Any:
     if store == "auto" and not _has_kernel("weights are kept in float32"):
         return model
     _swap(model, {nn.Linear: StoredLinear, nn.Embedding: StoredEmbedding}, _narrowed)
-    if store == "checkpoint" and store_of(model) == "float32":
-        raise ValueError("store=checkpoint: no linear layer or embedding has weights that fit into 16 bits; use store=float32")
+    if next(model.parameters(), None) is None:  # transformers asks a parameter for the dtype, and this model has no others
+        _swap(model, AS_PLAIN, _widened)
+    if store == "checkpoint" and not _is_stored(model):
+        raise ValueError("store=checkpoint: this model has no linear layers or embeddings whose numbers fit into 16 bits; use store=float32")
     if store == "checkpoint":
         _has_kernel("weights are widened anew for every product, which is slow")
     return model
@@ -60,13 +66,16 @@ def store_of(model: Any) -> str:
 
 def as_float32(model: Any) -> Any:
     """A model that computes the same by transformers' own layers: itself if nothing of it is stored, else one copy with widened weights."""
-    if not any(isinstance(part, Stored) for part in model.modules()):
+    if not _is_stored(model):
         return model
-    if model not in PLAIN:
-        made = copy.deepcopy(model)
-        _swap(made, {kind: kind.plain for kind in (StoredLinear, StoredEmbedding)}, lambda weight: nn.Parameter(weight.to(model.dtype)))
-        PLAIN[model] = made
-    return PLAIN[model]
+    if model not in COPIES:
+        COPIES[model] = copy.deepcopy(model)
+        _swap(COPIES[model], AS_PLAIN, _widened)
+    return COPIES[model]
+
+
+def _is_stored(model: Any) -> bool:
+    return any(isinstance(part, Stored) for part in model.modules())
 
 
 def _has_kernel(otherwise: str) -> bool:
@@ -95,9 +104,18 @@ def _narrowed(weight: Tensor) -> Tensor | None:
     return next((found for found in narrow if torch.equal(found.to(weight.dtype), weight)), None)
 
 
+def _widened(weight: Tensor) -> nn.Parameter:
+    return nn.Parameter(weight.to(torch.float32))
+
+
+def _asked(model: Any) -> set[str]:
+    """Names of layers whose weight's dtype the model's code asks for, to cast what they are given."""
+    return set(re.findall(r"(\w+)\.weight\.dtype", inspect.getsource(sys.modules[type(model).__module__])))
+
+
 def _swap(model: Any, kinds: dict[type, Callable[[Any, Any], nn.Module]], change: Callable[[Tensor], Tensor | None]) -> None:
     """Changes weights that are used by parts of `kinds` alone, and puts parts made of the old ones in their places; tied weights stay tied."""
-    places, users = defaultdict(list), defaultdict(list)
+    places, users, asked = defaultdict(list), defaultdict(list), _asked(model)
     for parent in model.modules():
         for name, part in parent.named_children():
             places[part].append((parent, name))
@@ -106,7 +124,7 @@ def _swap(model: Any, kinds: dict[type, Callable[[Any, Any], nn.Module]], change
     while users:  # taken out one by one, so that memory is freed as it goes
         weight, parts = users.popitem()
         fit = all(type(part) in kinds and part.weight is weight and not (part._forward_hooks or part._forward_pre_hooks) for part in parts)
-        changed = change(weight) if fit else None
+        changed = change(weight) if fit and not any(name in asked for part in parts for _, name in places[part]) else None
         for part in parts if changed is not None else ():
             made = kinds[type(part)](part, changed).train(part.training)
             for parent, name in places.pop(part):

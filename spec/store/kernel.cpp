@@ -64,6 +64,7 @@ inline Vec widen(const uint16_t* at) {
 constexpr int MOST_ROWS = REGISTERS == 32 ? 8 : 4;
 constexpr int WEIGHT_ROWS[2][9] = {{0, 6, 4, 3, 2}, {0, 8, 8, 6, 4, 4, 4, 3, 3}};
 constexpr long GROUP = 24;
+constexpr long MUCH = 1 << 16;  // products above which threads pay
 
 template <typename Number>
 struct Padded {  // the last numbers of a row, and zeros
@@ -119,7 +120,7 @@ void product(const float* x, const uint16_t* w, const float* bias, float* y, con
 #endif
     };
     const long blocks = (shape.rows + MOST_ROWS - 1) / MOST_ROWS, block = blocks ? (shape.rows + blocks - 1) / blocks : 0;
-#pragma omp parallel for num_threads(threads) schedule(static)
+#pragma omp parallel for num_threads(threads) schedule(static) if (shape.rows * shape.in * shape.out > MUCH)
     for (long j = 0; j < shape.out; j += GROUP)
         for (long i = 0; i < shape.rows; i += block)
             BY_ROWS[std::min(block, shape.rows - i)](x + i * shape.in, w + j * shape.in, bias ? bias + j : nullptr, y + i * shape.stride + j, shape,

@@ -9,6 +9,7 @@ from spec.arguments import whole
 from spec.interfaces import Drafter
 from spec.loading import load_model
 from spec.model import CausalLM
+from spec.store import as_float32
 
 
 class Wanted(Protocol):
@@ -32,7 +33,7 @@ class WantedGenerate:
     def check(self, drafter: Drafter) -> None: ...
 
     def build(self, target: CausalLM, drafter: Drafter) -> Generate:
-        return Generate(target.model, self.batch_size)
+        return Generate(as_float32(target.model), self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,11 @@ class WantedAssisted:
         own = next(iter(drafter.models.values()), None)
         if self.name is None:
             assert own is not None, "check comes first"
-            model = own.model
+            model = as_float32(own.model)
         else:
             model: Any = load_model(self.name, target.dtype if self.dtype == "auto" else self.dtype).to(target.device)
         num_tokens = self.num_tokens or (None if own is None else drafter.length) or 5
-        return Assisted(target.model, self.batch_size, model, num_tokens)
+        return Assisted(as_float32(target.model), self.batch_size, model, num_tokens)
 
 
 @dataclass(frozen=True)
@@ -82,4 +83,4 @@ class WantedPromptLookup:
 
     def build(self, target: CausalLM, drafter: Drafter) -> Generate:
         num_tokens, max_ngram = (drafter.num_tokens, drafter.max_ngram) if isinstance(drafter, OurLookup) else (10, 3)
-        return PromptLookup(target.model, self.batch_size, self.num_tokens or num_tokens, self.max_ngram or max_ngram)
+        return PromptLookup(as_float32(target.model), self.batch_size, self.num_tokens or num_tokens, self.max_ngram or max_ngram)
