@@ -44,7 +44,7 @@ def stored(model: Any, store: str = "auto") -> Any:
     if model.dtype != torch.float32 or quantised:
         what = "is quantised" if quantised else f"is of {str(model.dtype).removeprefix('torch.')}"
         raise ValueError(f"store=checkpoint keeps 16-bit weights under float32 arithmetic, and the model {what}; use dtype=float32 or store=auto")
-    if store == "auto" and not _has_kernel("weights are kept in float32"):
+    if store == "auto" and not (_seems_narrow(model) and _has_kernel("weights are kept in float32")):
         return model
     _swap(model, {nn.Linear: StoredLinear, nn.Embedding: StoredEmbedding}, _narrowed)
     if next(model.parameters(), None) is None:  # transformers asks a parameter for the dtype, and this model has no others
@@ -94,6 +94,11 @@ def _say(line: str) -> None:
     if line not in SAID:
         SAID.add(line)
         LOG.warning(line)
+
+
+def _seems_narrow(model: Any) -> bool:
+    first = next((part for part in model.modules() if type(part) is nn.Linear), None)
+    return first is not None and _narrowed(first.weight[:1]) is not None
 
 
 def _narrowed(weight: Tensor) -> Tensor | None:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from spec.store.build import NoKernel, kernel
 
-FEW_BITS = (torch.float16, torch.bfloat16)
+FEW_BITS = (torch.bfloat16, torch.float16)  # numbers that fit into both are kept in the first
 NAME, SCHEMA = "draftproof::widened_linear", "(Tensor x, Tensor weight, Tensor? bias) -> Tensor"
 
 
