@@ -78,7 +78,7 @@ def check_names(what: str, given: Iterable[str], known: Iterable[str]) -> None:
 
 def check(config: DictConfig) -> None:
     """Raises ValueError for settings that make no sense, before anything is loaded."""
-    check_names("mode", [config.mode], ("decode", "batch", "verify", "verifiers", "memory", "gpu"))
+    check_names("mode", [config.mode], ("decode", "batch", "verify", "verifiers", "memory", "store", "gpu"))
     check_names("ours", config.ours, [*config.drafters, PAID])
     check_names("against", config.against, PEERS)
     check_names("runtimes", config.runtimes, KINDS)

@@ -27,6 +27,15 @@ MOVED = {
     "experiments.tracking.WandbTracking": "experiments.parts.tracking.wandb.WandbTracking",
 }
 
+# Settings that came later, as they were before, by the names of today.
+LATER: dict[str, dict[str, Any]] = {
+    "experiments.parts.target.load_target": {"store": "float32"},
+    "drafters.coupled.CoupledDraft": {"store": "float32"},
+    "drafters.draft_model.DraftModel": {"store": "float32"},
+    "drafters.draft_tree.DraftTree": {"store": "float32"},
+    "drafters.multi_draft.MultiDraft": {"store": "float32"},
+}
+
 
 def recorded(part: Any) -> Any:
     """Plain data with every `_target_` as it is recorded: without the package that ours lie in. Everything else is as it was."""
@@ -34,8 +43,8 @@ def recorded(part: Any) -> Any:
 
 
 def renamed(part: Any) -> Any:
-    """Plain data with today's name for every `_target_` that has moved; everything else is as it was."""
-    return _targets_by(today, part)
+    """Plain data with today's name for every `_target_` that has moved, and the settings that it lacks; everything else is as it was."""
+    return _completed(_targets_by(today, part))
 
 
 def importable(part: Any) -> Any:
@@ -63,6 +72,13 @@ def place_of(name: str) -> str:
 def as_in_checkout(text: bytes) -> bytes:
     """A source as it stands in a checkout, so that one code has one hash: the wheel's differ from it by the word before our packages alone."""
     return IN_SOURCE.sub(b"", text)
+
+
+def _completed(part: Any) -> Any:
+    if isinstance(part, Mapping):
+        inside = {key: _completed(value) for key, value in part.items()}
+        return inside | {key: value for key, value in LATER.get(str(part.get("_target_")), {}).items() if key not in part}
+    return [_completed(value) for value in part] if isinstance(part, (list, tuple)) else part
 
 
 def _targets_by(rule: Callable[[str], str], part: Any) -> Any:

@@ -138,9 +138,7 @@ def test_other_weights_are_taken_where_they_fit_and_refused_where_they_would_be_
     assert not same(logits(model), logits(own))
     own.load_state_dict(changed)
     assert same(logits(model), logits(own))
-    with pytest.raises(
-        RuntimeError, match=r"lm_head.weight is kept in torch.bfloat16, which does not hold these numbers; load "
-    ):
+    with pytest.raises(RuntimeError, match=r"lm_head.weight is kept in torch.bfloat16, which does not hold these numbers; load "):
         model.load_state_dict({name: number / 3 for name, number in changed.items()})
 
 
