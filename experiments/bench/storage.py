@@ -21,8 +21,7 @@ from experiments.parts.interleave import shuffled
 from experiments.parts.random_target import random_model, random_prompts
 from experiments.recording.clock import Stopwatch, timed
 from spec import CausalLM, Limits, Sampler, decode
-from spec.store import NoKernel, StoredLinear, kernel, stored
-from spec.store.product import widened_linear
+from spec.store import NoKernel, StoredLinear, kernel, stored, widened_linear
 from verifiers.recursive import Recursive
 
 

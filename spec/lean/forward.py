@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from spec.cache import KVCache
 from spec.reach import inner, read, rotary_distributions
-from spec.store import StoredLinear
+from spec.store import StoredLinear, widened_linear, widened_linears
 
 BODY = ("embed_tokens", "layers", "norm", "rotary_emb")
 LAYER = ("self_attn", "mlp", "input_layernorm", "post_attention_layernorm")
@@ -158,12 +158,16 @@ class Lean:
 
 
 def product(part: nn.Linear | StoredLinear, x: Tensor) -> Tensor:
-    return F.linear(x, part.weight, part.bias) if type(part) is nn.Linear else part(x)
+    return F.linear(x, part.weight, part.bias) if type(part) is nn.Linear else widened_linear(x, part.weight, part.bias)
 
 
 def products(parts: Sequence[nn.Linear], x: Tensor) -> Tensor:
     """The outputs of linear layers beside each other."""
-    return product(parts[0], x) if len(parts) == 1 else torch.cat([product(part, x) for part in parts], -1)
+    if len(parts) == 1:
+        return product(parts[0], x)
+    if all(type(part) is StoredLinear for part in parts):
+        return widened_linears(x, [part.weight for part in parts], [part.bias for part in parts])
+    return torch.cat([product(part, x) for part in parts], -1)
 
 
 def norm_of(own: Any) -> Norm:

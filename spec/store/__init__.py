@@ -3,5 +3,18 @@
 from spec.store.build import NoKernel, kernel
 from spec.store.keep import STORES, as_float32, check_store, store_of, stored
 from spec.store.modules import StoredEmbedding, StoredLinear
+from spec.store.product import widened_linear, widened_linears
 
-__all__ = ["STORES", "NoKernel", "StoredEmbedding", "StoredLinear", "as_float32", "check_store", "kernel", "store_of", "stored"]
+__all__ = [
+    "STORES",
+    "NoKernel",
+    "StoredEmbedding",
+    "StoredLinear",
+    "as_float32",
+    "check_store",
+    "kernel",
+    "store_of",
+    "stored",
+    "widened_linear",
+    "widened_linears",
+]

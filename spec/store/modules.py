@@ -14,15 +14,13 @@ from spec.store.product import widened_linear
 
 
 class Stored(nn.Module):
-    """`weight` in 16 bits; the dtype of `like` is what it is computed in, and follows the model's."""
+    """A layer whose `weight` is in 16 bits."""
 
     weight: Tensor
-    like: Tensor
 
     def __init__(self, weight: Tensor):
         super().__init__()
         self.register_buffer("weight", weight)
-        self.register_buffer("like", torch.empty(0, dtype=torch.float32, device=weight.device), persistent=False)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
         """As of every module, and an error for numbers that would be rounded."""
@@ -42,8 +40,6 @@ class StoredLinear(Stored):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., in] -> [..., out]."""
-        if self.weight.dtype == self.like.dtype:
-            return F.linear(x, self.weight, self.bias)
         return widened_linear(x, self.weight, self.bias)
 
     def plain(self, weight: nn.Parameter) -> nn.Linear:
@@ -54,10 +50,13 @@ class StoredLinear(Stored):
 
 
 class StoredEmbedding(Stored):
-    """A table whose rows are widened when they are looked up."""
+    """A table whose rows are widened when they are looked up, to the dtype of `like`, which follows the model's."""
+
+    like: Tensor
 
     def __init__(self, own: nn.Embedding, weight: Tensor):
         super().__init__(weight)
+        self.register_buffer("like", torch.empty(0, dtype=torch.float32, device=weight.device), persistent=False)
         self.num_embeddings, self.embedding_dim, self.padding_idx = own.num_embeddings, own.embedding_dim, own.padding_idx
 
     def forward(self, ids: Tensor) -> Tensor:

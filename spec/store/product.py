@@ -1,5 +1,6 @@
 """The operator `draftproof::widened_linear`: x W^T + bias in float32 with W in 16 bits, by the kernel on a CPU and by widening W elsewhere."""
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -18,21 +19,37 @@ def widened_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
 
     Raises RuntimeError, as F.linear does, where shapes or devices do not fit.
     """
-    if type(x) is not Tensor or torch.compiler.is_compiling() or (x.requires_grad and torch.is_grad_enabled()):
-        return torch.ops.draftproof.widened_linear(x, weight, bias)
-    return _computed(x, weight, bias)
+    return _computed(x, weight, bias) if _is_plain(x) else torch.ops.draftproof.widened_linear(x, weight, bias)
+
+
+def widened_linears(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None]) -> Tensor:
+    """The products of several layers with one x beside each other in the last dimension, written there at once."""
+    if _is_plain(x) and _call() is not None and all(_fits(x, *layer) for layer in zip(weights, biases, strict=True)):
+        return _beside(x, weights, biases)
+    return torch.cat([widened_linear(x, *layer) for layer in zip(weights, biases, strict=True)], -1)
+
+
+def _is_plain(x: Tensor) -> bool:
+    """Whether the kernel may be called past torch, which a compiler or autograd must not miss."""
+    return type(x) is Tensor and not torch.compiler.is_compiling() and not (x.requires_grad and torch.is_grad_enabled())
 
 
 def _computed(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """By the kernel, a row's products do not depend on the rows beside it, to the last bit."""
-    call = _call() if _fits(x, weight, bias) else None
-    if call is None:
+    if _call() is None or not _fits(x, weight, bias):
         return F.linear(x, weight.to(x.dtype), bias)
-    num_out, num_in = weight.shape
-    x, made = x.contiguous(), x.new_empty((*x.shape[:-1], num_out))
-    at_bias, is_bfloat = 0 if bias is None else bias.data_ptr(), weight.dtype == torch.bfloat16
-    rows = made.numel() // num_out
-    call(x.data_ptr(), weight.data_ptr(), at_bias, made.data_ptr(), rows, num_in, num_out, num_out, is_bfloat, torch.get_num_threads())
+    return _beside(x, (weight,), (bias,))
+
+
+def _beside(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None]) -> Tensor:
+    call, threads, width = _call(), torch.get_num_threads(), sum([len(weight) for weight in weights])
+    x, made = x.contiguous(), x.new_empty((*x.shape[:-1], width))
+    source, into, rows = x.data_ptr(), made.data_ptr(), made.numel() // width
+    for weight, bias in zip(weights, biases, strict=True):
+        num_out, num_in = weight.shape
+        at_bias = 0 if bias is None else bias.data_ptr()
+        call(source, weight.data_ptr(), at_bias, into, rows, num_in, num_out, width, weight.dtype == torch.bfloat16, threads)
+        into += num_out * made.itemsize
     return made
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spec.store.product import FEW_BITS, widened_linear
+from spec.store.product import FEW_BITS, widened_linear, widened_linears
 from tests.spec.store.kernels import KINDS, use
 
 SIZES = ((1, 1), (5, 3), (8, 24), (16, 25), (31, 7), (33, 49), (100, 50), (256, 128))  # of the input and the output
@@ -75,6 +75,15 @@ def test_any_layout_and_any_number_of_dimensions(kind):
         assert close(found, x, weight, bias)
     x = numbers(3, 19)
     assert close(widened_linear(x, weight.T), x, weight.T)
+
+
+def test_layers_beside_each_other_give_what_each_gives_alone(kind):
+    weights = [numbers(size, 37, seed=size).to(dtype) for size, dtype in ((30, FEW_BITS[0]), (7, FEW_BITS[1]), (24, FEW_BITS[0]))]
+    for x in (numbers(1, 1, 37), numbers(2, 9, 37), numbers(37, 3).T):
+        biases = [numbers(30), None, numbers(24)]
+        wanted = torch.cat([widened_linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True)], -1)
+        assert torch.equal(widened_linears(x, weights, biases), wanted)
+    assert widened_linears(numbers(3, 37).double(), weights, [None] * 3).dtype == torch.float64
 
 
 def test_two_threads_give_the_same_bits(kind):
