@@ -34,12 +34,14 @@ class CoupledDraft(AssistedDrafter):
         device_map: Any = None,
         attn_implementation: str = "sdpa",
         runtime: str = "auto",
+        store: str = "auto",
         model: Any = None,
     ):
         self.num_tokens = whole("num_tokens", num_tokens, "at least 1 token (drafter=none drafts nothing)", 1)
         self.num_children = whole("num_children", num_children, "at least 1 child", 1)
         self.traits = Traits(makes_trees=num_children > 1)
-        self.assistant = Assistant(name, model, dtype=dtype, device_map=device_map, attn_implementation=attn_implementation, runtime=runtime)
+        loading = {"dtype": dtype, "device_map": device_map, "attn_implementation": attn_implementation, "store": store}
+        self.assistant = Assistant(name, model, runtime=runtime, **loading)
 
     def propose(self, state: DecodeState, sampler: Sampler) -> Draft:
         """Slot 1 + (d - 1) K is the chain's token at depth d; its siblings follow it."""

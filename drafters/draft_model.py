@@ -37,12 +37,14 @@ class DraftModel(AssistedDrafter):
         device_map: Any = None,
         attn_implementation: str = "sdpa",
         runtime: str = "auto",
+        store: str = "auto",
         stopping: StoppingRule | None = None,
         model: Any = None,
     ):
         self.num_tokens, self.stopping = whole("num_tokens", num_tokens, "at least 1 token (drafter=none drafts nothing)", 1), stopping
         self.traits = Traits(keeps_state=stopping is not None and stopping.keeps_state)
-        self.assistant = Assistant(name, model, dtype=dtype, device_map=device_map, attn_implementation=attn_implementation, runtime=runtime)
+        loading = {"dtype": dtype, "device_map": device_map, "attn_implementation": attn_implementation, "store": store}
+        self.assistant = Assistant(name, model, runtime=runtime, **loading)
 
     def reset(self, state: DecodeState) -> None:
         super().reset(state)

@@ -41,6 +41,7 @@ class DraftTree(AssistedDrafter):
         device_map: Any = None,
         attn_implementation: str = "sdpa",
         runtime: str = "auto",
+        store: str = "auto",
         model: Any = None,
     ):
         if widths is not None and not _are_widths(widths):
@@ -52,7 +53,8 @@ class DraftTree(AssistedDrafter):
         self.widths, self.siblings = None if widths is None else list(widths), siblings
         self.num_nodes, self.num_rounds = num_nodes, num_rounds
         self.traits = Traits(makes_trees=widths is None or max(widths) > 1, adapts_siblings=widths is None)
-        self.assistant = Assistant(name, model, dtype=dtype, device_map=device_map, attn_implementation=attn_implementation, runtime=runtime)
+        loading = {"dtype": dtype, "device_map": device_map, "attn_implementation": attn_implementation, "store": store}
+        self.assistant = Assistant(name, model, runtime=runtime, **loading)
 
     def propose(self, state: DecodeState, sampler: Sampler) -> Draft:
         """A tree no deeper than each row has room; where a distribution has nothing left to draw, the child does not exist."""

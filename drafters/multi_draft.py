@@ -35,6 +35,7 @@ class MultiDraft(AssistedDrafter):
         device_map: Any = None,
         attn_implementation: str = "sdpa",
         runtime: str = "auto",
+        store: str = "auto",
         model: Any = None,
     ):
         self.num_chains = whole("num_chains", num_chains, "at least 1 chain", 1)
@@ -43,7 +44,8 @@ class MultiDraft(AssistedDrafter):
             raise ValueError(f"siblings={siblings!r}: choose one of {', '.join(SIBLINGS)}")
         self.siblings = siblings
         self.traits = Traits(makes_trees=num_chains > 1)
-        self.assistant = Assistant(name, model, dtype=dtype, device_map=device_map, attn_implementation=attn_implementation, runtime=runtime)
+        loading = {"dtype": dtype, "device_map": device_map, "attn_implementation": attn_implementation, "store": store}
+        self.assistant = Assistant(name, model, runtime=runtime, **loading)
 
     def propose(self, state: DecodeState, sampler: Sampler) -> Draft:
         """The chains level by level: slots 1 to K are the first tokens, slot i > K continues slot i - K."""

@@ -15,6 +15,7 @@ from spec.reach import num_positions
 from spec.rows import counts_positions
 from spec.runtime import check_kind
 from spec.state import DecodeState
+from spec.store import check_store, stored
 from spec.tree import on_device
 from spec.types import Draft
 from spec.vocabulary import SharedIds, shared_ids, vocabulary_of
@@ -27,8 +28,9 @@ class Assistant:
 
     Per step, `follow` feeds the committed tokens and gives the logits after the root. Then a chain calls `step` for each token. A growing tree calls
     `score` for its new slots, and after the verdict `keep`, so that the cache holds only the kept slots. `runtime` "auto" is the target's, and so is
-    `dtype` "auto" when a model is loaded. That happens once: for later targets it keeps its dtype, which the output does not depend on. Its context
-    and runtime are set anew for a target that differs in them; a `CausalLM` that was passed in stays as it is.
+    `dtype` "auto" when a model is loaded; `store` is how the weights of a loaded model are kept (`spec.store.stored`). It is loaded once: for later
+    targets it keeps its dtype, which the output does not depend on. Its context and runtime are set anew for a target that differs in them; a
+    `CausalLM` that was passed in stays as it is.
     V in these methods is the target's vocabulary; the model's own may be of another size (`spec.vocabulary`).
     Raises ValueError for anything that is neither a name (a hub id, a folder) nor a model (of transformers, or a `CausalLM`).
     """
@@ -42,11 +44,12 @@ class Assistant:
         device_map: Any = None,
         attn_implementation: str = "sdpa",
         runtime: str = "auto",
+        store: str = "auto",
     ):
         check_kind(runtime)
         self.name, given = _name_or_model(name, model)
         self.dtype, self.device_map, self.attn_implementation = dtype, device_map, attn_implementation
-        self.runtime = runtime
+        self.runtime, self.store = runtime, check_store(store)
         self._whole, self._model = (None, given) if isinstance(given, CausalLM) else (given, None)  # of transformers, and as it is run
         self._made_for: tuple[int, str, int | None] | None = None  # context, runtime and capacity of `_model`, where it was made here
         self._shared: SharedIds | None = None  # None: not attached, as where the target drafts for itself
@@ -106,7 +109,7 @@ class Assistant:
     def _load(self, target: CausalLM) -> Any:
         assert self.name is not None
         model = load_model(self.name, target.dtype if self.dtype == "auto" else self.dtype, self.device_map, self.attn_implementation)
-        return model if self.device_map is not None else model.to(target.device)
+        return stored(model if self.device_map is not None else model.to(target.device), self.store)
 
     def reset(self, state: DecodeState) -> None:
         """A new batch: caches all but the last token of every row."""

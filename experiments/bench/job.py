@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.bench import batches, decoding, memory, slots, verifier_cost
+from experiments.bench import batches, decoding, memory, slots, storage, verifier_cost
 from experiments.bench.gpu import stages
 from experiments.bench.material import check, gather
 from experiments.recording.clock import signs_of_load
@@ -26,8 +26,16 @@ MODES = {
     "verify": slots.verification,
     "verifiers": verifier_cost.verifier_cost,
     "memory": memory.memory,
+    "store": storage.stores,
 }
-SHOW = {"decode": decoding.show, "batch": batches.show, "verify": slots.show, "verifiers": verifier_cost.show, "memory": memory.show}
+SHOW = {
+    "decode": decoding.show,
+    "batch": batches.show,
+    "verify": slots.show,
+    "verifiers": verifier_cost.show,
+    "memory": memory.show,
+    "store": storage.show,
+}
 
 
 def execute(config: DictConfig, folder: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from experiments.recording.naming import method_name
 from spec import CausalLM, Drafter, Limits, Sampler, Verifier
 from spec.loading import load_model
 from spec.runtime import BUCKETS, KINDS
+from spec.store import stored
 
 PAID = "paid_oracle"
 PEERS = ("bare", "generate", "assisted", "prompt_lookup", "static", *wanted.ENGINES)
@@ -78,7 +79,7 @@ def check_names(what: str, given: Iterable[str], known: Iterable[str]) -> None:
 
 def check(config: DictConfig) -> None:
     """Raises ValueError for settings that make no sense, before anything is loaded."""
-    check_names("mode", [config.mode], ("decode", "batch", "verify", "verifiers", "memory", "gpu"))
+    check_names("mode", [config.mode], ("decode", "batch", "verify", "verifiers", "memory", "store", "gpu"))
     check_names("ours", config.ours, [*config.drafters, PAID])
     check_names("against", config.against, PEERS)
     check_names("runtimes", config.runtimes, KINDS)
@@ -147,4 +148,5 @@ def assistant_for(config: DictConfig, target: Target) -> Any:
     if target.tokenizer is None and config.assistant is None:
         limit = model.config.max_position_embeddings
         return random_model(config.assistant_size, dtype, str(model.device), vocab_size=model.vocab_size, context=limit, seed=config.seed + 1)
-    return load_model(config.assistant or config.drafters.draft_model.name, dtype).to(model.device)
+    draft_model = config.drafters.draft_model
+    return stored(load_model(config.assistant or draft_model.name, dtype).to(model.device), draft_model.store)

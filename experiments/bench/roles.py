@@ -7,6 +7,7 @@ from experiments.parts.peers.static_generate import StaticGenerate
 from experiments.parts.peers.transformers_generate import Assisted, Generate, PromptLookup
 from experiments.parts.roles import Loop, Role
 from spec import CausalLM
+from spec.store import as_float32
 
 
 def make_roles(material: Material) -> list[Role]:
@@ -32,15 +33,15 @@ def note(name: str, material: Material) -> str:
 
 
 def make_peer(name: str, material: Material) -> Role:
-    model, settings = material.model, material.config.drafters
     if name in wanted.ENGINES:
         return make_engine(name, material)
+    model, settings = as_float32(material.model), material.config.drafters  # as its users have it
     if name == "bare":
         return BareLoop(model)
     if name == "generate":
         return Generate(model)
     if name == "assisted":
-        return Assisted(model, assistant=material.assistant, num_tokens=settings.draft_model.num_tokens)
+        return Assisted(model, assistant=as_float32(material.assistant), num_tokens=settings.draft_model.num_tokens)
     if name == "prompt_lookup":
         return PromptLookup(model, num_tokens=settings.prompt_lookup.num_tokens, max_ngram=settings.prompt_lookup.max_ngram)
     return StaticGenerate(model, capacity=max(map(len, material.prompts)) + material.limits.max_new_tokens)

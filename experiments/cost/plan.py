@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from experiments.cost.forwards import Forwarded
 from experiments.cost.timing import CHAIN, TARGET, Cell, Shape
+from experiments.recording.moved import renamed
 from spec.model import CausalLM
 
 EVERY_SLOT, GROWTH = 6, 1.35  # up to 6 slots each number is a knot, beyond that each knot is GROWTH times the last
@@ -70,7 +71,7 @@ def _whole(name: str, value: Any, least: int) -> None:
 
 def check_target(runs: Sequence[Forwarded], config: dict[str, Any]) -> None:
     """Raises ValueError where a run's target, or how it was run, is not what is measured here."""
-    asked = config["target"] | {"threads": config["threads"]}
+    asked = renamed(config["target"]) | {"threads": config["threads"]}
     for run in runs:
         held = run.config["target"] | {"threads": run.config["threads"]}
         differing = [name for name in sorted({*held, *asked}) if held.get(name) != asked.get(name)]

@@ -90,7 +90,7 @@ def subject_of(config: Mapping[str, Any], parts: Parts, settings: Settings, own:
     tasks = make_tasks(parts.prompts, Encoder.of(settings, parts))
     prompts = [task.tokens[-own.prompt_tokens :] if own.prompt_tokens else task.tokens for task in tasks]
     model = parts.target.model
-    small = sum(weights.numel() for weights in model.model.parameters()) <= own.max_float64
+    small = sum(weights.numel() for weights in (*model.model.parameters(), *model.model.buffers())) <= own.max_float64
     return Subject(model, ConfiguredDrafter(config, parts.drafter, own.table), parts.verifier, parts.sampler, prompts, in_float64=small)
 
 

@@ -36,6 +36,7 @@ SIZES = {
     "5m": _shape(256, 4, (4, 2), 704, 4096),
     "20m": _shape(384, 8, (6, 3), 1024, 8192),
     "100m": _shape(768, 12, (12, 4), 1152, 32000),
+    "500m": _shape(896, 24, (14, 2), 4864, 151936),  # Qwen2.5 0.5B, except for its biases and that its head is not tied
     "1b": _shape(2048, 16, (32, 8), 8192, 128256),  # Llama 3.2 1B, except that its head is not tied to the embedding
     "8b": _shape(4096, 32, (32, 8), 14336, 128256),  # Llama 3.1 8B
 }

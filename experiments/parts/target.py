@@ -11,6 +11,7 @@ from spec.arguments import shown, whole
 from spec.loading import load_model, load_tokenizer
 from spec.model import CausalLM
 from spec.runtime import check_kind
+from spec.store import check_store, stored
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,16 @@ def load_target(
     runtime: str = "auto",
     capacity: int | None = None,
     quantization: str | None = None,
+    store: str = "auto",
 ) -> Target:
     """Model and tokenizer by hub name, local directory or embedded name. Raises ValueError where they cannot be loaded or served."""
     check_kind(runtime)
+    check_store(store)
     check_sizes(context, capacity)
     device = find_device(device)
     if not sys.stderr.isatty():
         disable_progress_bar()
     model = load_model(name, dtype, device_map, attn_implementation, quantization)
     tokenizer = load_tokenizer(name)
-    return Target(CausalLM(model if device_map is not None else model.to(device), context, runtime, capacity), tokenizer)
+    model = stored(model if device_map is not None else model.to(device), store)
+    return Target(CausalLM(model, context, runtime, capacity), tokenizer)

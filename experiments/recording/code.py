@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from experiments.recording.moved import OURS, as_in_checkout, place_of
+from experiments.recording.moved import OURS, SOURCES, as_in_checkout, place_of
 
 LIBRARIES = ("torch", "transformers")
 
@@ -26,11 +26,11 @@ def code_version(packages: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def sources(packages: Sequence[str]) -> Iterator[Path]:
-    """Python files of importable packages and modules."""
+    """Python and C++ files of importable packages and modules."""
     for name in packages:
         found = importlib.util.find_spec(place_of(name))
         for folder in (found and found.submodule_search_locations) or ():
-            yield from Path(folder).rglob("*.py")
+            yield from (file for kind in SOURCES for file in Path(folder).rglob(kind))
         if found and not found.submodule_search_locations and found.origin:
             yield Path(found.origin)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 OURS = ("spec", "drafters", "verifiers", "experiments")
+SOURCES = ("*.py", "*.cpp")  # files of code
 INSIDE = "".join(f"{part}." for part in __name__.split(".")[:-3])  # "" in a checkout, "draftproof." in the wheel
 IN_SOURCE = re.compile(rf"\bdraftproof\.(?=(?:{'|'.join((*OURS, 'conf'))})\b)".encode())
 
@@ -28,6 +29,15 @@ MOVED = {
 }
 RENAMED = {("runtime", "eager"): "hf"}  # values of settings
 
+# Settings that came later, as they were before, by the names of today.
+LATER: dict[str, dict[str, Any]] = {
+    "experiments.parts.target.load_target": {"store": "float32"},
+    "drafters.coupled.CoupledDraft": {"store": "float32"},
+    "drafters.draft_model.DraftModel": {"store": "float32"},
+    "drafters.draft_tree.DraftTree": {"store": "float32"},
+    "drafters.multi_draft.MultiDraft": {"store": "float32"},
+}
+
 
 def recorded(part: Any) -> Any:
     """Plain data with every `_target_` as it is recorded: without the package that ours lie in. Everything else is as it was."""
@@ -35,8 +45,8 @@ def recorded(part: Any) -> Any:
 
 
 def renamed(part: Any) -> Any:
-    """Plain data with today's name for every `_target_` that has moved and every value that is called otherwise; all else is as it was."""
-    return _by(today, part, RENAMED)
+    """Plain data with today's name for every `_target_` that has moved and every renamed value, and the settings that it lacks."""
+    return _completed(_by(today, part, RENAMED))
 
 
 def importable(part: Any) -> Any:
@@ -64,6 +74,13 @@ def place_of(name: str) -> str:
 def as_in_checkout(text: bytes) -> bytes:
     """A source as it stands in a checkout, so that one code has one hash: the wheel's differ from it by the word before our packages alone."""
     return IN_SOURCE.sub(b"", text)
+
+
+def _completed(part: Any) -> Any:
+    if isinstance(part, Mapping):
+        inside = {key: _completed(value) for key, value in part.items()}
+        return inside | {key: value for key, value in LATER.get(str(part.get("_target_")), {}).items() if key not in part}
+    return [_completed(value) for value in part] if isinstance(part, (list, tuple)) else part
 
 
 def _by(rule: Callable[[str], str], part: Any, values: Mapping[tuple[str, str], str]) -> Any:

@@ -18,11 +18,12 @@ from torch.nn import functional as F
 
 from spec.cache import KVCache
 from spec.reach import inner, read, rotary_distributions
+from spec.store import StoredLinear, widened_linear, widened_linears
 
 BODY = ("embed_tokens", "layers", "norm", "rotary_emb")
 LAYER = ("self_attn", "mlp", "input_layernorm", "post_attention_layernorm")
 IDLE = (nn.Dropout, nn.Identity)  # what does nothing outside of training
-KNOWN = ("transformers.", "torch.nn.")  # where classes come from whose forward is what a trial of their class shows
+KNOWN = ("transformers.", "torch.nn.", StoredLinear.__module__)  # where classes come from whose forward is what a trial of their class shows
 BY_POSITION = ("default", "linear", "llama3", "yarn")  # kinds of rotary angles that depend on a token's position alone: a table holds them
 # Settings that act beyond some size of the numbers only, which a trial need not reach.
 LIMITING = ("clip_qkv", "attn_logit_softcapping", "final_logit_softcapping", "logit_softcapping")
@@ -168,17 +169,21 @@ class Lean:
         return self.table[0][positions], self.table[1][positions]
 
     def _signed(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        cos, sin = self.body.rotary_emb(self.head.weight[:1, None], positions)
+        cos, sin = self.body.rotary_emb(next(self.body.norm.parameters())[None, None], positions)
         return cos, torch.cat([-sin[..., : sin.shape[-1] // 2], sin[..., sin.shape[-1] // 2 :]], -1)
 
 
-def product(part: nn.Linear, x: Tensor) -> Tensor:
-    return F.linear(x, part.weight, part.bias)
+def product(part: nn.Linear | StoredLinear, x: Tensor) -> Tensor:
+    return F.linear(x, part.weight, part.bias) if type(part) is nn.Linear else widened_linear(x, part.weight, part.bias)
 
 
 def products(parts: Sequence[nn.Linear], x: Tensor) -> Tensor:
     """The outputs of linear layers beside each other."""
-    return product(parts[0], x) if len(parts) == 1 else torch.cat([product(part, x) for part in parts], -1)
+    if len(parts) == 1:
+        return product(parts[0], x)
+    if all(type(part) is StoredLinear for part in parts):
+        return widened_linears(x, [part.weight for part in parts], [part.bias for part in parts])
+    return torch.cat([product(part, x) for part in parts], -1)
 
 
 def norm_of(own: Any) -> Norm:
@@ -197,7 +202,7 @@ def norm_of(own: Any) -> Norm:
 
 
 def check_linear(part: Any) -> None:
-    if type(part) is not nn.Linear:
+    if type(part) not in (nn.Linear, StoredLinear):
         raise NotLean(f"{type(part).__name__} is no plain linear layer")
 
 

@@ -11,6 +11,7 @@ from spec.interfaces import Drafter
 from spec.loading import load_model
 from spec.model import CausalLM
 from spec.sampling import Sampler
+from spec.store import as_float32
 
 
 class Wanted(Protocol):
@@ -34,7 +35,7 @@ class WantedGenerate:
     def check(self, drafter: Drafter, sampler: Sampler) -> None: ...
 
     def build(self, target: CausalLM, drafter: Drafter) -> Generate:
-        return Generate(target.model, self.batch_size)
+        return Generate(as_float32(target.model), self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class WantedAssisted:
 
     def build(self, target: CausalLM, drafter: Drafter) -> Generate:
         assistant, num_tokens = assistant_of(target, drafter, self.name, self.dtype)
-        return Assisted(target.model, self.batch_size, assistant, self.num_tokens or num_tokens)
+        return Assisted(as_float32(target.model), self.batch_size, assistant, self.num_tokens or num_tokens)
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class WantedPromptLookup:
 
     def build(self, target: CausalLM, drafter: Drafter) -> Generate:
         num_tokens, max_ngram = lookup_of(drafter)
-        return PromptLookup(target.model, self.batch_size, self.num_tokens or num_tokens, self.max_ngram or max_ngram)
+        return PromptLookup(as_float32(target.model), self.batch_size, self.num_tokens or num_tokens, self.max_ngram or max_ngram)
 
 
 def check_assistant(name: str | None, drafter: Drafter, peer: str) -> None:
@@ -93,7 +94,7 @@ def assistant_of(target: CausalLM, drafter: Drafter, name: str | None, dtype: st
     if name is not None:
         return load_model(name, target.dtype if dtype == "auto" else dtype).to(target.device), num_tokens
     assert own is not None, "check comes first"
-    return own.model, num_tokens
+    return as_float32(own.model), num_tokens
 
 
 def lookup_of(drafter: Drafter) -> tuple[int, int]:

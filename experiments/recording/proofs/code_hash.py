@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
-from experiments.recording.moved import as_in_checkout, place_of
+from experiments.recording.moved import SOURCES, as_in_checkout, place_of
 
 CORE = ("spec", "drafters", "verifiers")
 JUDGES = ("lossless",)  # of experiments/: the battery
@@ -18,7 +18,7 @@ JUDGES = ("lossless",)  # of experiments/: the battery
 
 @cache
 def code_hash(packages: tuple[str, ...] = (), root: Path | None = None) -> str:
-    """Hash over every .py file of spec, drafters and verifiers, and of further packages; 12 hex digits.
+    """Hash over every .py and .cpp file of spec, drafters and verifiers, and of further packages; 12 hex digits.
 
     `packages` are those of a user's own drafter. `root` is the folder that holds the packages; None: wherever they are installed. A process asks
     once: what it has imported stays what it was.
@@ -49,10 +49,10 @@ def _places(name: str, root: Path | None) -> Sequence[Path]:
 
 
 def _below(place: Path) -> Iterator[tuple[str, Path]]:
-    """Python files with their names below `place`; hidden folders, where editors keep copies, are left out."""
+    """Python and C++ files with their names below `place`; hidden folders, where editors keep copies, are left out."""
     if place.is_file():
         yield place.name, place
-    for file in place.rglob("*.py"):
+    for file in (file for kind in SOURCES for file in place.rglob(kind)):
         path = file.relative_to(place)
         if not any(part.startswith(".") for part in path.parts):
             yield path.as_posix(), file

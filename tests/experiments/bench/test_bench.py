@@ -8,6 +8,7 @@ from hydra import compose, initialize_config_module
 from experiments.bench import job as bench
 from experiments.recording import machine
 from experiments.report.pages import speed
+from spec.store import NoKernel, kernel
 from tests.experiments.still_dirty import excuse
 
 TINY = ["target=random", "target.name=tiny", "target.device=cpu", "assistant_size=tiny", "prompt_tokens=[9,5]", "num_prompts=1"]
@@ -80,6 +81,22 @@ def test_memory_reads_after_every_prompt(tmp_path):
     found = bench.execute(composed(*SMALL, "mode=memory", *sizes), tmp_path)
     assert len(found["readings"]) == 5
     assert found["must_hold"] > 0
+
+
+def test_store_compares_16_bit_weights_with_float32_and_bfloat16(tmp_path, capsys):
+    sizes = ["store.size=tiny", "store.slots=[1,3]", "store.repeats=1", "store.context=6", "store.new_tokens=4", "ours=[none]", "against=[]"]
+    try:
+        kernel()
+    except NoKernel as error:
+        pytest.skip(str(error))
+    found = bench.execute(composed(*SMALL, "mode=store", *sizes), tmp_path)
+    names = ["float32", "bfloat16", "16 bits in float32"]
+    assert [line["rows"] for line in found["products"]] == [1, 3]
+    assert all(list(line["ms"]) == names and min(line["ms"].values()) > 0 for line in found["products"])
+    assert [curve["bed"] for curve in found["curves"]] == [line["store"] for line in found["decoding"]] == names
+    held = [line["must_hold"] for line in found["decoding"]]
+    assert held[1] < held[2] < 0.6 * held[0]
+    assert "a random model: plain decoding" in capsys.readouterr().out
 
 
 def test_the_gpu_run_goes_through_all_stages_on_a_cpu(tmp_path):

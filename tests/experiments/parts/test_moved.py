@@ -1,5 +1,6 @@
 """A folder recorded before `experiments/` was divided into rooms is still read: its configuration holds the old names."""
 
+import inspect
 import json
 import shutil
 from pathlib import Path
@@ -13,7 +14,7 @@ from experiments.cost.forwards import load_runs
 from experiments.cost.plan import check_target
 from experiments.parts.build import make
 from experiments.recording.folder import read_summaries
-from experiments.recording.moved import MOVED, renamed
+from experiments.recording.moved import LATER, MOVED, renamed
 from experiments.replay.job import execute as replay
 from experiments.report.command import main as report
 from experiments.run.held_out import best_run
@@ -52,6 +53,16 @@ def test_every_part_of_the_folder_is_made() -> None:
     assert make(config, "target").tokenizer is not None
 
 
+def test_settings_that_came_later_are_as_they_were_before() -> None:
+    drafter = {"_target_": "drafters.draft_model.DraftModel", "name": "a"}
+    assert renamed({"drafter": drafter, "more": [{**drafter, "store": "auto"}]}) == {
+        "drafter": {**drafter, "store": "float32"},
+        "more": [{**drafter, "store": "auto"}],
+    }
+    for name, settings in LATER.items():
+        assert settings.keys() <= inspect.signature(get_object(name)).parameters.keys()
+
+
 def test_only_moved_targets_are_renamed() -> None:
     config = {"a": {"_target_": "drafters.none.NoDraft"}, "b": [{"_target_": "experiments.data.hub", "name": "experiments.data.hub"}]}
     assert renamed(config) == {
@@ -63,10 +74,13 @@ def test_only_moved_targets_are_renamed() -> None:
 def test_cost_takes_its_target_for_the_one_that_is_asked_for() -> None:
     runs = load_runs([RECORDED])
     with initialize_config_module("conf", version_base=None):
-        asked = OmegaConf.to_container(compose("config", ["target.runtime=hf"]), resolve=True)
+        asked = OmegaConf.to_container(compose("config", ["target.runtime=hf", "target.store=float32"]), resolve=True)
     assert isinstance(asked, dict)
     assert runs[0].summary["config"]["target"]["runtime"] == "hf"  # it was recorded as eager
     check_target(runs, {str(key): value for key, value in asked.items()})
+    asked["target"]["store"] = "checkpoint"
+    with pytest.raises(ValueError, match=r"store=float32; here store=checkpoint"):
+        check_target(runs, {str(key): value for key, value in asked.items()})
 
 
 def test_the_report_shows_it(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:

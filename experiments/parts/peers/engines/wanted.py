@@ -14,6 +14,7 @@ from spec.arguments import whole
 from spec.interfaces import Drafter
 from spec.model import CausalLM
 from spec.sampling import Sampler
+from spec.store import as_float32
 
 OURS = 1  # of our conversions; another number makes every kept model anew
 ENGINES: dict[str, type[Engine]] = {
@@ -37,7 +38,7 @@ def make(name: str, target: CausalLM, drafter: Any = None, **settings: Any) -> E
     Raises ValueError for models that it cannot serve, and where its package cannot be imported.
     """
     kind: Any = ENGINES[name]
-    models = {"target": target.model} | ({} if drafter is None else {"drafter": drafter})
+    models = {"target": as_float32(target.model)} | ({} if drafter is None else {"drafter": as_float32(drafter)})
     for what, model in models.items():
         check_served(model, what)
     recipe = Recipe(kind.engine, f"{require(kind.engine)}-{OURS}", CONVERSIONS[kind.engine])
@@ -45,7 +46,7 @@ def make(name: str, target: CausalLM, drafter: Any = None, **settings: Any) -> E
     try:
         folders = {what: recipe.kept(model) for what, model in models.items()}
         drafting = {} if drafter is None else {"drafter": folders["drafter"]}
-        return kind(target.model, context=context, folder=folders["target"], **drafting, **settings)
+        return kind(models["target"], context=context, folder=folders["target"], **drafting, **settings)
     except RuntimeError as error:  # what both engines raise
         raise ValueError(f"{kind.engine} cannot serve this model: {' '.join(str(error).split())[:300]}") from error
 
