@@ -9,6 +9,8 @@ from torch import Tensor
 
 import spec.masks as masks
 from spec.arguments import sequence_keys, shown, token_ids, whole
+from spec.attention import NAME as FOLDED
+from spec.attention import folding
 from spec.cache import KVCache
 from spec.lean import Lean, NotLean, lean_of
 from spec.loading import EMBEDDED as EMBEDDED
@@ -54,7 +56,8 @@ class CausalLM:
         if capacity is not None:
             capacity = whole("capacity", capacity, "a whole number of slots, at least 1, or None", 1)
         refuse_unservable(model, self.config, self.context)
-        self.attention: str = getattr(self.config, "_attn_implementation", None) or "sdpa"
+        kind = getattr(self.config, "_attn_implementation", None) or "sdpa"
+        self.attention: str = "sdpa" if kind == FOLDED else kind  # as in the middle of another thread's forward
         if self.attention == "flex_attention" and model.device.type not in FLEX_DEVICES:
             raise ValueError(f"flex_attention on {model.device}: torch cannot compile it for shapes that change; use attn_implementation='sdpa'")
         if check_kind(runtime) not in ("eager", "lean") and self.attention not in ("sdpa", "eager"):
@@ -171,15 +174,11 @@ class CausalLM:
             mask = None if sees_all else self._additive_mask(draft, cache, num_scored)
             logits, states = self.lean(tokens, mask, places, cache, last)
             return logits, states if hidden else None
-        output = self.model(
-            input_ids=tokens,
-            attention_mask=self._mask(draft, cache, num_scored),
-            position_ids=places,
-            past_key_values=cache,
-            use_cache=True,
-            output_hidden_states=hidden,
-            **({"logits_to_keep": 1} if last and self._keeps_logits else {}),
-        )
+        mask, keep = self._mask(draft, cache, num_scored), {"logits_to_keep": 1} if last and self._keeps_logits else {}
+        with folding(self.model):
+            output = self.model(
+                input_ids=tokens, attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True, output_hidden_states=hidden, **keep
+            )
         return output.logits, output.hidden_states[-1] if hidden else None
 
     def _fixed(self, draft: Draft, cache: KVCache, num_scored: int, tokens: Tensor) -> Inputs:

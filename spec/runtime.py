@@ -18,6 +18,7 @@ from torch.nn.functional import pad
 from transformers import Cache
 from transformers.cache_utils import CacheLayerMixin
 
+from spec.attention import folding
 from spec.cache import KVCache, first_rows
 
 KINDS = ("eager", "lean", "compile", "graphs")
@@ -202,7 +203,8 @@ class Runtime:
         rows, slots = row_bucket(num_rows), self.bucket(num_slots)
         buffers = self.buffers_of(cache)
         padded, key = inputs.padded(rows, slots), (rows, slots, cache.capacity, hidden)
-        logits, last = self._run(key, padded, buffers)
+        with folding(self.model):
+            logits, last = self._run(key, padded, buffers)
         return logits[:num_rows, :num_slots], None if last is None else last[:num_rows, :num_slots]
 
     def _run(self, key: tuple, inputs: Inputs, buffers: Buffers) -> tuple[Tensor, Tensor | None]:
