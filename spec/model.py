@@ -115,7 +115,7 @@ class CausalLM:
         """Caches all but the last token of every prompt; that token is the root of the first draft. `room`: number of tokens that will follow."""
         rows = self.check(prompts)
         cache = self.new_cache(len(rows), max(map(len, rows)) + room + 16)  # 16: a draft follows the last token
-        ids = torch.tensor(sequence_keys(sequence_ids, len(rows)), device=self.device)
+        ids = torch.tensor(sequence_keys(sequence_ids, len(rows)))
         state = DecodeState(rows, cache, ids, self.context)
         self.extend(cache, [row[:-1] for row in rows], state if hidden else None)
         return state
@@ -214,8 +214,10 @@ class CausalLM:
         num_new = draft.num_slots - num_scored
         if draft.is_chain and draft.scratch is None and cache.columns is None:
             return self._chain_mask(num_new, cache, cache.longest + num_new)
+        width = cache.longest + num_new + (0 if draft.scratch is None else draft.scratch.tokens.shape[1])
+        if draft.is_chain and draft.scratch is None and cache.columns is not None:
+            return masks.up_to(cache.columns, width, self.dtype)
         bias = masks.draft_bias(draft, self.dtype)[:, :, num_scored:]
-        width = cache.longest + bias.shape[2]
         return masks.uniform_mask(bias, width) if cache.columns is None else masks.behind_prefix(bias, cache.starts() - num_scored, width)
 
     def _chain_mask(self, num_slots: int, cache: KVCache, width: int) -> Tensor:

@@ -87,6 +87,7 @@ class Sampler:
         self._only_scales = all(type(processor) is rules.TemperatureLogitsWarper for processor in chosen)  # any shape of logits will do
         self._places: Callable[[int], tuple[int, int]] | None = None  # row -> (place of its prompt, number of prompts)
         self._no_ids = torch.empty(0, 0, dtype=torch.int64)
+        self._step: tuple[tuple, StepNoise] | None = None  # the keys and the noise of the last step that was asked for
 
     @property
     def reads_prefix(self) -> bool:
@@ -133,8 +134,8 @@ class Sampler:
         """What greedy decoding takes: the token of the largest logit after every processor, the first of equal ones; [B, N]. Raises as `distribution`
         does."""
         scores = (self.processed if self.reads_prefix else self._processed)(logits, contexts)
-        choice = scores.argmax(-1)
-        self._refuse(scores.gather(-1, choice[..., None]), logits, contexts)
+        largest, choice = scores.max(-1)
+        self._refuse(largest, logits, contexts)
         return choice
 
     def _refuse(self, evidence: Tensor, logits: Tensor, contexts: Callable[[int, int], list[int]] | None) -> None:
@@ -143,18 +144,23 @@ class Sampler:
             refuse_where(
                 ~evidence.isfinite(), "the model gave logits that are not finite, or processors left no token; run it on the CPU to see where"
             )
-        elif not math.isfinite(evidence.sum().item()):  # one check for every kind of bad row; `processed` then raises with the cause
-            self.processed(logits, contexts)
+        elif not math.isfinite((evidence if evidence.numel() == 1 else evidence.sum()).item()):  # one check for every kind of bad row
+            self._explain(logits, contexts)
 
     def processed(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None = None) -> Tensor:
         """The logits that `distribution` is the softmax of: in float32 or float64, after every processor; [B, N, V]. Raises ValueError as
         `distribution` does."""
+        scores = self._processed(logits, contexts)
+        self._refuse(scores.amax(-1), logits, contexts)  # NaN and infinities come out on top, and -inf where nothing is left
+        return scores
+
+    def _explain(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None) -> None:
+        """Raises with the first bad logit, and whether the model or a processor made it."""
         logits = logits.to(_distribution_dtype(logits))
         if not any(type(processor) is rules.InfNanRemoveLogitsProcessor for processor in self.processors):
             _refuse_non_finite(logits, "the model gave", "check the weights and the dtype (float16 overflows: try bfloat16 or float32)")
         logits = self._processed(logits, contexts)
         _refuse_non_finite(logits, "temperature and processors left", "they must leave at least one token of finite logit")
-        return logits
 
     def _processed(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None) -> Tensor:
         logits = logits.to(_distribution_dtype(logits))
@@ -174,8 +180,11 @@ class Sampler:
         return logits.view(shape)
 
     def noise(self, state: "DecodeState") -> StepNoise:
-        """The noise of the step whose root is the last committed token of each row."""
-        return self._noise.at(state.sequence_ids, state.root_positions())
+        """The noise of the step whose root is the last committed token of each row; drafter and verifier get the same object."""
+        key = tuple(state.sequence_ids.tolist()), tuple(len(row) - 1 for row in state.rows), state.device
+        if self._step is None or self._step[0] != key:
+            self._step = key, self._noise.of_step(*key)
+        return self._step[1]
 
 
 def _distribution_dtype(logits: Tensor) -> torch.dtype:

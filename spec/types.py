@@ -76,6 +76,11 @@ class Draft:
         return self.width == 1
 
     @property
+    def is_full(self) -> bool:
+        """Whether it is known without a look that every slot is used."""
+        return self.sizes is full_sizes(*self.tokens.shape, self.tokens.device)
+
+    @property
     def slots(self) -> Tensor:
         """0, 1, ..., N - 1 in every row; [B, N], never write into it."""
         return numbers(self.num_slots, self.tokens.device).expand_as(self.tokens)

@@ -30,6 +30,7 @@ class GreedyMulti:
     """
 
     exact: ClassVar[bool] = True
+    matches: ClassVar[bool] = True
     planned_siblings: ClassVar[bool] = True
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:

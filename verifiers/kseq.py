@@ -36,6 +36,7 @@ class KSeq:
     """
 
     exact: ClassVar[bool] = True
+    matches: ClassVar[bool] = True
     planned_siblings: ClassVar[bool] = True
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:

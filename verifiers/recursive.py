@@ -24,6 +24,7 @@ class Recursive:
     """Exact for every draft that keeps the q contract (`spec.types.Draft`); vectorised over rows and slots, no transfer from the device per node."""
 
     exact: ClassVar[bool] = True
+    matches: ClassVar[bool] = True
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V] -> Verdict with D = N."""

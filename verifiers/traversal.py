@@ -31,6 +31,7 @@ class Traversal:
     """
 
     exact: ClassVar[bool] = True
+    matches: ClassVar[bool] = True
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V] -> Verdict with D = N."""
