@@ -218,7 +218,7 @@ class CausalLM:
         if draft.is_chain and draft.scratch is None and cache.columns is not None:
             return masks.up_to(cache.columns, width, self.dtype)
         bias = masks.draft_bias(draft, self.dtype)[:, :, num_scored:]
-        return masks.uniform_mask(bias, width) if cache.columns is None else masks.behind_prefix(bias, cache.starts() - num_scored, width)
+        return masks.uniform_mask(bias, width) if cache.columns is None else masks.behind_prefix(bias, cache.columns[:, 0] - num_scored, width)
 
     def _chain_mask(self, num_slots: int, cache: KVCache, width: int) -> Tensor:
         """The mask of a chain after rows of one length, [1, 1, N, width]: a slice of a wider mask that is made once."""

@@ -162,6 +162,11 @@ class HostNoise(StepNoise):
     A slot that is `num_slots` or more has no number there: `covering` makes a noise for more of them.
     """
 
+    hashes: tuple[int, ...]  # of the rows' seed and sequence id
+    roots: tuple[int, ...]  # root positions
+    device: torch.device
+    num_slots: int
+
     def __init__(self, hashes: tuple[int, ...], roots: tuple[int, ...], device: torch.device, num_slots: int = NUM_SLOTS):
         vars(self).update(hashes=hashes, roots=roots, device=device, num_slots=num_slots)
 

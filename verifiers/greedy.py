@@ -4,7 +4,6 @@ distributions."""
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from spec.chains import match

@@ -16,7 +16,7 @@ from spec.checks import NAN_ROW, refuse_nan_rows, refuse_where
 from spec.mass import mass
 from spec.noise import Purpose, StepNoise
 from spec.residual import over, rows_at
-from spec.tree import children, numbers
+from spec.tree import numbers
 from spec.types import Draft, Verdict
 
 BISECTIONS = {torch.float32: 20, torch.float64: 48}  # to a millionth of rho, and to all its digits
@@ -44,7 +44,7 @@ class KSeq:
         refuse_nan_rows(draft)
         if draft.is_chain or draft.num_slots == 1:  # K = 1, so rho = 1
             return token_by_token(p, draft, noise)
-        rows, table = numbers(len(p), p.device), children(draft.parents, draft.sizes, draft.width)
+        rows, table = numbers(len(p), p.device), draft.children
         node, walking = torch.zeros_like(draft.sizes), torch.ones_like(draft.sizes, dtype=torch.bool)
         t = torch.ones_like(p[:, 0, 0], dtype=torch.float64)  # 1 / rho at the last slot whose children were tested
         for depth in range(int(draft.depths().max())):
