@@ -16,7 +16,7 @@ from spec.lean import Lean, NotLean, lean_of
 from spec.loading import EMBEDDED as EMBEDDED
 from spec.loading import load_model as load_model
 from spec.loading import resolve_name as resolve_name
-from spec.reach import arguments_of, num_layers, num_positions
+from spec.reach import arguments_of, num_layers, num_positions, read
 from spec.rows import NO_FIXED_SHAPES, check_chain, counts_positions, refuse_uncounted, run_rows
 from spec.runtime import Inputs, Runtime, check_kind
 from spec.servable import refuse_unservable
@@ -102,7 +102,9 @@ class CausalLM:
         layers = num_layers(self.config) or 0
         if self.lean is not None and self.lean.has_changed(self.model):
             self.lean = self._lean()
-        return KVCache(layers, num_rows, needed, self.device) if self.runtime is None else self.runtime.cache(layers, num_rows, needed)
+        made = KVCache(layers, num_rows, needed, self.device) if self.runtime is None else self.runtime.cache(layers, num_rows, needed)
+        made.num_stacked -= read(self.config, "num_kv_shared_layers", 0)  # the last layers may use the keys of others
+        return made
 
     def _moved(self) -> None:
         self.device, self.dtype, self._chain_masks = self.model.device, self.model.dtype, {}
