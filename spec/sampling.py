@@ -19,6 +19,7 @@ from spec.checks import refuse_where
 from spec.mass import excess, mass
 from spec.noise import Noise, StepNoise
 from spec.probe import refuse_stateful
+from spec.tree import on_device
 
 if TYPE_CHECKING:
     from spec.state import DecodeState
@@ -174,9 +175,10 @@ class Sampler:
                 logits = processor(self._no_ids, logits)  # pyright: ignore[reportArgumentType]
             elif contexts is None:
                 raise ValueError(f"{type(processor).__name__} reads the prefix, so `distribution` needs contexts: pass draft.contexts(state.seen)")
+            elif processor is self._penalty:
+                logits = processor(_padded(shape[0], shape[1], contexts, logits.device), logits)  # pyright: ignore[reportArgumentType]
             else:
-                places = self._places or (lambda row: (row, shape[0]))
-                logits = _slot_by_slot(processor, logits, shape[1], contexts, None if processor is self._penalty else places)
+                logits = _slot_by_slot(processor, logits, shape[1], contexts, self._places or (lambda row: (row, shape[0])))
         return logits.view(shape)
 
     def noise(self, state: "DecodeState") -> StepNoise:
@@ -191,15 +193,21 @@ def _distribution_dtype(logits: Tensor) -> torch.dtype:
     return torch.float64 if logits.dtype == torch.float64 else torch.float32
 
 
-def _slot_by_slot(processor: Callable, logits: Tensor, num_slots: int, contexts: Callable, places: Callable | None) -> Tensor:
-    """Calls the processor for each slot with that slot's own prefix. Others' processors may depend on the row: they get the whole batch's shape."""
+def _padded(num_rows: int, num_slots: int, contexts: Callable[[int, int], list[int]], device: torch.device) -> Tensor:
+    """The prefix of every slot, [B * N, T]; a shorter one repeats its last token, which a penalty counts once all the same."""
+    prefixes = [contexts(row, slot) for row in range(num_rows) for slot in range(num_slots)]
+    longest = max(map(len, prefixes))
+    return on_device([[*prefix, *prefix[-1:] * (longest - len(prefix))] for prefix in prefixes], device)
+
+
+def _slot_by_slot(processor: Callable, logits: Tensor, num_slots: int, contexts: Callable, places: Callable) -> Tensor:
+    """Calls the processor for each slot with that slot's own prefix. Processors may depend on the row: they get the whole batch's shape."""
     found = []
     for index in range(len(logits)):
         row, slot = divmod(index, num_slots)
         ids = torch.tensor([contexts(row, slot)], device=logits.device)
-        scores = logits[index : index + 1]
-        place, num_places = (0, 1) if places is None else places(row)
-        found.append(processor(ids.repeat(num_places, 1), scores.repeat(num_places, 1))[place : place + 1])
+        place, num_places = places(row)
+        found.append(processor(ids.repeat(num_places, 1), logits[index : index + 1].repeat(num_places, 1))[place : place + 1])
     return torch.cat(found)
 
 

@@ -187,11 +187,17 @@ class Draft:
 
     def path(self, row: int, slot: int) -> list[int]:
         """Tokens from the root's child down to `slot`, for processors that read the prefix."""
-        parents, tokens, found = self.parents[row].tolist(), self.tokens[row].tolist(), []
+        parents, tokens = (lists[row] for lists in self._lists)
+        found = []
         while slot > 0:
             found.append(tokens[slot])
             slot = parents[slot]
         return found[::-1]
+
+    @cached_property
+    def _lists(self) -> tuple[list[list[int]], list[list[int]]]:
+        """Parents and tokens on the host."""
+        return self.parents.tolist(), self.tokens.tolist()
 
     def contexts(self, seen: Callable[[int], list[int]]) -> Callable[[int, int], list[int]]:
         """contexts(b, i): all tokens up to and including slot i of row b, where seen(b) are the committed ones; computed when called."""
