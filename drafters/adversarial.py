@@ -58,12 +58,9 @@ class Adversarial(Drafter):
     def _add_level(self, growth: Growth, depth: int) -> None:
         width = self.num_chains
         distribution = self.distribution.expand(growth.state.num_rows, width, -1)
-        if depth == 0:
-            parents = torch.zeros(distribution.shape[:2], dtype=torch.int64, device=distribution.device)
-        else:
-            parents = torch.arange(growth.num_slots - width, growth.num_slots, device=distribution.device).expand(len(distribution), -1)
+        parents = [0] * width if depth == 0 else range(growth.num_slots - width, growth.num_slots)
         if self.kind == "eos":
-            growth.add(parents, torch.full_like(parents, self.token), None)
+            growth.add(parents, torch.full(distribution.shape[:2], self.token, device=distribution.device), None)
         else:
             growth.add(parents, *growth.draw(parents, distribution, None)[:2])
 

@@ -49,8 +49,8 @@ class CoupledDraft(AssistedDrafter):
         for depth in range(1, min(self.num_tokens, growth.deepest) + 1):
             distribution = growth.next_distributions()[:, :1]  # after the chain's own slot, the first of its level
             best, tokens = self._score(distribution, growth, depth).topk(min(self.num_children, distribution.shape[2]))
-            parents = torch.full_like(tokens, growth.num_slots - tokens.shape[1] if depth > 1 else 0)
-            growth.add(parents, tokens, None, best > -torch.inf)
+            parent = growth.num_slots - tokens.shape[1] if depth > 1 else 0
+            growth.add([parent] * tokens.shape[1], tokens, None, best > -torch.inf)
         return growth.draft()
 
     def _score(self, distribution: Tensor, growth: Growth, depth: int) -> Tensor:

@@ -16,8 +16,10 @@ from spec.assistant import Assistant
 from spec.assisted import AssistedDrafter
 from spec.growth import SIBLINGS, Growth
 from spec.interfaces import Traits
+from spec.mass import mass
 from spec.sampling import Sampler
 from spec.state import DecodeState
+from spec.tree import numbers
 from spec.types import Draft
 
 
@@ -84,21 +86,32 @@ def open_slots(growth: Growth, num_slots: int) -> Tensor:
 
 def draw(growth: Growth, distribution: Tensor, reach: Tensor, count: int) -> Tensor:
     """Draws `count` children one after another, each where it is likeliest to be needed and right; distribution [B, N, V], reach [B, N] -> [B, N +
-    count]."""
-    num_slots = distribution.shape[1]
-    left, may = untried(growth, distribution), open_slots(growth, num_slots)
-    mass = left.sum(-1)
-    for _ in range(count):
-        chance = torch.where(may, reach[:, :num_slots] * mass, 0.0)
-        best, parent = chance.max(1, keepdim=True)
-        at = parent[..., None].expand(-1, 1, distribution.shape[2])
-        whole = distribution.gather(1, at)
-        token, row, _ = growth.draw(parent, left.gather(1, at), whole)
-        growth.add(parent, token, row, best > 0)
-        reach = torch.cat([reach, reach.gather(1, parent) * whole.gather(2, token[..., None])[..., 0]], 1)
-        left.flatten(1).scatter_(1, parent * distribution.shape[2] + token, 0.0)
-        mass = mass.scatter(1, parent, left.gather(1, at).sum(-1))
-    return reach
+    count].
+
+    A child is a handful of operators over one row; all of them become slots together. Where nothing is left to draw the token is certain.
+    """
+    num_rows, num_slots, num_tokens = distribution.shape
+    left = untried(growth, distribution)
+    total = left.sum(-1)
+    weight = torch.where(open_slots(growth, num_slots), reach[:, :num_slots], 0.0)  # [B, N]
+    left, first, certain = left.flatten(0, 1), numbers(num_rows, left.device) * num_slots, (numbers(num_tokens, left.device) == 0).to(left.dtype)
+    parents, tokens, rows, chances = [], [], [], []
+    for offset in range(count):
+        best, parent = (weight * total).max(1)
+        at = parent if num_rows == 1 else parent + first
+        row = left.index_select(0, at)
+        rows.append(torch.where(best[:, None] > 0, row, certain))
+        token, _, _ = growth.draw(parent[:, None], rows[-1][:, None], None, offset=offset)
+        row = row.scatter(1, token, 0.0)
+        left.index_copy_(0, at, row)
+        total.view(-1).index_copy_(0, at, row.sum(1))
+        parents.append(parent)
+        tokens.append(token)
+        chances.append(best)
+    parent, token, row = torch.stack(parents, 1), torch.cat(tokens, 1), torch.stack(rows, 1)
+    growth.add(parent, token, row / mass(row)[..., None].to(row.dtype), torch.stack(chances, 1) > 0)
+    likelihood = distribution.flatten(1).gather(1, parent * num_tokens + token)
+    return torch.cat([reach, reach.gather(1, parent) * likelihood], 1)
 
 
 def take(growth: Growth, distribution: Tensor, reach: Tensor, count: int) -> Tensor:

@@ -75,9 +75,8 @@ class Oracle(Drafter):
     def _grown(self, state: DecodeState, sampler: Sampler) -> Draft:
         self.growth = growth = Growth(self.assistant, state, sampler, width=1)
         for depth in range(min(self.num_tokens, growth.deepest)):
-            parent = torch.full_like(growth.tokens[:, :1], depth)
-            token, row, _ = growth.draw(parent, blurred(growth.next_distributions(sharp=True), self.acceptance), None)
-            growth.add(parent, token, None if sampler.greedy else row)
+            token, row, _ = growth.draw([depth], blurred(growth.next_distributions(sharp=True), self.acceptance), None)
+            growth.add([depth], token, None if sampler.greedy else row)
         return growth.draft()
 
     def _recorded(self, state: DecodeState, sampler: Sampler) -> Draft:

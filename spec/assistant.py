@@ -153,7 +153,7 @@ class Assistant:
 
     def score(self, draft: Draft) -> Tensor:
         """Raw logits after the slots of a growing draft (root first) that are not scored yet, [B, new, V]; one forward over these slots alone."""
-        behind_root = Draft(self._fed(draft.tokens[:, 1:]), draft.parents[:, 1:] - 1, draft.sizes - 1, width=draft.width)
+        behind_root = draft.behind_root(self._fed(draft.tokens[:, 1:]))
         logits = self.model.score(behind_root, self.cache, num_scored=self.num_scored).logits
         self.cache.keep([logits.shape[1]] * len(logits))
         self.num_scored += logits.shape[1]

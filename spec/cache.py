@@ -22,9 +22,10 @@ class SlotLayer(CacheLayerMixin):
 
     is_sliding = False
 
-    def __init__(self, cache: "KVCache"):
+    def __init__(self, cache: "KVCache", index: int):
         super().__init__()
         self._cache = weakref.ref(cache)  # no reference cycle: the memory is freed as soon as nobody uses the cache
+        self.index, self.is_stacked = index, False  # whether its slots are part of `KVCache.stacks`
 
     @property
     def cache(self) -> "KVCache":
@@ -34,9 +35,15 @@ class SlotLayer(CacheLayerMixin):
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         num_rows, capacity = self.cache.num_buffer_rows, self.cache.capacity
-        self.keys, self.values = (
-            states.new_zeros(num_rows, states.shape[1], capacity, states.shape[3])[: len(states)] for states in (key_states, value_states)
+        both = [(states, (num_rows, states.shape[1], capacity, states.shape[3])) for states in (key_states, value_states)]
+        if not self.cache.stacks:
+            self.cache.stacks = [states.new_zeros(self.cache.num_stacked, *shape) for states, shape in both]
+        alike = zip(self.cache.stacks, both, strict=True)
+        self.is_stacked = self.index < self.cache.num_stacked and all(
+            (stack.shape[1:], stack.dtype, stack.device) == (shape, states.dtype, states.device) for stack, (states, shape) in alike
         )
+        slots = [stack[self.index] for stack in self.cache.stacks] if self.is_stacked else [states.new_zeros(shape) for states, shape in both]
+        self.keys, self.values = (half[: len(key_states)] for half in slots)
         self.is_initialized = True
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
@@ -56,12 +63,10 @@ class SlotLayer(CacheLayerMixin):
         return slots[:, :, : cache.end + num_new]
 
     def move(self, source: Tensor, into: Tensor) -> None:
-        """Copies the slots at columns `source` to columns `into`, both [B, 1, D, 1]."""
+        """As `move`."""
         for slots in (self.keys, self.values):
             if slots is not None:
-                shape = (slots.shape[0], slots.shape[1], source.shape[2], slots.shape[3])
-                moved = slots.gather(2, source.to(slots.device).expand(shape))
-                slots.scatter_(2, into.to(slots.device).expand(shape), moved)
+                move(slots, source, into)
 
     def rearrange(self, origin: Sequence[int | None], newcomers: "SlotLayer | None") -> None:
         """As `KVCache.rearrange`. Rows that stay where they are are not touched."""
@@ -80,7 +85,9 @@ class SlotLayer(CacheLayerMixin):
             setattr(self, name, slots[: len(origin)])
 
     def resize(self, capacity: int) -> None:
-        if self.keys is not None and self.values is not None:
+        if self.is_stacked and self.keys is not None:
+            self.keys, self.values = (stack[self.index, : len(self.keys)] for stack in self.cache.stacks)
+        elif self.keys is not None and self.values is not None:
             room, num_rows = capacity - self.keys.shape[2], self.cache.num_buffer_rows
             whole = (first_rows(slots, num_rows) for slots in (self.keys, self.values))
             self.keys, self.values = (torch.nn.functional.pad(slots, (0, 0, 0, room))[: len(self.keys)] for slots in whole)
@@ -100,14 +107,19 @@ class SlotLayer(CacheLayerMixin):
 class KVCache(Cache):
     """Slots for `num_rows` sequences. `lengths` (on the host) is the truth: what lies beyond a row's length does not exist.
 
+    The slots of all layers whose keys and values have the shapes of the first one's are parts of two `stacks`, so that the slots of a tree are moved
+    by a number of operators that does not grow with the layers. Layers of other shapes have slots of their own.
+
     Invariant in the loop: lengths[b] = committed length - 1, because the root is never in the cache.
     """
 
     def __init__(self, num_layers: int, num_rows: int, capacity: int, device: torch.device):
-        self.slot_layers = [SlotLayer(self) for _ in range(num_layers)]
+        self.slot_layers = [SlotLayer(self, index) for index in range(num_layers)]
         super().__init__(layers=[*self.slot_layers])
         self.capacity, self.device = capacity, device
         self.num_buffer_rows = num_rows  # rows that are allocated
+        self.num_stacked = num_layers  # layers that `stacks` have memory for
+        self.stacks: list[Tensor] = []  # keys and values, [layers, rows, heads, capacity, head_dim]; made by the first forward
         self.room: Callable[[int], int] | None = None  # number of slots needed -> capacity to grow to; None: grow by half
         self.lengths = [0] * num_rows
         self.columns: Tensor | None = None  # [B, N] where the current forward writes; None when all rows stand at the same length
@@ -148,6 +160,8 @@ class KVCache(Cache):
         """Makes room for `needed` slots in every row."""
         if needed > self.capacity:
             self.capacity = max(needed, self.capacity * 3 // 2) if self.room is None else self.room(needed)
+            for half, stack in enumerate(self.stacks):
+                self.stacks[half] = torch.nn.functional.pad(stack, (0, 0, 0, self.capacity - stack.shape[3]))
             for layer in self.slot_layers:
                 layer.resize(self.capacity)
 
@@ -166,16 +180,30 @@ class KVCache(Cache):
     def keep(self, counts: list[int], path: Tensor | None = None) -> None:
         """Makes the first counts[b] slots of `path` [B, D] permanent and forgets the rest; path None = a chain, whose slots are in place."""
         if path is not None:
-            start = self.starts()[:, None]
-            into = start + numbers(path.shape[1], self.device)
-            source = torch.where(path >= 0, start + path, into)
+            num_columns = path.shape[1]
+            if self.is_uniform:
+                start, into = self.longest, numbers(self.longest + num_columns, self.device)[self.longest :].expand_as(path)
+            else:
+                start = self.starts()[:, None]
+                into = start + numbers(num_columns, self.device)
+            source = torch.where(path >= 0, path + start, into)
+            for stack in self.stacks:
+                move(stack[:, : len(counts)], source[:, None, :, None], into[:, None, :, None])
             for layer in self.slot_layers:
-                layer.move(source[:, None, :, None], into[:, None, :, None])
+                if not layer.is_stacked:
+                    layer.move(source[:, None, :, None], into[:, None, :, None])
         self.lengths = [length + count for length, count in zip(self.lengths, counts, strict=True)]
 
     def crop(self, max_lengths: list[int]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Forgets what lies beyond max_lengths[b] in row b."""
         self.lengths = [min(length, limit) for length, limit in zip(self.lengths, max_lengths, strict=True)]
+
+
+def move(slots: Tensor, source: Tensor, into: Tensor) -> None:
+    """Copies `slots` [..., B, heads, capacity, head_dim] at columns `source` to columns `into`, both [B, 1, D, 1]."""
+    shape = *slots.shape[:-2], source.shape[2], slots.shape[-1]
+    moved = slots.gather(-2, source.to(slots.device).expand(shape))
+    slots.scatter_(-2, into.to(slots.device).expand(shape), moved)
 
 
 def first_rows(slots: Tensor, num_rows: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the verifiers of chains share: the ratio of every drafted token, and the verdict once the last kept slot is known."""
+"""What verifiers share: the ratio of every token of a chain, the verdict once the last kept slot is known, and the greedy match."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from spec.noise import Purpose, StepNoise
 from spec.residual import over
-from spec.tree import numbers
+from spec.tree import longest_path, numbers
 from spec.types import Draft, Verdict
 
 
@@ -24,6 +24,20 @@ def root_only(p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
     """The verdict on a draft without drafted tokens, N = 1: one token from the target."""
     slots = torch.zeros_like(draft.tokens)
     return Verdict(slots, noise.categorical(p[:, 0], Purpose.RESIDUAL, slots[:, 0]), draft.sizes)
+
+
+def match(choice: Tensor, draft: Draft) -> Verdict:
+    """Keeps the longest path of the draft that the target's choices follow; choice [B, N]: what the target takes after each slot."""
+    if draft.num_slots == 1:
+        return Verdict(draft.slots, choice[:, 0], draft.sizes)
+    if draft.is_chain:
+        hit = draft.tokens[:, 1:] == choice[:, :-1]
+        node = (hit if draft.is_full else hit & (draft.slots[:, 1:] < draft.sizes[:, None])).cumprod(1).sum(1)
+        path, counts = draft.slots_to(node)
+        return Verdict(path, choice.gather(1, node[:, None]).squeeze(1), counts)
+    hit = draft.tokens == choice.gather(1, draft.parents.clamp(min=0))
+    path, counts = longest_path(hit if draft.is_full else hit & (draft.slots < draft.sizes[:, None]), draft.ancestors)  # equal siblings all hit
+    return Verdict(path, choice.gather(1, path.gather(1, counts[:, None] - 1)).squeeze(1), counts)
 
 
 def token_by_token(
@@ -50,7 +64,8 @@ def chain_odds(p: Tensor, draft: Draft) -> Tensor:
 def until_rejected(odds: Tensor, draft: Draft, noise: StepNoise) -> Tensor:
     """The last slot before the first rejection, [B], where every drafted token is accepted with probability `odds` [B, N - 1] on its own."""
     slots = draft.slots[:, 1:]
-    return (noise.bernoulli(odds, Purpose.ACCEPT, slots) & (slots < draft.sizes[:, None])).cumprod(1).sum(1)
+    accepted = noise.bernoulli(odds, Purpose.ACCEPT, slots)
+    return (accepted if draft.is_full else accepted & (slots < draft.sizes[:, None])).cumprod(1).sum(1)
 
 
 def keep_chain(node: Tensor, p: Tensor, draft: Draft, noise: StepNoise, scale: Tensor | None = None) -> Verdict:

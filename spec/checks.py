@@ -147,7 +147,7 @@ def _limited(draft: Draft, vocab_size: int) -> list[Limited]:
     if draft.scratch is not None:
         found.append(Limited("scratch tokens", draft.scratch.tokens, draft.scratch.tokens.clamp(0, vocab_size - 1)))
         found.append(Limited("scratch positions", draft.scratch.positions, draft.scratch.positions.clamp(min=0)))
-    if draft.parents is chain_parents(*draft.tokens.shape, draft.tokens.device):
+    if draft.parents is chain_parents(*draft.tokens.shape, draft.tokens.device) or (draft.tables is not None and fits_width(draft)):
         return found
     before = numbers(draft.num_slots, draft.tokens.device) - 1
     found.append(Limited("parents", draft.parents, draft.parents.clamp(min=0).minimum(before)))
@@ -158,6 +158,14 @@ def _limited(draft: Draft, vocab_size: int) -> list[Limited]:
         counts = ((draft.parents[:, None] == draft.slots[..., None]) & used[:, None]).sum(-1)  # [B, N] children of each slot
         found.append(Limited("width", counts, counts.clamp(max=draft.width)))
     return found
+
+
+def fits_width(draft: Draft) -> bool:
+    """Whether parents that `Draft.of_shape` made are those of a tree of the draft's width."""
+    shape = draft.shape or ()
+    counts = [shape.count(parent) for parent in set(shape[1:])]
+    in_order = shape[:1] == (-1,) and all(0 <= parent < slot for slot, parent in enumerate(shape[1:], 1))
+    return in_order and not draft.is_chain and max(counts, default=0) <= (draft.width or len(shape))
 
 
 def _fault_of_values(draft: Draft, vocab_size: int, wrong: Limited) -> str:

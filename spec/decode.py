@@ -10,14 +10,16 @@ from torch import Tensor
 
 from spec.arguments import sequence_keys, shown
 from spec.batches import Queue, rows_at_once
+from spec.chains import match, require_chain
 from spec.checks import check_draft
 from spec.interfaces import Drafter, Verifier, check_pair, check_verifier
 from spec.kept import Kept
 from spec.model import CausalLM
+from spec.noise import covering
 from spec.sampling import Sampler
 from spec.state import DecodeState, Limits
 from spec.stats import Clock, GenerationStats
-from spec.types import Verdict
+from spec.types import Draft, Verdict
 
 
 @dataclass(frozen=True)
@@ -114,13 +116,21 @@ class _Loop:
         self.clock.lap("draft")
         scores = self.target.score(draft, state.cache, hidden=self.needs_hidden)
         self.clock.lap("target")
-        p = sampler.distribution(scores.logits, draft.contexts(state.seen))
-        verdict = self.limits.cut(self.verifier(p, draft, sampler.noise(state)), draft, state)
+        verdict = self.limits.cut(self.judge(draft, scores.logits, state, sampler), draft, state)
         self.clock.lap("verify")
         self.kept.record(state, sampler, draft, verdict, scores.logits)
         state.commit(draft, verdict, scores)
         self.drafter.observe(state, draft, verdict, scores)
         return verdict
+
+    def judge(self, draft: Draft, logits: Tensor, state: DecodeState, sampler: Sampler) -> Verdict:
+        """The verifier's verdict on a draft, given the target's logits [B, N, V]."""
+        contexts, verifier = draft.contexts(state.seen), self.verifier
+        if sampler.greedy and vars(type(verifier)).get("matches", False) and type(sampler).distribution is Sampler.distribution:
+            if getattr(verifier, "chains_only", False):
+                require_chain(draft, verifier)
+            return match(sampler.best(logits, contexts), draft)
+        return verifier(sampler.distribution(logits, contexts), draft, covering(sampler.noise(state), draft.num_slots))
 
 
 @dataclass(frozen=True)

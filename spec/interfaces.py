@@ -92,7 +92,9 @@ class Verifier(Protocol):
 
     A verifier that cannot take trees says so by a class attribute `chains_only = True`, and raises ValueError when it gets one. A verifier that looks
     at a node's children together, and so needs their number settled before any of them is drawn, says `planned_siblings = True`. One that stays exact
-    even if the drafter has seen the random numbers that the verifier draws with says `shares_noise = True`.
+    even if the drafter has seen the random numbers that the verifier draws with says `shares_noise = True`. One whose verdict at temperature 0 is the
+    longest path that the target's argmax follows says `matches = True` (a subclass says it anew). `decode` then takes that path by
+    `spec.chains.match`, without a call and without distributions.
     """
 
     exact: ClassVar[bool]  # whether the output's distribution is the target's own; False is lossy by design and needs `allow_lossy=True`

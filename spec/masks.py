@@ -58,8 +58,11 @@ def positions(draft: Draft, cache: KVCache, num_scored: int, context: int) -> Te
     start, stop = cache.longest, cache.longest + draft.num_slots - num_scored
     if draft.is_chain and draft.scratch is None and cache.columns is None and stop <= context:
         return numbers(cache.capacity, cache.device)[None, start:stop]
+    if draft.is_chain and draft.scratch is None and cache.columns is not None:
+        return cache.columns if stop <= context else cache.columns.clamp(max=context - 1)
     depths = draft.depths() if draft.scratch is None else torch.cat([draft.depths(), draft.scratch.positions], 1)
-    return (depths[:, num_scored:] + (cache.starts() - num_scored)[:, None]).clamp(max=context - 1)
+    places = depths[:, num_scored:] + (start if cache.columns is None else cache.columns[:, :1]) - num_scored
+    return places if stop <= context and draft.scratch is None else places.clamp(max=context - 1)
 
 
 def block_mask(mask: Tensor) -> BlockMask:

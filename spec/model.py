@@ -8,12 +8,13 @@ from torch import Tensor
 
 import spec.masks as masks
 from spec.arguments import sequence_keys, shown, token_ids, whole
+from spec.attention import chosen, folding
 from spec.cache import KVCache
 from spec.lean import Lean, lean_if_fitting
 from spec.loading import EMBEDDED as EMBEDDED
 from spec.loading import load_model as load_model
 from spec.loading import resolve_name as resolve_name
-from spec.reach import arguments_of, num_layers, num_positions
+from spec.reach import arguments_of, num_layers, num_positions, read
 from spec.rows import NO_FIXED_SHAPES, check_chain, counts_positions, refuse_uncounted, run_rows
 from spec.runtime import FIXED, Inputs, Runtime, check_kind
 from spec.servable import refuse_unservable
@@ -53,7 +54,7 @@ class CausalLM:
         if capacity is not None:
             capacity = whole("capacity", capacity, "a whole number of slots, at least 1, or None", 1)
         refuse_unservable(model, self.config, self.context)
-        self.attention: str = getattr(self.config, "_attn_implementation", None) or "sdpa"
+        self.attention: str = chosen(self.config)
         if self.attention == "flex_attention" and model.device.type not in FLEX_DEVICES:
             raise ValueError(f"flex_attention on {model.device}: torch cannot compile it for shapes that change; use attn_implementation='sdpa'")
         is_fixed = check_kind(runtime) in FIXED
@@ -96,7 +97,9 @@ class CausalLM:
         layers = num_layers(self.config) or 0
         if self.lean is not None or self.wanted_runtime == "auto":
             self.lean = self._lean()  # parts, hooks and dtypes may be others by now
-        return KVCache(layers, num_rows, needed, self.device) if self.runtime is None else self.runtime.cache(layers, num_rows, needed)
+        made = KVCache(layers, num_rows, needed, self.device) if self.runtime is None else self.runtime.cache(layers, num_rows, needed)
+        made.num_stacked -= read(self.config, "num_kv_shared_layers", 0)  # the last layers may use the keys of others
+        return made
 
     def _moved(self) -> None:
         self.device, self.dtype, self._chain_masks = self.model.device, self.model.dtype, {}
@@ -109,7 +112,7 @@ class CausalLM:
         """Caches all but the last token of every prompt; that token is the root of the first draft. `room`: number of tokens that will follow."""
         rows = self.check(prompts)
         cache = self.new_cache(len(rows), max(map(len, rows)) + room + 16)  # 16: a draft follows the last token
-        ids = torch.tensor(sequence_keys(sequence_ids, len(rows)), device=self.device)
+        ids = torch.tensor(sequence_keys(sequence_ids, len(rows)))
         state = DecodeState(rows, cache, ids, self.context)
         self.extend(cache, [row[:-1] for row in rows], state if hidden else None)
         return state
@@ -168,15 +171,11 @@ class CausalLM:
             mask = None if sees_all else self._additive_mask(draft, cache, num_scored)
             logits, states = self.lean.run(tokens, mask, places, cache, last)
             return logits, states if hidden else None
-        output = self.model(
-            input_ids=tokens,
-            attention_mask=self._mask(draft, cache, num_scored),
-            position_ids=places,
-            past_key_values=cache,
-            use_cache=True,
-            output_hidden_states=hidden,
-            **({"logits_to_keep": 1} if last and self._keeps_logits else {}),
-        )
+        mask, keep = self._mask(draft, cache, num_scored), {"logits_to_keep": 1} if last and self._keeps_logits else {}
+        with folding(self.model):
+            output = self.model(
+                input_ids=tokens, attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True, output_hidden_states=hidden, **keep
+            )
         return output.logits, output.hidden_states[-1] if hidden else None
 
     def _fixed(self, draft: Draft, cache: KVCache, num_scored: int, tokens: Tensor) -> Inputs:
@@ -212,9 +211,11 @@ class CausalLM:
         num_new = draft.num_slots - num_scored
         if draft.is_chain and draft.scratch is None and cache.columns is None:
             return self._chain_mask(num_new, cache, cache.longest + num_new)
+        width = cache.longest + num_new + (0 if draft.scratch is None else draft.scratch.tokens.shape[1])
+        if draft.is_chain and draft.scratch is None and cache.columns is not None:
+            return masks.up_to(cache.columns, width, self.dtype)
         bias = masks.draft_bias(draft, self.dtype)[:, :, num_scored:]
-        width = cache.longest + bias.shape[2]
-        return masks.uniform_mask(bias, width) if cache.columns is None else masks.behind_prefix(bias, cache.starts() - num_scored, width)
+        return masks.uniform_mask(bias, width) if cache.columns is None else masks.behind_prefix(bias, cache.columns[:, 0] - num_scored, width)
 
     def _chain_mask(self, num_slots: int, cache: KVCache, width: int) -> Tensor:
         """The mask of a chain after rows of one length, [1, 1, N, width]: a slice of a wider mask that is made once."""

@@ -3,9 +3,11 @@
 Keys are (seed, sequence id, root position of the step, slot, purpose); a root position belongs to one step only, so no number is used twice.
 Keying by the absolute position of a token instead would let a later step reuse a number that has already judged a rejected draft.
 The hash is the finaliser of SplitMix64 (Steele, Lea, Flood 2014) in 64-bit integer arithmetic, which CPU and CUDA compute alike. On the CPU
-up to `FEW` numbers are hashed with Python's integers, at a tenth of the cost of small tensor operations; the numbers are the same.
+up to `FEW` numbers are hashed with Python's integers, at a tenth of the cost of small tensor operations; the numbers are the same. Where the host
+knows a step's keys, an accelerator gets all its numbers in one transfer instead of hashing each draw by some twenty kernels.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property, lru_cache
@@ -14,12 +16,14 @@ import torch
 from torch import Tensor
 
 from spec.arguments import whole
+from spec.tree import on_device
 
 _GOLDEN = -0x61C8864680B583EB  # 0x9E3779B97F4A7C15 as a signed 64-bit number
 _MIX1 = -0x40A7B892E31B1A47  # 0xBF58476D1CE4E5B9
 _MIX2 = -0x6B2FB644ECCEEE15  # 0x94D049BB133111EB
 _MASK = 2**64 - 1
 FEW = 48  # above this many numbers tensor operations are faster on the CPU, too
+NUM_SLOTS = 128  # an accelerator is sent a step's numbers for so many slots, or for as many as the draft has
 
 
 class Purpose(IntEnum):
@@ -72,14 +76,24 @@ class Noise:
         seed = mix(torch.full_like(sequence_ids, self.seed) + _GOLDEN)
         return StepNoise(mix(seed ^ (sequence_ids * _GOLDEN)), root_positions)
 
+    def of_step(self, sequence_ids: Sequence[int], roots: Sequence[int], device: torch.device) -> "HostNoise":
+        """As `at`, with keys that the host knows."""
+        return HostNoise(tuple(hashes_of_rows(self.seed, tuple(sequence_ids))), tuple(roots), device)
+
+
+@lru_cache(maxsize=64)
+def hashes_of_rows(seed: int, sequence_ids: tuple[int, ...]) -> tuple[int, ...]:
+    """The hash of each row's seed and sequence, from which its numbers are made; signed. Cached: it is the same in every step."""
+    base = mix_int(seed + _GOLDEN)
+    hashes = [mix_int(base ^ (sequence_id * _GOLDEN & _MASK)) for sequence_id in sequence_ids]
+    return tuple(value - (value >> 63 << 64) for value in hashes)
+
 
 @lru_cache(maxsize=64)
 def row_hashes(seed: int, sequence_ids: tuple[int, ...]) -> Tensor:
-    """The hash of each row's seed and sequence, from which its numbers are made, [B] int64 on the CPU. Cached: it is the same in every step."""
-    base = mix_int(seed + _GOLDEN)
-    hashes = [mix_int(base ^ (sequence_id * _GOLDEN & _MASK)) for sequence_id in sequence_ids]
+    """`hashes_of_rows` as a tensor, [B] int64 on the CPU; never write into it."""
     with torch.inference_mode(False):
-        return torch.tensor([value - (value >> 63 << 64) for value in hashes])
+        return torch.tensor(hashes_of_rows(seed, sequence_ids))
 
 
 @dataclass(frozen=True)
@@ -127,11 +141,71 @@ class StepNoise:
 
     def gumbel(self, positions: Tensor, vocabulary: int) -> Tensor:
         """Standard Gumbel numbers keyed by (seed, sequence id, ABSOLUTE position, token), for coupling; positions [B, ...] -> [B, ..., V] float64."""
-        rows = self.rows.view(-1, *[1] * (positions.ndim - 1))
-        base = mix(mix(rows ^ int(Purpose.GUMBEL)) + (positions + 1) * _GOLDEN)
+        base = self._bases_at(positions)
         hashes = mix_(base[..., None] ^ token_keys(vocabulary, positions.device))
         numbers = hashes.bitwise_right_shift_(12).bitwise_and_(0xFFFFFFFFFFFFF).to(torch.float64)
         return numbers.add_(0.5).mul_(2.0**-52).log_().neg_().log_().neg_()
+
+    def _bases_at(self, positions: Tensor) -> Tensor:
+        """The hash of (sequence, position), shaped as `positions`."""
+        if positions.device.type != "cpu" or positions.ndim > 1 or positions.numel() > FEW:
+            rows = self.rows.view(-1, *[1] * (positions.ndim - 1))
+            return mix(mix(rows ^ int(Purpose.GUMBEL)) + (positions + 1) * _GOLDEN)
+        rows = [mix_int(row ^ int(Purpose.GUMBEL)) for row in self.rows.tolist()]
+        found = [mix_int(row + (position + 1) * _GOLDEN) for row, position in zip(rows, positions.tolist(), strict=True)]
+        return torch.tensor([value - (value >> 63 << 64) for value in found])
+
+
+class HostNoise(StepNoise):
+    """`StepNoise` whose keys are known on the host. An accelerator is sent all numbers of a step at once, and looks them up by slot.
+
+    A slot that is `num_slots` or more has no number there: `covering` makes a noise for more of them.
+    """
+
+    hashes: tuple[int, ...]  # of the rows' seed and sequence id
+    roots: tuple[int, ...]  # root positions
+    device: torch.device
+    num_slots: int
+
+    def __init__(self, hashes: tuple[int, ...], roots: tuple[int, ...], device: torch.device, num_slots: int = NUM_SLOTS):
+        vars(self).update(hashes=hashes, roots=roots, device=device, num_slots=num_slots)
+
+    @cached_property
+    def rows(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return on_device(self.hashes, self.device)
+
+    @cached_property
+    def root_positions(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return on_device(self.roots, self.device)
+
+    @cached_property
+    def _bases(self) -> list[int]:
+        return [mix_int(row + (root + 1) * _GOLDEN) for row, root in zip(self.hashes, self.roots, strict=True)]
+
+    def uniform(self, slots: Tensor, purpose: Purpose) -> Tensor:
+        if slots.device.type == "cpu":
+            return super().uniform(slots, purpose)
+        return self.look_up(slots, purpose)
+
+    def look_up(self, slots: Tensor, purpose: Purpose) -> Tensor:
+        """`uniform`, from the table."""
+        numbers_of = self.table[:, int(purpose) - 1]
+        return numbers_of.gather(1, slots if slots.ndim > 1 else slots[:, None]).view_as(slots)
+
+    @cached_property
+    def table(self) -> Tensor:
+        """The numbers of a step, [B, 3, num_slots]: purpose by purpose, slot by slot; hashed on the CPU, in one sweep."""
+        places = torch.arange(self.num_slots) * 8 + torch.tensor([[Purpose.DRAFT], [Purpose.ACCEPT], [Purpose.RESIDUAL]])
+        bases = torch.tensor([base - (base >> 63 << 64) for base in self._bases])
+        found = uniform(mix(bases[:, None, None] ^ (places * _MIX1)))
+        return found if self.device.type == "cpu" else found.pin_memory().to(self.device, non_blocking=True)
+
+
+def covering(noise: StepNoise, num_slots: int) -> StepNoise:
+    """The noise, or the same with numbers for more slots where it has fewer than `num_slots`."""
+    if not isinstance(noise, HostNoise) or noise.num_slots >= num_slots:
+        return noise
+    return HostNoise(noise.hashes, noise.roots, noise.device, max(num_slots, 2 * noise.num_slots))
 
 
 @lru_cache(maxsize=8)

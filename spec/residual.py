@@ -15,6 +15,8 @@ def over(wanted: Tensor, offered: Tensor) -> Tensor:
 
 def rows_at(distributions: Tensor, slots: Tensor) -> Tensor:
     """distributions [B, N, V] at slots [B, K] -> [B, K, V]."""
+    if len(slots) == 1:
+        return distributions.index_select(1, slots[0])
     flat = slots + numbers(len(slots), slots.device)[:, None] * distributions.shape[1]
     return distributions.flatten(0, 1).index_select(0, flat.flatten()).view(*slots.shape, distributions.shape[2])
 
@@ -26,7 +28,7 @@ def subtract(distribution: Tensor, draft: Draft, child: Tensor) -> Tensor:
     if draft.q is None:
         rest = distribution.scatter(2, draft.tokens.gather(1, slot)[..., None], 0.0)
     else:
-        rest = (distribution - rows_at(draft.q, slot)).clamp_(min=0)
-    left = mass(rest)[..., None]
+        rest = torch.sub(distribution, rows_at(draft.q, slot)).clamp_(min=0)
+    left = torch.where(child > 0, mass(rest), 0.0)[..., None]
     # a rejection implies mass > 0 in exact arithmetic; where rounding leaves none, the distribution itself is the right answer
-    return torch.where((child > 0)[..., None] & (left > 0), rest / left.to(rest.dtype), distribution)
+    return torch.where(left > 0, rest.div_(left.to(rest.dtype)), distribution)

@@ -18,6 +18,7 @@ from torch.nn.functional import pad
 from transformers import Cache
 from transformers.cache_utils import CacheLayerMixin
 
+from spec.attention import folding
 from spec.cache import KVCache, first_rows
 
 FIXED = ("compile", "graphs")  # over fixed shapes
@@ -97,6 +98,8 @@ class Buffers:
     values: list[Tensor]
     num_rows: int  # that are allocated
     user: Callable[[], KVCache | None]  # a weak reference
+    stacks: list[Tensor] = field(default_factory=list)  # as `KVCache.stacks`
+    stacked: list[bool] = field(default_factory=list)  # which layers are part of them
     graphs: dict[tuple, "Graph"] = field(default_factory=dict)
     views: dict[int, tuple[list[Tensor], list[Tensor]]] = field(default_factory=dict)
 
@@ -177,8 +180,10 @@ class Runtime:
             if buffers.user() is None and (buffers.num_rows, buffers.keys[0].shape[2]) == (made.num_buffer_rows, made.capacity):
                 buffers.user = weakref.ref(made)
                 kept = buffers.first(made.num_buffer_rows)  # fewer layers if the last ones share the keys of others
-                for layer, keys, values in zip(made.slot_layers, *kept, strict=False):
+                made.stacks = [*buffers.stacks]
+                for layer, keys, values, stacked in zip(made.slot_layers, *kept, buffers.stacked, strict=False):
                     layer.keys, layer.values, layer.is_initialized = keys.zero_()[:num_rows], values.zero_()[:num_rows], True
+                    layer.is_stacked = stacked
                 break
         return made
 
@@ -194,7 +199,8 @@ class Runtime:
         unused = [buffers for buffers in self.pool if buffers.user() is None]
         self.pool = [buffers for buffers in self.pool if buffers not in unused[: max(len(self.pool) + 1 - POOL, 0)]]
         kept = [[slots for slots in half if slots is not None] for half in halves]
-        self.pool.append(Buffers(*kept, num_rows=cache.num_buffer_rows, user=weakref.ref(cache)))
+        stacked = [layer.is_stacked for layer in cache.slot_layers]
+        self.pool.append(Buffers(*kept, num_rows=cache.num_buffer_rows, user=weakref.ref(cache), stacks=[*cache.stacks], stacked=stacked))
         return self.pool[-1]
 
     def run(self, inputs: Inputs, cache: KVCache, hidden: bool = False) -> tuple[Tensor, Tensor | None]:
@@ -203,7 +209,8 @@ class Runtime:
         rows, slots = row_bucket(num_rows), self.bucket(num_slots)
         buffers = self.buffers_of(cache)
         padded, key = inputs.padded(rows, slots), (rows, slots, cache.capacity, hidden)
-        logits, last = self._run(key, padded, buffers)
+        with folding(self.model):
+            logits, last = self._run(key, padded, buffers)
         return logits[:num_rows, :num_slots], None if last is None else last[:num_rows, :num_slots]
 
     def _run(self, key: tuple, inputs: Inputs, buffers: Buffers) -> tuple[Tensor, Tensor | None]:

@@ -19,6 +19,7 @@ from spec.checks import refuse_where
 from spec.mass import excess, mass
 from spec.noise import Noise, StepNoise
 from spec.probe import refuse_stateful
+from spec.tree import on_device
 
 if TYPE_CHECKING:
     from spec.state import DecodeState
@@ -87,6 +88,7 @@ class Sampler:
         self._only_scales = all(type(processor) is rules.TemperatureLogitsWarper for processor in chosen)  # any shape of logits will do
         self._places: Callable[[int], tuple[int, int]] | None = None  # row -> (place of its prompt, number of prompts)
         self._no_ids = torch.empty(0, 0, dtype=torch.int64)
+        self._step: tuple[tuple, StepNoise] | None = None  # the keys and the noise of the last step that was asked for
 
     @property
     def reads_prefix(self) -> bool:
@@ -133,8 +135,8 @@ class Sampler:
         """What greedy decoding takes: the token of the largest logit after every processor, the first of equal ones; [B, N]. Raises as `distribution`
         does."""
         scores = (self.processed if self.reads_prefix else self._processed)(logits, contexts)
-        choice = scores.argmax(-1)
-        self._refuse(scores.gather(-1, choice[..., None]), logits, contexts)
+        largest, choice = scores.max(-1)
+        self._refuse(largest, logits, contexts)
         return choice
 
     def _refuse(self, evidence: Tensor, logits: Tensor, contexts: Callable[[int, int], list[int]] | None) -> None:
@@ -143,18 +145,23 @@ class Sampler:
             refuse_where(
                 ~evidence.isfinite(), "the model gave logits that are not finite, or processors left no token; run it on the CPU to see where"
             )
-        elif not math.isfinite(evidence.sum().item()):  # one check for every kind of bad row; `processed` then raises with the cause
-            self.processed(logits, contexts)
+        elif not math.isfinite((evidence if evidence.numel() == 1 else evidence.sum()).item()):  # one check for every kind of bad row
+            self._explain(logits, contexts)
 
     def processed(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None = None) -> Tensor:
         """The logits that `distribution` is the softmax of: in float32 or float64, after every processor; [B, N, V]. Raises ValueError as
         `distribution` does."""
+        scores = self._processed(logits, contexts)
+        self._refuse(scores.amax(-1), logits, contexts)  # NaN and infinities come out on top, and -inf where nothing is left
+        return scores
+
+    def _explain(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None) -> None:
+        """Raises with the first bad logit, and whether the model or a processor made it."""
         logits = logits.to(_distribution_dtype(logits))
         if not any(type(processor) is rules.InfNanRemoveLogitsProcessor for processor in self.processors):
             _refuse_non_finite(logits, "the model gave", "check the weights and the dtype (float16 overflows: try bfloat16 or float32)")
         logits = self._processed(logits, contexts)
         _refuse_non_finite(logits, "temperature and processors left", "they must leave at least one token of finite logit")
-        return logits
 
     def _processed(self, logits: Tensor, contexts: Callable[[int, int], list[int]] | None) -> Tensor:
         logits = logits.to(_distribution_dtype(logits))
@@ -168,29 +175,39 @@ class Sampler:
                 logits = processor(self._no_ids, logits)  # pyright: ignore[reportArgumentType]
             elif contexts is None:
                 raise ValueError(f"{type(processor).__name__} reads the prefix, so `distribution` needs contexts: pass draft.contexts(state.seen)")
+            elif processor is self._penalty:
+                logits = processor(_padded(shape[0], shape[1], contexts, logits.device), logits)  # pyright: ignore[reportArgumentType]
             else:
-                places = self._places or (lambda row: (row, shape[0]))
-                logits = _slot_by_slot(processor, logits, shape[1], contexts, None if processor is self._penalty else places)
+                logits = _slot_by_slot(processor, logits, shape[1], contexts, self._places or (lambda row: (row, shape[0])))
         return logits.view(shape)
 
     def noise(self, state: "DecodeState") -> StepNoise:
-        """The noise of the step whose root is the last committed token of each row."""
-        return self._noise.at(state.sequence_ids, state.root_positions())
+        """The noise of the step whose root is the last committed token of each row; drafter and verifier get the same object."""
+        key = tuple(state.sequence_ids.tolist()), tuple(len(row) - 1 for row in state.rows), state.device
+        if self._step is None or self._step[0] != key:
+            self._step = key, self._noise.of_step(*key)
+        return self._step[1]
 
 
 def _distribution_dtype(logits: Tensor) -> torch.dtype:
     return torch.float64 if logits.dtype == torch.float64 else torch.float32
 
 
-def _slot_by_slot(processor: Callable, logits: Tensor, num_slots: int, contexts: Callable, places: Callable | None) -> Tensor:
-    """Calls the processor for each slot with that slot's own prefix. Others' processors may depend on the row: they get the whole batch's shape."""
+def _padded(num_rows: int, num_slots: int, contexts: Callable[[int, int], list[int]], device: torch.device) -> Tensor:
+    """The prefix of every slot, [B * N, T]; a shorter one repeats its last token, which a penalty counts once all the same."""
+    prefixes = [contexts(row, slot) for row in range(num_rows) for slot in range(num_slots)]
+    longest = max(map(len, prefixes))
+    return on_device([[*prefix, *prefix[-1:] * (longest - len(prefix))] for prefix in prefixes], device)
+
+
+def _slot_by_slot(processor: Callable, logits: Tensor, num_slots: int, contexts: Callable, places: Callable) -> Tensor:
+    """Calls the processor for each slot with that slot's own prefix. Processors may depend on the row: they get the whole batch's shape."""
     found = []
     for index in range(len(logits)):
         row, slot = divmod(index, num_slots)
         ids = torch.tensor([contexts(row, slot)], device=logits.device)
-        scores = logits[index : index + 1]
-        place, num_places = (0, 1) if places is None else places(row)
-        found.append(processor(ids.repeat(num_places, 1), scores.repeat(num_places, 1))[place : place + 1])
+        place, num_places = places(row)
+        found.append(processor(ids.repeat(num_places, 1), logits[index : index + 1].repeat(num_places, 1))[place : place + 1])
     return torch.cat(found)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
+from spec.attention import NAME as FOLDED
 from spec.reach import (
     WINDOWED,
     arguments_of,
@@ -23,7 +24,7 @@ from spec.reach import (
     sparse_blocks,
 )
 
-ATTENTION = ("sdpa", "eager", "flex_attention")  # and flash attention, for chains of one row
+ATTENTION = ("sdpa", "eager", "flex_attention")  # and flash attention, for chains of one row, and what `spec.attention` puts in place of sdpa
 PLAIN_LAYERS = ("full_attention", *WINDOWED)  # kinds of layers whose whole state is one key and one value per token and head
 RECURRENT = ("linear", "mamba", "recurrent", "conv", "hybrid")
 OTHER_STATES = ("update_indexer", "update_conv_state", "update_recurrent_state", "set_linear_cache")  # what layers call to cache more than that
@@ -201,7 +202,7 @@ def random_in_training(model: Any, config: Any, context: int) -> str | None:
 
 def attention_kind(model: Any, config: Any, context: int) -> str | None:
     kind = read(config, "_attn_implementation", "sdpa")
-    if kind not in ATTENTION and not kind.startswith("flash_attention"):
+    if kind not in (*ATTENTION, FOLDED) and not kind.startswith("flash_attention"):
         return f"cannot attend as it was told to: {kind!r} is not served; give attn_implementation one of {', '.join(ATTENTION)}"
     return None
 

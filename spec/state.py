@@ -23,7 +23,7 @@ class DecodeState:
 
     rows: list[list[int]]  # committed tokens, prompt included
     cache: KVCache
-    sequence_ids: Tensor  # [B] noise keys
+    sequence_ids: Tensor  # [B] noise keys, on the host
     context: int  # positions that the target has
     max_lengths: list[int] = field(default_factory=list)  # longest each row may become
     hidden: Tensor | None = None  # [B, H] the target's last hidden state before the root, where a drafter needs it

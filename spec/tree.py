@@ -4,6 +4,7 @@ Letters: B rows, N slots of a draft (slot 0 is the root), R the largest number o
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -29,6 +30,38 @@ def chain_parents(num_rows: int, num_slots: int, device: torch.device = torch.de
     """Parents of a chain: -1, 0, 1, ...; [B, N]; made once, never write into it."""
     with torch.inference_mode(False):
         return torch.arange(-1, num_slots - 1, device=device).expand(num_rows, num_slots)
+
+
+@lru_cache(maxsize=1024)
+def constant(values: tuple[int, ...], device: torch.device) -> Tensor:
+    """Numbers that the host knows, [K]; made once, never write into it."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device)
+
+
+@lru_cache(maxsize=256)
+def same_parents(shape: tuple[int, ...], num_rows: int, device: torch.device) -> Tensor:
+    """Parents that are `shape` in every row, [B, N]; made once, never write into it."""
+    return constant(shape, device).expand(num_rows, -1)
+
+
+@lru_cache(maxsize=64)
+def tables_of(shape: tuple[int, ...], device: torch.device) -> "Tables":
+    """What follows from parents that are `shape`, made once."""
+    with torch.inference_mode(False):
+        parents, sizes = constant(shape, device)[None], torch.tensor([len(shape)], device=device)
+        ancestors = ancestor_mask(parents)
+        return Tables(ancestors, ancestors.sum(-1) - 1, older_siblings(parents, sizes), children(parents, sizes))
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Of a tree of N slots that are all in use."""
+
+    ancestors: Tensor  # [1, N, N] as `ancestor_mask`
+    depths: Tensor  # [1, N]
+    older: Tensor  # [1, N, N] as `older_siblings`
+    children: Tensor  # [1, R, N] as `children`
 
 
 def ancestor_mask(parents: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from spec.mass import excess, mass
-from spec.tree import ancestor_mask, chain_parents, numbers, on_device, path_to
+from spec.tree import Tables, ancestor_mask, chain_parents, children, numbers, older_siblings, on_device, path_to, same_parents, tables_of
 
 ROUNDED = 1e-2  # a distribution that sums to 1 within this may be rounded: bfloat16 rounds a number by up to 0.4 %, float16 small ones to nothing
 NEAR = {torch.float32: 1e-7, torch.float64: 1e-13}  # a distribution that sums to 1 within this is left as it is
@@ -50,6 +50,7 @@ class Draft:
     q: Tensor | None = None  # [B, N, V] or None: every distribution is one-hot (deterministic, or unknown and treated so)
     scratch: Scratch | None = None
     width: int | None = None  # no slot has more children than this (1: a chain, every used slot hangs on the one before); None: read off `parents`
+    shape: tuple[int, ...] | None = None  # the parents of every row, where `of_shape` made them: what follows from them is made once
 
     @staticmethod
     def chain(tokens: Tensor, sizes: Tensor | None = None, q: Tensor | None = None, scratch: Scratch | None = None) -> "Draft":
@@ -58,6 +59,12 @@ class Draft:
         if sizes is None:
             sizes = full_sizes(num_rows, num_slots, tokens.device)
         return Draft(tokens, chain_parents(num_rows, num_slots, tokens.device), sizes, q, scratch, width=1)
+
+    @staticmethod
+    def of_shape(tokens: Tensor, shape: tuple[int, ...], sizes: Tensor | None = None, q: Tensor | None = None, width: int | None = None) -> "Draft":
+        """The same tree in every row: tokens [B, N], and N parents that the host knows; sizes [B] (default: all N)."""
+        sizes = full_sizes(*tokens.shape, tokens.device) if sizes is None else sizes
+        return Draft(tokens, same_parents(shape, len(tokens), tokens.device), sizes, q, width=width, shape=shape)
 
     @staticmethod
     def of_chains(roots: Sequence[int], chains: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> "Draft":
@@ -76,20 +83,63 @@ class Draft:
         return self.width == 1
 
     @property
+    def is_full(self) -> bool:
+        """Whether it is known without a look that every slot is used."""
+        return self.sizes is full_sizes(*self.tokens.shape, self.tokens.device)
+
+    @property
     def slots(self) -> Tensor:
         """0, 1, ..., N - 1 in every row; [B, N], never write into it."""
         return numbers(self.num_slots, self.tokens.device).expand_as(self.tokens)
+
+    @cached_property
+    def tables(self) -> Tables | None:
+        """What follows from the parents alone, if `Draft.chain` or `Draft.of_shape` made them."""
+        shape, kind = self.shape, (len(self.tokens), self.tokens.device)
+        if shape is not None and self.parents is same_parents(shape, *kind):
+            return tables_of(shape, kind[1])
+        is_chain = self.parents is chain_parents(len(self.tokens), self.num_slots, kind[1])
+        return tables_of(tuple(range(-1, self.num_slots - 1)), kind[1]) if is_chain else None
 
     def depths(self) -> Tensor:
         """Distance of every slot from the root; [B, N]."""
         if self.is_chain:
             return self.slots
-        return self.ancestors.sum(-1) - 1
+        return self.ancestors.sum(-1) - 1 if self.tables is None else self.tables.depths.expand_as(self.tokens)
 
     @cached_property
     def ancestors(self) -> Tensor:
         """ancestors[b, i, j]: slot j is slot i or above it; bool [B, N, N]."""
-        return ancestor_mask(self.parents)
+        return ancestor_mask(self.parents) if self.tables is None else self.tables.ancestors.expand(len(self.tokens), -1, -1)
+
+    @cached_property
+    def older(self) -> Tensor:
+        """`spec.tree.older_siblings` of the draft, [B, N, N]."""
+        if self.tables is None or not self.is_full:
+            return older_siblings(self.parents, self.sizes)
+        return self.tables.older.expand(len(self.tokens), -1, -1)
+
+    @cached_property
+    def children(self) -> Tensor:
+        """`spec.tree.children` of the draft, [B, R, N]; R is `width` at most."""
+        if self.tables is None or not self.is_full:
+            return children(self.parents, self.sizes, self.width)
+        return self.tables.children.expand(len(self.tokens), -1, -1)
+
+    def behind_root(self, tokens: Tensor) -> "Draft":
+        """The draft without its root, with `tokens` [B, N - 1]: several trees, whose roots have the parent -1. Padding counts as used."""
+        sizes = full_sizes(*tokens.shape, tokens.device)
+        if self.shape is not None and self.tables is not None:
+            return Draft.of_shape(tokens, tuple(parent - 1 for parent in self.shape[1:]), sizes, width=self.width)
+        if self.is_chain:
+            return Draft.chain(tokens)
+        found = Draft(tokens, self.parents[:, 1:] - 1, sizes, width=self.width)
+        return found.knowing(self.ancestors[:, 1:, 1:]) if "ancestors" in vars(self) else found
+
+    def knowing(self, ancestors: Tensor) -> "Draft":
+        """The draft, told its `ancestors` so that it need not find them."""
+        vars(self)["ancestors"] = ancestors
+        return self
 
     def check_distributions(self, drafter: str = "the drafter") -> "Draft":
         """The draft with rows of q that sum to 1: used rows that are off by rounding are normalised, and 16-bit rows become float32.
@@ -101,7 +151,7 @@ class Draft:
         if self.q is None:
             return self
         q = self.q if self.q.dtype.itemsize > 2 else self.q.float()
-        masses, least, counts = mass(q), q.amin(-1), (self.slots > 0) & (self.slots < self.sizes[:, None])
+        masses, least, counts = mass(q), q.amin(-1), self.slots > 0 if self.is_full else (self.slots > 0) & (self.slots < self.sizes[:, None])
         off = torch.where(counts, torch.where(least < 0, torch.inf, (masses - 1).abs()), 0.0)
         if q.device.type == "cuda":
             reason = f"{drafter} declared a distribution q that does not sum to 1, or has a negative entry"
@@ -126,7 +176,8 @@ class Draft:
 
     def children_of(self, chosen: Tensor) -> Tensor:
         """The used slots whose parent is among `chosen` [B, N]; bool [B, N]."""
-        return chosen.gather(1, self.parents.clamp(min=0)) & (self.slots > 0) & (self.slots < self.sizes[:, None])
+        found = chosen.gather(1, self.parents.clamp(min=0)) & (self.slots > 0)
+        return found if self.is_full else found & (self.slots < self.sizes[:, None])
 
     def slots_to(self, node: Tensor) -> tuple[Tensor, Tensor]:
         """The slots from the root down to `node` [B]: [B, N] with -1 after the end, and how many they are [B]."""
@@ -136,11 +187,17 @@ class Draft:
 
     def path(self, row: int, slot: int) -> list[int]:
         """Tokens from the root's child down to `slot`, for processors that read the prefix."""
-        parents, tokens, found = self.parents[row].tolist(), self.tokens[row].tolist(), []
+        parents, tokens = (lists[row] for lists in self._lists)
+        found = []
         while slot > 0:
             found.append(tokens[slot])
             slot = parents[slot]
         return found[::-1]
+
+    @cached_property
+    def _lists(self) -> tuple[list[list[int]], list[list[int]]]:
+        """Parents and tokens on the host."""
+        return self.parents.tolist(), self.tokens.tolist()
 
     def contexts(self, seen: Callable[[int], list[int]]) -> Callable[[int, int], list[int]]:
         """contexts(b, i): all tokens up to and including slot i of row b, where seen(b) are the committed ones; computed when called."""

@@ -20,7 +20,7 @@ MAY_IMPORT = {  # what of ours each part may import
     "tests": set(PARTS),
 }
 SPEC_ORDER = [  # a file imports files of earlier lines only
-    {"tree", "arguments", "mass", "checkpoint", "named", "reach", "store"},
+    {"tree", "arguments", "mass", "checkpoint", "named", "reach", "store", "attention"},
     {"types", "loading"},
     {"noise", "residual", "checks", "tokenizer_files"},
     {"chains", "probe", "vocabulary"},

@@ -26,6 +26,7 @@ class Block:
     """
 
     exact: ClassVar[bool] = True
+    matches: ClassVar[bool] = True
     chains_only: ClassVar[bool] = True
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:

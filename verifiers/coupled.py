@@ -20,6 +20,7 @@ class Coupled:
     """Exact for any draft, which may even have looked at the noise (`shares_noise`); needs no q. Siblings that repeat a token are one branch."""
 
     exact: ClassVar[bool] = True
+    matches: ClassVar[bool] = True
     shares_noise: ClassVar[bool] = True
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:

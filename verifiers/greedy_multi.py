@@ -14,7 +14,7 @@ from spec.chains import token_by_token
 from spec.checks import NAN_ROW, refuse_nan_rows, refuse_where
 from spec.noise import Purpose, StepNoise
 from spec.residual import over, rows_at, subtract
-from spec.tree import children, numbers
+from spec.tree import numbers
 from spec.types import Draft, Verdict
 
 
@@ -30,6 +30,7 @@ class GreedyMulti:
     """
 
     exact: ClassVar[bool] = True
+    matches: ClassVar[bool] = True
     planned_siblings: ClassVar[bool] = True
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
@@ -37,7 +38,7 @@ class GreedyMulti:
         refuse_nan_rows(draft)
         if draft.is_chain or draft.num_slots == 1:
             return token_by_token(p, draft, noise)
-        rows, table = numbers(len(p), p.device), children(draft.parents, draft.sizes, draft.width)
+        rows, table = numbers(len(p), p.device), draft.children
         node, bonus, walking = torch.zeros_like(draft.sizes), torch.zeros_like(draft.sizes), torch.ones_like(draft.sizes, dtype=torch.bool)
         settled = torch.zeros_like(p[:, 0])
         settled[:, 0] = 1  # a distribution to draw from where nothing is to be drawn

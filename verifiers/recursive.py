@@ -15,7 +15,7 @@ from torch import Tensor
 from spec.chains import token_by_token
 from spec.noise import Purpose, StepNoise
 from spec.residual import over, subtract
-from spec.tree import children, longest_path, numbers, older_siblings
+from spec.tree import longest_path, numbers
 from spec.types import Draft, Verdict
 
 
@@ -24,12 +24,13 @@ class Recursive:
     """Exact for every draft that keeps the q contract (`spec.types.Draft`); vectorised over rows and slots, no transfer from the device per node."""
 
     exact: ClassVar[bool] = True
+    matches: ClassVar[bool] = True
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V] -> Verdict with D = N."""
         if draft.is_chain or draft.num_slots == 1:
             return token_by_token(p, draft, noise)
-        older = older_siblings(draft.parents, draft.sizes)
+        older = draft.older
         accepted = noise.bernoulli(tree_acceptance(p, draft, older), Purpose.ACCEPT, draft.slots)
         path, counts = longest_path(accepted & ~(older & accepted[:, None, :]).any(2), draft.ancestors)
         node = path.gather(1, counts[:, None] - 1).squeeze(1)
@@ -51,7 +52,7 @@ def tree_acceptance(p: Tensor, draft: Draft, older: Tensor) -> Tensor:
         return over(wanted, 1 - (older * wanted[:, None, :]).sum(2))
     offered = draft.q.gather(2, draft.tokens[..., None]).squeeze(2)
     distribution, prob, rank = p, over(wanted, offered), older.sum(2)
-    table = children(draft.parents, draft.sizes, draft.width)
+    table = draft.children
     for reduced in range(1, table.shape[1]):
         distribution = subtract(distribution, draft, table[:, reduced - 1])
         prob = torch.where(rank == reduced, over(distribution.flatten(1).gather(1, column), offered), prob)
@@ -66,7 +67,8 @@ def leftover(p: Tensor, draft: Draft, node: Tensor) -> Tensor:
         others = (draft.parents != node[:, None]) | (slots >= draft.sizes[:, None])
         rest = distribution * torch.ones_like(distribution).scatter_reduce_(1, draft.tokens, others.to(distribution.dtype), "amin")
         return torch.where(rest.sum(-1, keepdim=True) > 0, rest, distribution)
-    siblings, left = children(draft.parents, draft.sizes, draft.width)[rows, :, node], distribution[:, None]
-    for rank in range(siblings.shape[1]):
+    siblings, left = draft.children[rows, :, node], distribution[:, None]
+    num_ranks = int((siblings > 0).sum(1).max()) if node.device.type == "cpu" else siblings.shape[1]  # a look that costs nothing on the CPU
+    for rank in range(num_ranks):
         left = subtract(left, draft, siblings[:, rank : rank + 1])
     return left[:, 0]

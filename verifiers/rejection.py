@@ -18,6 +18,7 @@ class Rejection:
     """Accepts token x with probability min(1, p(x) / q(x)); after the first rejection draws from the normalised (p - q)+, after none from p."""
 
     exact: ClassVar[bool] = True
+    matches: ClassVar[bool] = True
     chains_only: ClassVar[bool] = True
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:

@@ -24,6 +24,7 @@ class SampleMatch:
     """
 
     exact: ClassVar[bool] = True
+    matches: ClassVar[bool] = True
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V] -> Verdict with D = N."""

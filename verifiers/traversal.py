@@ -18,7 +18,7 @@ from spec.checks import NAN_ROW, refuse_nan_rows, refuse_where
 from spec.mass import mass
 from spec.noise import Purpose, StepNoise
 from spec.residual import over, rows_at
-from spec.tree import children, numbers, older_siblings
+from spec.tree import children, numbers
 from spec.types import Draft, Verdict
 
 
@@ -31,6 +31,7 @@ class Traversal:
     """
 
     exact: ClassVar[bool] = True
+    matches: ClassVar[bool] = True
 
     def __call__(self, p: Tensor, draft: Draft, noise: StepNoise) -> Verdict:
         """p [B, N, V] -> Verdict with D = N."""
@@ -43,7 +44,7 @@ class Traversal:
         else:
             levels = levels_of(draft)
             weights, odds = tree_weights(p, draft, levels)
-            order, table = post_order(draft), children(draft.parents, draft.sizes, max(map(len, levels), default=1))
+            order, table = post_order(draft), children_of(draft, levels)
         odds[:, 0] = 1.0
         sorted_odds = odds.gather(1, order)
         distribution = sorted_odds * torch.nn.functional.pad((1 - sorted_odds[:, :-1]).cumprod(1), (1, 0), value=1.0)
@@ -104,6 +105,11 @@ def levels_of(draft: Draft) -> list[list[Tensor]]:
     return [[next(packed) for _ in level] for level in levels]
 
 
+def children_of(draft: Draft, levels: list[list[Tensor]]) -> Tensor:
+    """`Draft.children`, whose width the levels tell without a look at the device."""
+    return draft.children if draft.tables is not None else children(draft.parents, draft.sizes, max(map(len, levels), default=1))
+
+
 def tree_weights(p: Tensor, draft: Draft, levels: list[list[Tensor]]) -> tuple[Tensor, Tensor]:
     """Weights of all slots on arrival and after the rejection of all their children; float64 [B, N], 0 for padding."""
     num_rows, num_slots = draft.tokens.shape
@@ -130,7 +136,7 @@ def post_order(draft: Draft) -> Tensor:
     """The slots in the order in which they are tried, children before parents and older siblings with all below them first; [B, N], padding last."""
     used = draft.slots < draft.sizes[:, None]
     num_below = (draft.ancestors & used[:, :, None]).sum(1).float()  # the slot itself included
-    before = (older_siblings(draft.parents, draft.sizes).float() @ num_below[..., None]).squeeze(2)
+    before = (draft.older.float() @ num_below[..., None]).squeeze(2)
     place = num_below + (draft.ancestors.float() @ before[..., None]).squeeze(2)
     return torch.where(used, place, torch.inf).argsort(1)
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spec.attention import chosen
 from spec.cache import KVCache
 from spec.reach import inner, read, rotary_distributions
 from spec.store import StoredLinear, widened_linear, widened_linears
@@ -102,7 +103,7 @@ class Parts:
 
     @staticmethod
     def _state(model: Any, parts: Iterable[Any]) -> tuple[Any, ...]:
-        return model.device, model.dtype, model.training, read(model.config.get_text_config(), "_attn_implementation"), next(_touched(parts), None)
+        return model.device, model.dtype, model.training, chosen(model.config.get_text_config()), next(_touched(parts), None)
 
     def are_those_of(self, model: Any) -> bool:
         now = list(model.modules())
@@ -124,9 +125,8 @@ class Lean:
         for name in LIMITING:
             if read(config, name) is not None:
                 raise NotLean(f"{name} is {read(config, name)}")
-        attention = read(config, "_attn_implementation") or "sdpa"
-        if attention != "sdpa":
-            raise NotLean(f"attn_implementation={attention} was chosen")
+        if chosen(config) != "sdpa":
+            raise NotLean(f"attn_implementation={chosen(config)} was chosen")
         if len({(part.device, part.dtype) for part in model.parameters()}) > 1:
             raise NotLean("its layers are of several devices or dtypes")
         size = read(config, "head_dim") or config.hidden_size // config.num_attention_heads

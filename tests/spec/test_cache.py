@@ -197,3 +197,29 @@ def test_mutants_are_caught(llama, mutant, monkeypatch):
     monkeypatch.setattr(*MUTANTS[mutant])
     errors, _, _ = two_trees(llama)
     assert max(errors) > WRONG
+
+
+@pytest.mark.parametrize("others", [(), (1,), (0, 2)], ids=["alike", "one of another shape", "two of another shape"])
+def test_a_tree_is_committed_in_every_layer_and_after_growth(others):
+    """Layers of the first one's shape lie in stacks, the others by themselves; rows come and go, and the buffers grow."""
+    torch.manual_seed(0)
+    cache = KVCache(3, 2, 6, torch.device("cpu"))
+    new = [torch.randn(2, 3 if layer in others else 2, 5, 4) for layer in range(3)]
+    cache.reserve(5)
+    for layer, states in enumerate(new):
+        cache.update(states, states + 1, layer)
+    cache.keep([2, 3], torch.tensor([[0, 4, -1], [0, 2, 3]]))
+    cache.grow(40)
+    assert {len(stack) for stack in cache.stacks} == {3}
+    assert [layer.is_stacked for layer in cache.slot_layers] == [(layer in others) == (0 in others) for layer in range(3)]
+    for layer, states in zip(cache.slot_layers, new, strict=True):
+        assert layer.keys.shape[2] == cache.capacity
+        assert torch.equal(layer.keys[0, :, :2], states[0][:, [0, 4]])
+        assert torch.equal(layer.values[1, :, :3], states[1][:, [0, 2, 3]] + 1)
+    cache.rearrange([1])
+    cache.reserve(2)
+    for layer, states in enumerate(new):
+        cache.update(states[1:, :, :2], states[1:, :, :2], layer)
+    cache.keep([1], torch.tensor([[1]]))
+    for layer, states in zip(cache.slot_layers, new, strict=True):
+        assert torch.equal(layer.keys[0, :, :4], states[1][:, [0, 2, 3, 1]])

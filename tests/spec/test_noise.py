@@ -7,7 +7,7 @@ import torch
 from scipy.stats import chi2
 from torch import Tensor
 
-from spec.noise import Noise, Purpose, StepNoise, mix, uniform
+from spec.noise import NUM_SLOTS, HostNoise, Noise, Purpose, StepNoise, covering, mix, uniform
 
 ALPHA = 1e-6
 NUM_KEYS = 20_000
@@ -242,3 +242,26 @@ def test_gumbel_is_keyed_by_position_and_not_by_step():
     assert torch.equal(early.gumbel(positions, 4), late.gumbel(positions, 4))
     assert bool(torch.isfinite(early.gumbel(positions, 4)).all())
     assert len(early.gumbel(positions, 4).unique()) == 24
+
+
+@pytest.mark.parametrize("ids", [[0, 5, -3, 2**62], [-(2**63), 2**63 - 1, 1, 2]])
+def test_numbers_of_keys_on_the_host_are_those_of_keys_in_tensors(ids):
+    """Also those of the table, which is what an accelerator looks them up in."""
+    roots, slots = [0, 7, 1000, 3], torch.randint(0, NUM_SLOTS, (4, 60), generator=torch.Generator().manual_seed(0))
+    plain, found = Noise(-9).at(torch.tensor(ids), torch.tensor(roots)), Noise(-9).of_step(ids, roots, torch.device("cpu"))
+    for purpose in (Purpose.DRAFT, Purpose.ACCEPT, Purpose.RESIDUAL):
+        wanted = uniform(plain.bits(slots, purpose))
+        assert torch.equal(found.uniform(slots, purpose), wanted)
+        assert torch.equal(found.look_up(slots, purpose), wanted)
+        assert torch.equal(found.look_up(slots[:, 3], purpose), wanted[:, 3])
+    assert torch.equal(found.gumbel(torch.tensor(roots), 5), plain.gumbel(torch.tensor(roots), 5))
+    assert torch.equal(found.gumbel(slots, 5)[:, 3], plain.gumbel(slots[:, 3], 5))
+
+
+def test_a_table_grows_where_a_draft_has_more_slots():
+    noise = Noise(1).of_step([4], [2], torch.device("cpu"))
+    slots = torch.tensor([[0, NUM_SLOTS + 70]])
+    more = covering(noise, NUM_SLOTS + 71)
+    assert isinstance(more, HostNoise)
+    assert torch.equal(more.look_up(slots, Purpose.ACCEPT), noise.uniform(slots, Purpose.ACCEPT))
+    assert covering(noise, NUM_SLOTS) is noise

@@ -17,7 +17,7 @@ from experiments.lossless.subject import Subject
 from spec.cache import KVCache
 from spec.interfaces import Drafter, Verifier
 from spec.model import CausalLM
-from spec.noise import Purpose
+from spec.noise import Purpose, StepNoise
 from spec.sampling import Sampler
 from spec.state import DecodeState
 from spec.tree import children
@@ -94,7 +94,8 @@ class AbsoluteNoise:
         return self._at(slots).categorical(distribution, purpose, torch.zeros_like(slots))
 
     def _at(self, slots: Tensor) -> Any:
-        return replace(self.inner, root_positions=self.inner.root_positions + slots)
+        positions = self.inner.root_positions + slots
+        return StepNoise(self.inner.rows, positions) if isinstance(self.inner, StepNoise) else replace(self.inner, root_positions=positions)
 
 
 class AbsoluteKeys:

@@ -73,7 +73,7 @@ def test_the_embedded_pair_says_the_same(pair):
     tokenizer = load_tokenizer("embedded/target")
     prompts = [tokenizer(prompt.text)["input_ids"] for prompt in embedded()[::6]]
     (own, own_drafter), (target, drafter) = pair
-    for runtime in ("eager", "lean"):
+    for runtime in ("hf", "lean"):
         wanted = tokens(CausalLM(own, runtime=runtime), NoDraft(), prompts)
         for method in (NoDraft(), PromptLookup(), DraftModel(model=drafter), DraftModel(model=own_drafter)):
             assert tokens(CausalLM(target, runtime=runtime), method, prompts) == wanted
