@@ -6,7 +6,7 @@ anything is drafted: it is a function of the past, so the output's distribution 
 3.5, choose the length by the same quotient; SpecDec++, 2405.19715, and TurboSpec, 2406.14066, while decoding).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -74,13 +74,16 @@ class Auto:
         behind = self.spent - self.earned
         if behind > LOSS * self.earned + SLACK * plain:
             return 0
-        promised = [(plain * tokens - seconds, tokens / seconds, option) for option, tokens, seconds in self.promises(num_rows, most)]
+        promised = {option: (tokens, seconds) for option, tokens, seconds in self.promises(num_rows, most)}
         if not promised:
             return 0
-        gain, worth, best = max(promised, key=lambda promise: promise[1])
-        if worth * plain >= GAIN or (self.waited >= PATIENCE and behind - gain <= LOSS * (self.earned + plain)):
+        worth = {option: plain * tokens / seconds for option, (tokens, seconds) in promised.items()}
+        best = max(worth, key=lambda option: worth[option])
+        if worth[best] >= GAIN:
             return best
-        return 0
+        tried = self.tried(promised, best)
+        tokens, seconds = promised[tried]
+        return tried if self.waited >= PATIENCE and behind + seconds - plain * tokens <= LOSS * (self.earned + plain) else 0
 
     def observe(self, chosen: int, rows: Sequence[Happened]) -> None:
         """After a step of the live rows in which `chosen` was chosen."""
@@ -98,6 +101,10 @@ class Auto:
     def promises(self, num_rows: int, most: int) -> Iterator[tuple[int, float, float]]:
         """Options up to `most`, the tokens that a step is expected to emit in a row, and its seconds."""
         raise NotImplementedError
+
+    def tried(self, promised: Mapping[int, tuple[float, float]], best: int) -> int:
+        """What is tried where nothing seems to pay."""
+        return best
 
     def used(self, chosen: int, rows: Sequence[Happened]) -> int:
         """What the step cost as much as."""
@@ -173,6 +180,10 @@ class AutoSize(Auto):
         for place, option in enumerate(self.options):
             if option and most:
                 yield option, 1 + (accepted[place] + PRIOR * guess) / (steps[place] + PRIOR), self.costs.of(num_rows, option)
+
+    def tried(self, promised: Mapping[int, tuple[float, float]], best: int) -> int:
+        """The one that has been tried least: nothing is known of it from the others."""
+        return min(promised, key=lambda option: (self.counts["steps"][self.options.index(option)], option))
 
     def learn(self, chosen: int, rows: Sequence[Happened]) -> None:
         place = self.options.index(chosen)

@@ -83,6 +83,11 @@ class StepCosts:
         return (self.of(num_rows, length) - self.of(num_rows, length - 1)) / self.of(num_rows, 0)
 
 
+def nominal(lengths: Sequence[int]) -> StepCosts:
+    """Costs that are not measured: where a drafter is judged, and not timed. Every length pays for some acceptance, and none for all."""
+    return StepCosts(lengths, {1: {length: 1 + 0.35 * length**0.8 for length in lengths}}, fixed=True)
+
+
 def clock_of(device: torch.device) -> Callable[[], float]:
     """Processor time where one thread does the work, which other processes hardly change; else wall time."""
     return time.thread_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spec.arguments import shown, whole, yes_or_no
 from spec.auto import AUTO, Auto, AutoLength
-from spec.costs import StepCosts
+from spec.costs import StepCosts, nominal
 from spec.noise import StepNoise
 from spec.types import Draft, Scores, Verdict
 
@@ -62,6 +62,17 @@ class Drafter(ABC):
     def let_choose(self, auto: Auto) -> None:
         """Leaves it to `auto` how much is drafted."""
         self.auto, self.costs = auto, auto.costs
+
+    def by_nominal_costs(self, most: int | None = None) -> "Drafter":
+        """The drafter itself, which measures nothing and lets `auto` choose `most` at most: for judging what is not timed."""
+        if self.auto is not None:
+            self.auto.options = [option for option in self.auto.options if most is None or option <= most]
+            self.take(self.auto.most)
+        if self.costs is not None:
+            given = nominal(self.costs.lengths)
+            self.costs.know(given.seconds)
+            self.costs.fixed = True
+        return self
 
     def take(self, option: int) -> None:
         """From the next draft on, draft as much as `auto` has chosen."""
