@@ -26,7 +26,8 @@ class DraftModel(AssistedDrafter):
 
     Sampled tokens come from the same float32 row that is handed over as q, made by the target's own sampler. At temperature 0 the tokens are
     the assistant's argmax and q is left out: deterministic drafts are one-hot. `dtype` "auto" is the target's. A `stopping` rule says how long each
-    row's draft becomes, num_tokens at most; None: num_tokens always. num_tokens "auto": as many as pay (`spec.auto`). Raises ValueError where the tokenizers differ.
+    row's draft becomes, num_tokens at most; None: num_tokens always. num_tokens "auto": as many as pay
+    (`spec.auto`). Raises ValueError where the tokenizers differ.
     """
 
     def __init__(

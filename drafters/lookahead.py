@@ -117,6 +117,10 @@ class Lookahead(Drafter):
         self.pools: list[NgramPool] = []
         self.windows: list[JacobiWindow] = []
 
+    @property
+    def taken(self) -> int:
+        return self.window
+
     def take(self, option: int) -> None:
         """From the next draft on the window is that wide."""
         if option != getattr(self, "window", None):

@@ -7,6 +7,7 @@ leaves the output's distribution as it is.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import inf, log
 from typing import Any
 
@@ -40,7 +41,7 @@ class StepCosts:
             for length in self.lengths:
                 step(length)
                 marks.append(clock())
-            rounds.append([after - before for before, after in zip(marks, marks[1:], strict=False)])
+            rounds.append([after - before for before, after in pairwise(marks)])
         least, found = 0.0, {}
         for length, taken in zip(self.lengths, zip(*rounds[1:], strict=True), strict=True):
             least = found[length] = max(least, min(taken))  # more slots are never faster

@@ -74,14 +74,23 @@ class Drafter(ABC):
             self.costs.fixed = True
         return self
 
+    @property
+    def taken(self) -> int:
+        """How much it drafts now."""
+        return self.num_tokens
+
     def take(self, option: int) -> None:
         """From the next draft on, draft as much as `auto` has chosen."""
         self.num_tokens = option
 
     def try_out(self, state: "DecodeState", sampler: "Sampler", option: int) -> Draft:
         """A draft of just as much, to measure what it costs."""
+        before = self.taken
         self.take(option)
-        return self.propose(state, sampler)
+        try:
+            return self.propose(state, sampler)
+        finally:
+            self.take(before)
 
     @property
     def checkpoints(self) -> Mapping[str, str]:

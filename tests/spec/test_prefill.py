@@ -1,6 +1,7 @@
 """Prompts of different lengths: how they are grouped, and that groups change nothing but the time."""
 
 import random
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ EMBEDDED = (16, 18, 30, 34, 43, 50, 61, 63, 66, 67, 68, 69, 72, 73, 76, 83, 89, 
 EMBEDDED += (108, 113, 117, 119, 121, 122, 123, 127, 128, 129, 133, 136, 140, 143, 147, 147, 154, 158, 161, 161, 165, 190, 198, 201)
 
 
-def padded(lengths: list[int], parts: list[list[int]]) -> float:
+def padded(lengths: Sequence[int], parts: Sequence[Sequence[int]]) -> float:
     """Slots that are run over tokens that there are."""
     return sum(len(part) * max(lengths[row] for row in part) for part in parts) / sum(lengths)
 
@@ -50,7 +51,8 @@ def test_groups_change_no_token_and_no_cache(monkeypatch: pytest.MonkeyPatch) ->
         keys = state.cache.slot_layers[0].keys
         assert keys is not None
         made = decode(target, DraftModel(model=assistant_model()), Recursive(), prompts, sampler=Sampler(seed=2), limits=Limits(12), batch_size=4)
-        return [made.new_tokens(row) for row in range(5)], [state.cache.lengths], [keys[row, :, :length] for row, length in enumerate(state.cache.lengths)]
+        lengths = state.cache.lengths
+        return [made.new_tokens(row) for row in range(5)], [lengths], [keys[row, :, :length] for row, length in enumerate(lengths)]
 
     grouped = run()
     monkeypatch.setattr("spec.prefill.groups", lambda lengths: [list(range(len(lengths)))])

@@ -106,7 +106,8 @@ def by_value(value: Any) -> Kind:
 def by_comment(comment: str, default: Any) -> Kind | None:
     """The kind in the first clause of a comment, up to `;` or `:`; None where that is prose, or does not take the default.
 
-    `from 1 to 64`, `from 1 to 64, or auto`, `whole number from 1, or null`, `above 0, below 1`, `one of a, b, c`, `list of whole numbers from 1`, `list of any of a, b`.
+    `from 1 to 64`, `from 1 to 64, or auto`, `whole number from 1, or null`,
+    `above 0, below 1`, `one of a, b, c`, `list of whole numbers from 1`, `list of any of a, b`.
     """
     kind = _said(re.split(r"[;:]", comment, maxsplit=1)[0].strip(), default)
     open_default = default is None or default == "???" or (isinstance(default, str) and "${" in default)
