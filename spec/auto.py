@@ -14,6 +14,7 @@ from typing import Any
 from spec.costs import StepCosts
 
 AUTO = "auto"
+SETTINGS = ("num_tokens", "window")  # of drafters, that may say it
 GAIN = 1.02  # drafting must promise so much over plain decoding: what is promised is an estimate
 LOSS = 0.015  # of the seconds of plain decoding: what may be lost by trying
 SLACK = 1.0  # steps of plain decoding that drafting may be behind besides; then it waits until it has caught up
@@ -23,6 +24,11 @@ FIRST = 0.6  # an acceptance before anything was seen
 PRIOR = 3.0  # tokens that the first guess of an acceptance counts for
 HOPE = 1.25  # what an option that was never tried is worth, over the mean of all
 CARRIED = 12.0  # tokens that earlier decodes count for
+
+
+def is_auto(settings: Mapping[str, Any]) -> bool:
+    """Whether a drafter with these settings chooses how much it drafts."""
+    return AUTO in map(settings.get, SETTINGS)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,8 @@ class WantedGenerate:
 
 @dataclass(frozen=True)
 class WantedAssisted:
-    """`generate(assistant_model=...)`. Without a `name` the assistant is the drafter's own model, without `num_tokens` it drafts as many tokens."""
+    """`generate(assistant_model=...)`. Without a `name` the assistant is the drafter's own model, without `num_tokens` it drafts as many tokens (5
+    where the drafter chooses)."""
 
     name: str | None = None
     num_tokens: int | None = None
@@ -61,7 +62,7 @@ class WantedAssisted:
             model = own.model
         else:
             model: Any = load_model(self.name, target.dtype if self.dtype == "auto" else self.dtype).to(target.device)
-        num_tokens = self.num_tokens or (None if own is None else drafter.length) or 5
+        num_tokens = self.num_tokens or (None if own is None or drafter.auto is not None else drafter.length) or 5
         return Assisted(target.model, self.batch_size, model, num_tokens)
 
 
@@ -81,5 +82,5 @@ class WantedPromptLookup:
     def check(self, drafter: Drafter) -> None: ...
 
     def build(self, target: CausalLM, drafter: Drafter) -> Generate:
-        num_tokens, max_ngram = (drafter.num_tokens, drafter.max_ngram) if isinstance(drafter, OurLookup) else (10, 3)
+        num_tokens, max_ngram = (drafter.num_tokens, drafter.max_ngram) if isinstance(drafter, OurLookup) and drafter.auto is None else (10, 3)
         return PromptLookup(target.model, self.batch_size, self.num_tokens or num_tokens, self.max_ngram or max_ngram)

@@ -9,6 +9,7 @@ import pytest
 from omegaconf import DictConfig
 
 from drafters.prompt_lookup import PromptLookup
+from experiments.analysis.tables import comparison_rows, footnotes
 from experiments.run import costs
 from experiments.run.job import execute
 
@@ -21,12 +22,20 @@ def steps_of(folder: Path) -> list[list[Any]]:
     return [[line[name] for name in ("prompt", "role", "drafted", "accepted", "proposed")] for line in lines]
 
 
+def drafted(steps: list[list[Any]]) -> float:
+    own = [step[2] for step in steps if step[1] == "method"]
+    return sum(own) / len(own)
+
+
 def test_the_same_costs_choose_the_same_drafts(composed: Compose, tmp_path: Path) -> None:
     config = composed(*CHOSEN)
     first = execute(config, tmp_path / "first")
     held = json.loads((tmp_path / "first" / costs.FILE).read_text())
     assert set(held["seconds"]) == {"1"}
     assert first["drafts_repeat"] is True
+    assert first["drafted_per_step"] == pytest.approx(drafted(steps_of(tmp_path / "first")))
+    assert "drafted/step" in comparison_rows([first])[0]
+    assert any(note.startswith("chosen: ") for note in footnotes(first))
     (tmp_path / "second").mkdir()
     (tmp_path / "second" / costs.FILE).write_text(json.dumps(held))
     execute(config, tmp_path / "second")
