@@ -16,14 +16,14 @@ from spec.costs import StepCosts
 AUTO = "auto"
 SETTINGS = ("num_tokens", "window")  # of drafters, that may say it
 GAIN = 1.02  # drafting must promise so much over plain decoding: what is promised is an estimate
-LOSS = 0.015  # of the seconds of plain decoding: what may be lost by trying
-SLACK = 1.0  # steps of plain decoding that drafting may be behind besides; then it waits until it has caught up
+LOSS = 0.012  # of the seconds of plain decoding: what may be lost by trying
+SLACK = 2.0  # steps of plain decoding that drafting may be behind besides; then it waits until it has caught up
 PATIENCE = 4  # plain steps between two tries
 FADE = 0.98  # weight of the past after one more step
 FIRST = 0.6  # an acceptance before anything was seen
 PRIOR = 3.0  # tokens that the first guess of an acceptance counts for
 HOPE = 1.25  # what an option that was never tried is worth, over the mean of all
-CARRIED = 12.0  # tokens that earlier decodes count for
+CARRIED = 6.0  # tokens that earlier decodes count for
 
 
 def is_auto(settings: Mapping[str, Any]) -> bool:

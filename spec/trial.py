@@ -40,7 +40,12 @@ class Trial:
         root = on_device(self.state.roots, self.state.device)[:, None]
         if option == 0:
             return Draft.chain(root)
-        draft = self.drafter.try_out(self.state, self.sampler, option)
+        state, limits = self.state, self.state.max_lengths
+        state.max_lengths = [min(len(row) + option + 1, state.context) for row in state.rows]  # as if there were room for all of it
+        try:
+            draft = self.drafter.try_out(state, self.sampler, option)
+        finally:
+            state.max_lengths = limits
         if draft.is_chain and draft.scratch is None and draft.num_slots <= option:
             return Draft.chain(root.repeat(1, option + 1))
         return draft

@@ -20,7 +20,8 @@ from drafters.stopping.heuristic import Heuristic
 from spec.decode import Generation, decode
 from spec.interfaces import Drafter, Wrapped
 from spec.sampling import Sampler
-from spec.state import Limits
+from spec.state import DecodeState, Limits
+from spec.types import Draft
 from tests.drafters.bench import PROMPTS, new_tokens, tiny_greedy, tiny_target
 from tests.drafters.contract import assistant_model
 from verifiers.coupled import Coupled
@@ -101,6 +102,25 @@ def test_a_drafter_that_never_pays_is_tried_seldom_and_learns_in_between() -> No
     jacobi = Jacobi("auto").by_nominal_costs()
     made = run(jacobi, 0.0, new=60)
     assert {len(tokens) for step in made.stats.steps for tokens in step.proposed} >= {0, 1}
+
+
+class Clocked(DraftModel):
+    """Notes how long the drafts are that it is asked to try."""
+
+    tried: list[tuple[int, int]]
+
+    def try_out(self, state: DecodeState, sampler: Sampler, option: int) -> Draft:
+        draft = super().try_out(state, sampler, option)
+        self.tried.append((option, draft.num_slots - 1))
+        return draft
+
+
+def test_whole_drafts_are_measured_although_the_answer_is_short() -> None:
+    drafter = Clocked(model=assistant_model(), num_tokens="auto", stopping=Heuristic(1))
+    drafter.tried = []
+    run(drafter, new=1)
+    assert {option for option, _ in drafter.tried} == {1, 2, 4, 8, 16}
+    assert all(option == made for option, made in drafter.tried)
 
 
 class Observing(Wrapped):
