@@ -120,9 +120,8 @@ class Auto:
         raise NotImplementedError
 
     def forget(self) -> None:
-        """Begins anew, as if nothing had been measured and seen."""
-        self.counts = {name: [0.0] * len(values) for name, values in self.counts.items()}
-        self.costs.know({})
+        """Begins anew, as if nothing had been seen."""
+        self.counts, self.settled = {name: [0.0] * len(values) for name, values in self.counts.items()}, False
 
     def restore(self, counts: Any) -> None:
         """Settles on counts that another object of this kind had settled on. Raises ValueError for what it cannot have had."""

@@ -73,7 +73,7 @@ class ConfiguredDrafter:
 
     def __call__(self, model: Any = None) -> Drafter:
         if model is None:
-            return self.own
+            return self.own.by_nominal_costs()  # steps that are tried would take numbers that a check must not see taken
         asked = self.config["drafter"]
         caps = {name: cap for name, cap in self.largest.items() if asked.get(name) is not None and _larger(asked[name], cap)}
         build_drafter = make({**self.config, "drafter": {**asked, **caps, "_partial_": True}}, "drafter")

@@ -22,6 +22,7 @@ def forget(drafter: Drafter) -> None:
     """What was measured and learned before the run, as by the battery, does not count."""
     if drafter.costs is not None:
         drafter.costs.know({})
+        drafter.costs.fixed = False
     if drafter.auto is not None:
         drafter.auto.forget()
 

@@ -105,6 +105,7 @@ def carry_out(plan: Plan, parts: Parts, recorder: Recorder, proof: Proof, group:
     bench = SideBySide(parts, plan, self_test.witness_of(parts.drafter, parts.verifier, parts.sampler, plan.limits))
     about = labels(plan.config) | {"device": model.device.type}
     tracker.start(plan.config, folder, labels=about, group=group, tokenizer=parts.target.tokenizer)
+    costs.forget(parts.drafter)
     costs.restore(parts.drafter, folder)
     summary, stop, drafts_repeat = None, None, None
     try:

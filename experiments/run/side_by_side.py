@@ -47,7 +47,6 @@ class SideBySide:
 
     def _measure(self, limits: Limits) -> None:
         """Lets the drafter learn what steps cost, in batches as large as they will be and in smaller ones, and how much is accepted."""
-        costs.forget(self.parts.drafter)
         num_rows = min(self.plan.settings.batch_size, len(self.plan.tasks))
         while num_rows:
             self._answers(self.roles[METHOD], [self._mixed(index) for index in range(num_rows)], limits)

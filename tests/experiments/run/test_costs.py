@@ -54,6 +54,15 @@ def test_every_number_of_rows_is_measured(composed: Compose, tmp_path: Path) -> 
     assert set(json.loads((tmp_path / costs.FILE).read_text())["seconds"]) == {"1", "2", "4"}
 
 
+def test_what_the_battery_was_judged_by_is_forgotten() -> None:
+    drafter = PromptLookup(num_tokens="auto").by_nominal_costs()
+    assert costs.known(drafter)
+    costs.forget(drafter)
+    assert not costs.known(drafter)
+    assert drafter.costs is not None
+    assert drafter.costs.lacks(1)
+
+
 @pytest.mark.parametrize("held", ["{", "[]", "{}", '{"seconds": {"1": {"0": 1}}, "counts": null}', '{"seconds": null}'])
 def test_a_damaged_file_is_named(tmp_path: Path, held: str) -> None:
     (tmp_path / costs.FILE).write_text(held)
