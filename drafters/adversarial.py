@@ -29,11 +29,11 @@ class Adversarial(Drafter):
     Raises ValueError for an unknown kind or a token outside the vocabulary.
     """
 
-    def __init__(self, kind: str = "random", num_tokens: int = 4, token: int = 0):
+    def __init__(self, kind: str = "random", num_tokens: int | str = 4, token: int = 0):
         if kind not in KINDS:
             raise ValueError(f"kind={kind!r}: choose one of {', '.join(KINDS)}")
         self.kind, self.token = kind, whole("token", token, "a token id", 0)
-        self.num_tokens = whole("num_tokens", num_tokens, "at least 1 token; kind='empty' drafts nothing", 1)
+        self.set_length(num_tokens, "at least 1 token; kind='empty' drafts nothing")
         self.num_chains = 3 if kind == "duplicates" else 1
         self.traits = Traits(makes_trees=self.num_chains > 1)
         self.distribution = torch.empty(0)

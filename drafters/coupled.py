@@ -28,7 +28,7 @@ class CoupledDraft(AssistedDrafter):
     def __init__(
         self,
         name: str | Any = "embedded/drafter",
-        num_tokens: int = 5,
+        num_tokens: int | str = 5,
         num_children: int = 1,
         dtype: str = "auto",
         device_map: Any = None,
@@ -37,7 +37,7 @@ class CoupledDraft(AssistedDrafter):
         store: str = "auto",
         model: Any = None,
     ):
-        self.num_tokens = whole("num_tokens", num_tokens, "at least 1 token (drafter=none drafts nothing)", 1)
+        self.set_length(num_tokens, "at least 1 token (drafter=none drafts nothing)")
         self.num_children = whole("num_children", num_children, "at least 1 child", 1)
         self.traits = Traits(makes_trees=num_children > 1)
         loading = {"dtype": dtype, "device_map": device_map, "attn_implementation": attn_implementation, "store": store}

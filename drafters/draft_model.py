@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spec.arguments import whole
 from spec.assistant import Assistant
 from spec.assisted import AssistedDrafter
+from spec.costs import StepCosts
 from spec.interfaces import Traits
 from spec.noise import Purpose
 from spec.sampling import Sampler
@@ -26,13 +26,14 @@ class DraftModel(AssistedDrafter):
 
     Sampled tokens come from the same float32 row that is handed over as q, made by the target's own sampler. At temperature 0 the tokens are
     the assistant's argmax and q is left out: deterministic drafts are one-hot. `dtype` "auto" is the target's. A `stopping` rule says how long each
-    row's draft becomes, num_tokens at most; None: num_tokens always. Raises ValueError where the tokenizers differ.
+    row's draft becomes, num_tokens at most; None: num_tokens always. num_tokens "auto": as many as pay
+    (`spec.auto`). Raises ValueError where the tokenizers differ.
     """
 
     def __init__(
         self,
         name: str | Any = "embedded/drafter",
-        num_tokens: int = 5,
+        num_tokens: int | str = 5,
         dtype: str = "auto",
         device_map: Any = None,
         attn_implementation: str = "sdpa",
@@ -41,7 +42,10 @@ class DraftModel(AssistedDrafter):
         stopping: StoppingRule | None = None,
         model: Any = None,
     ):
-        self.num_tokens, self.stopping = whole("num_tokens", num_tokens, "at least 1 token (drafter=none drafts nothing)", 1), stopping
+        self.stopping = stopping
+        self.set_length(num_tokens, "at least 1 token (drafter=none drafts nothing)")
+        if stopping is not None and stopping.wants_costs:
+            self.costs = stopping.costs = self.costs or StepCosts()
         self.traits = Traits(keeps_state=stopping is not None and stopping.keeps_state)
         loading = {"dtype": dtype, "device_map": device_map, "attn_implementation": attn_implementation, "store": store}
         self.assistant = Assistant(name, model, runtime=runtime, **loading)
@@ -85,6 +89,13 @@ class DraftModel(AssistedDrafter):
             sizes = on_device([1 + min(num_tokens, left) for left in room], state.device)
         q = torch.stack([torch.zeros_like(distributions[0]), *distributions], 1) if distributions else None
         return Draft.chain(torch.cat(tokens, 1), sizes, q)
+
+    def try_out(self, state: DecodeState, sampler: Sampler, option: int) -> Draft:
+        rule, self.stopping = self.stopping, None
+        try:
+            return super().try_out(state, sampler, option)
+        finally:
+            self.stopping = rule
 
     def observe(self, state: DecodeState, draft: Draft, verdict: Verdict, scores: Scores) -> None:
         if self.stopping is not None:

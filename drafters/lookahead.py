@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from spec.arguments import whole
+from spec.auto import AUTO, AutoSize
 from spec.interfaces import Drafter, Traits
 from spec.state import DecodeState, carried
 from spec.tree import merge_chains, on_device
@@ -25,12 +26,16 @@ if TYPE_CHECKING:
     from spec.sampling import Sampler
 
 
+WINDOWS = (0, 2, 4, 7)  # what "auto" chooses from
+
+
 class NgramPool:
     """For every token the `guesses` n-grams that last began with it (LRU)."""
 
     def __init__(self, guesses: int):
         self.guesses = guesses
         self.tails: dict[int, dict[tuple[int, ...], None]] = {}  # a dict keeps the order of insertion: oldest first
+        self.seen = 0  # tokens of the text whose n-grams are in it
 
     def add(self, ngram: Sequence[int]) -> None:
         """Makes `ngram` the newest of those that begin with its first token."""
@@ -63,6 +68,13 @@ class JacobiWindow:
         """Every column, completed by the target's best token after its last entry; the root's own column comes last, as the newest."""
         return list(zip(*self.levels, new, strict=True))[::-1]
 
+    def resize(self, window: int) -> None:
+        """Makes the window that many columns wide; new columns begin as text of the prompt."""
+        text, width = self.text, len(self.levels[0])
+        if window != width:
+            levels = enumerate(self.levels)
+            self.levels = [[*own[:window], *(text[(level + column - 1) % len(text)] for column in range(width, window))] for level, own in levels]
+
     def advance(self, new: Sequence[int], root: int) -> None:
         """Drops level 0 and takes in `new` as the last level."""
         guesses = [self.text[column % len(self.text)] if token in self.eos else token for column, token in enumerate(new)]
@@ -86,21 +98,36 @@ class Lookahead(Drafter):
     candidates: 28 + 28 by default, and fewer where candidates share a prefix. The defaults are small because on a CPU every slot costs time; a
     memory-bound GPU scores several times as many at almost no cost. A longer n-gram gains more than a wider window of as many slots.
     seed_pool: the prompt's own n-grams are in the pool from the start. learn_output: those of the output follow as they are emitted.
-    The drafts are a function of history alone. Raises ValueError unless window >= 2, ngram >= 2 and guesses >= 1.
+    The drafts are a function of history alone. window "auto": a width that pays, or none (`spec.auto`). Raises ValueError unless window >= 2,
+    ngram >= 2 and guesses >= 1.
     """
 
     traits = Traits(makes_trees=True)
 
-    def __init__(self, window: int = 7, ngram: int = 5, *, guesses: int = 7, seed_pool: bool = True, learn_output: bool = True):
-        for name, value, least in (("window", window, 2), ("ngram", ngram, 2), ("guesses", guesses, 1)):
+    def __init__(self, window: int | str = 7, ngram: int = 5, *, guesses: int = 7, seed_pool: bool = True, learn_output: bool = True):
+        for name, value, least in (("ngram", ngram, 2), ("guesses", guesses, 1)):
             whole(name, value, f"a whole number; Lookahead needs at least {least}", least)
-        self.window, self.ngram, self.guesses = window, ngram, guesses
+        if window == AUTO:
+            self.let_choose(AutoSize(WINDOWS))
+        widest = WINDOWS[-1] if window == AUTO else whole("window", window, "a whole number; Lookahead needs at least 2, or auto", 2)
+        self.ngram, self.guesses = ngram, guesses
         self.seed_pool, self.learn_output = seed_pool, learn_output
         self.eos: frozenset[int] = frozenset()
-        self.visible = window_visibility(window, ngram)[1:]
-        self.positions = (torch.arange(ngram - 1)[:, None] + torch.arange(window)).flatten()[1:]
+        self.take(widest)
         self.pools: list[NgramPool] = []
         self.windows: list[JacobiWindow] = []
+
+    @property
+    def taken(self) -> int:
+        return self.window
+
+    def take(self, option: int) -> None:
+        """From the next draft on the window is that wide."""
+        if option != getattr(self, "window", None):
+            self.window = option
+            self.visible = window_visibility(option, self.ngram)[1:]
+            self.positions = (torch.arange(self.ngram - 1)[:, None] + torch.arange(option)).flatten()[1:]
+            self.padded: dict[int, Tensor] = {}  # by the number of draft slots: which slots the window's entries see
 
     def attach(self, target: "CausalLM") -> None:
         eos = getattr(getattr(target.model, "generation_config", None), "eos_token_id", None)
@@ -109,8 +136,7 @@ class Lookahead(Drafter):
     def reset(self, state: DecodeState) -> None:
         self.windows, self.pools = [], []
         self.rows_changed(state, [None] * state.num_rows)
-        self.visible, self.positions = self.visible.to(state.device), self.positions.to(state.device)
-        self.padded: dict[int, Tensor] = {}  # by the number of draft slots: which slots the window's entries see
+        self.padded = {}
 
     def rows_changed(self, state: DecodeState, origin: Sequence[int | None]) -> None:
         self.windows = carried(self.windows, origin, lambda row: JacobiWindow(state.rows[row], self.window, self.ngram, self.eos))
@@ -142,23 +168,30 @@ class Lookahead(Drafter):
                 self.pools[b].add(ngram)
             self.windows[b].advance(new, state.rows[b][-1])
             if self.learn_output:
-                self._learn(self.pools[b], state.rows[b][-len(state.fresh[b]) - self.ngram + 1 :])
+                self._learn(self.pools[b], state.rows[b])
 
     def _pool(self, prompt: Sequence[int]) -> NgramPool:
         pool = NgramPool(self.guesses)
         if self.seed_pool:
             self._learn(pool, prompt)
+        pool.seen = len(prompt)
         return pool
 
     def _learn(self, pool: NgramPool, text: Sequence[int]) -> None:
-        for start in range(len(text) - self.ngram + 1):
-            pool.add(text[start : start + self.ngram])
+        """Adds the n-grams that end in what was not seen before."""
+        for end in range(max(pool.seen + 1, self.ngram), len(text) + 1):
+            pool.add(text[end - self.ngram : end])
+        pool.seen = len(text)
 
     def _scratch(self, num_slots: int, state: DecodeState) -> Scratch:
         visible = self.padded.get(num_slots)
         if visible is None:
             candidates = self.visible.new_zeros(len(self.visible), num_slots - 1)
-            visible = self.padded[num_slots] = torch.cat([self.visible[:, :1], candidates, self.visible[:, 1:]], 1)
+            visible = torch.cat([self.visible[:, :1], candidates, self.visible[:, 1:]], 1).to(state.device)
+            self.padded[num_slots], self.positions = visible, self.positions.to(state.device)
         num_rows = len(self.windows)
+        for window, root in zip(self.windows, state.roots, strict=True):
+            window.resize(self.window)
+            window.levels[0][0] = root
         tokens = on_device([window.entries() for window in self.windows], state.device)
         return Scratch(tokens, self.positions.expand(num_rows, -1), visible.expand(num_rows, -1, -1))

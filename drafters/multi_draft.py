@@ -29,7 +29,7 @@ class MultiDraft(AssistedDrafter):
         self,
         name: str | Any = "embedded/drafter",
         num_chains: int = 2,
-        num_tokens: int = 4,
+        num_tokens: int | str = 4,
         siblings: str = "independent",
         dtype: str = "auto",
         device_map: Any = None,
@@ -39,7 +39,7 @@ class MultiDraft(AssistedDrafter):
         model: Any = None,
     ):
         self.num_chains = whole("num_chains", num_chains, "at least 1 chain", 1)
-        self.num_tokens = whole("num_tokens", num_tokens, "at least 1 token (drafter=none drafts nothing)", 1)
+        self.set_length(num_tokens, "at least 1 token (drafter=none drafts nothing)")
         if siblings not in SIBLINGS:
             raise ValueError(f"siblings={siblings!r}: choose one of {', '.join(SIBLINGS)}")
         self.siblings = siblings

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from spec.arguments import real, whole
+from spec.arguments import real
 from spec.assistant import Assistant
 from spec.growth import Growth
 from spec.interfaces import Drafter
@@ -32,9 +32,9 @@ class Oracle(Drafter):
     make it, less is accepted. After the end of a recording nothing is drafted. Raises ValueError for rates outside [0, 1].
     """
 
-    def __init__(self, acceptance: float = 0.8, num_tokens: int = 5, continuations: Mapping[int, Sequence[int]] | None = None):
+    def __init__(self, acceptance: float = 0.8, num_tokens: int | str = 5, continuations: Mapping[int, Sequence[int]] | None = None):
         self.acceptance = real("acceptance", acceptance, "a probability (the oracle drafts with the target itself)", lambda rate: 0 <= rate <= 1)
-        self.num_tokens = whole("num_tokens", num_tokens, "at least 1 token", 1)
+        self.set_length(num_tokens, "at least 1 token")
         self.continuations = continuations
         self.vocab_size = 0
         self.assistant: Assistant | None = None

@@ -45,14 +45,14 @@ class PromptLookup(Drafter):
     """A one-hot chain copied from the row's own text, prompt and output alike.
 
     max_ngram, min_ngram: longest and shortest suffix that is looked up, in tokens; the longest that occurred before wins.
-    num_tokens: most tokens per draft. A copy that reaches the end of the text goes on with itself, which continues a loop by its period.
+    num_tokens: most tokens per draft, or "auto". A copy that reaches the end of the text goes on with itself, which continues a loop by its period.
     Raises ValueError unless 1 <= min_ngram <= max_ngram and num_tokens >= 1.
     """
 
-    def __init__(self, max_ngram: int = 3, min_ngram: int = 1, *, num_tokens: int = 10):
+    def __init__(self, max_ngram: int = 3, min_ngram: int = 1, *, num_tokens: int | str = 10):
         self.min_ngram = whole("min_ngram", min_ngram, "a length of at least 1 token", 1)
         self.max_ngram = whole("max_ngram", max_ngram, f"a length of at least min_ngram={min_ngram} tokens", min_ngram)
-        self.num_tokens = whole("num_tokens", num_tokens, "at least 1 token; for plain decoding use drafter=none", 1)
+        self.set_length(num_tokens, "at least 1 token; for plain decoding use drafter=none")
         self.indexes: list[NgramIndex] = []
 
     def reset(self, state: DecodeState) -> None:

@@ -11,6 +11,7 @@ from spec.arguments import shown
 from spec.cache import KVCache
 from spec.loading import load_model
 from spec.model import CausalLM
+from spec.prefill import fill
 from spec.reach import num_positions
 from spec.rows import counts_positions
 from spec.runtime import check_kind
@@ -115,7 +116,7 @@ class Assistant:
         """A new batch: caches all but the last token of every row."""
         needed = max(map(len, state.rows)) + min(max(state.room), MOST_RESERVED) + 16
         self._cache, self._bases = self.model.new_cache(state.num_rows, needed), None
-        self.model.extend(self._cache, self._readable([row[:-1] for row in state.rows]))
+        fill(self.model, self._cache, self._readable([row[:-1] for row in state.rows]))
 
     def rows_changed(self, state: DecodeState, origin: Sequence[int | None]) -> None:
         """As `Drafter.rows_changed`: caches all but the last token of newcomers and carries the other rows along."""
@@ -125,7 +126,7 @@ class Assistant:
         rows, joined = self._readable([row[:-1] for row, old in zip(state.rows, origin, strict=True) if old is None]), None
         if rows:
             joined = self.model.new_cache(len(rows), max(map(len, rows)))
-            self.model.extend(joined, rows)
+            fill(self.model, joined, rows)
         self.cache.rearrange(origin, joined)
 
     def follow(self, state: DecodeState) -> Tensor:

@@ -12,6 +12,7 @@ from spec.arguments import sequence_keys, shown
 from spec.batches import Queue, rows_at_once
 from spec.chains import match, require_chain
 from spec.checks import check_draft
+from spec.costs import clock_of
 from spec.interfaces import Drafter, Verifier, check_pair, check_verifier
 from spec.kept import Kept
 from spec.model import CausalLM
@@ -19,6 +20,8 @@ from spec.noise import covering
 from spec.sampling import Sampler
 from spec.state import DecodeState, Limits
 from spec.stats import Clock, GenerationStats
+from spec.tree import on_device
+from spec.trial import Trial, happened
 from spec.types import Draft, Verdict
 
 
@@ -77,6 +80,7 @@ def decode(
     state, stats = queue.admit(num_rows), GenerationStats(clock=loop.clock)
     sampler = sampler.among(state)
     drafter.reset(state)
+    loop.begin(state, sampler)
     loop.clock.lap("prefill")
     stream.put(rows)
     while not all(state.done):
@@ -108,11 +112,21 @@ class _Loop:
     def needs_hidden(self) -> bool:
         return "hidden" in self.drafter.traits.needs
 
+    def begin(self, state: DecodeState, sampler: Sampler) -> None:
+        """Measures what steps cost, if the drafter wants to know it and does not yet."""
+        costs, auto = self.drafter.costs, self.drafter.auto
+        if costs is not None and costs.lacks(state.num_rows):
+            costs.measure(state.num_rows, Trial(self.target, self.drafter, self.verifier, state, sampler), clock_of(state.device))
+            self.drafter.reset(state)
+        if auto is not None:
+            auto.begin()
+
     def step(self, state: DecodeState, sampler: Sampler) -> Verdict:
         """Drafts, scores, verifies and commits: one forward of the target, and at least one token for every live row."""
         self.clock.lap("other")
-        draft = check_draft(self.drafter.propose(state, sampler), self.drafter, state, self.target.vocab_size)
-        draft = draft.check_distributions(type(self.drafter).__name__)
+        auto, room = self.drafter.auto, [0 if done else left - 1 for done, left in zip(state.done, state.room, strict=True)]
+        chosen = None if auto is None else auto.choose(state.num_rows, max(room))
+        draft = self.draft(state, sampler, chosen)
         self.clock.lap("draft")
         scores = self.target.score(draft, state.cache, hidden=self.needs_hidden)
         self.clock.lap("target")
@@ -120,7 +134,10 @@ class _Loop:
         self.clock.lap("verify")
         self.kept.record(state, sampler, draft, verdict, scores.logits)
         state.commit(draft, verdict, scores)
-        self.drafter.observe(state, draft, verdict, scores)
+        if chosen != 0:
+            self.drafter.observe(state, draft, verdict, scores)
+        if auto is not None and chosen is not None:
+            auto.observe(chosen, happened(verdict, [min(chosen, most) for most in room]))
         return verdict
 
     def judge(self, draft: Draft, logits: Tensor, state: DecodeState, sampler: Sampler) -> Verdict:
@@ -131,6 +148,15 @@ class _Loop:
                 require_chain(draft, verifier)
             return match(sampler.best(logits, contexts), draft)
         return verifier(sampler.distribution(logits, contexts), draft, covering(sampler.noise(state), draft.num_slots))
+
+    def draft(self, state: DecodeState, sampler: Sampler, chosen: int | None) -> Draft:
+        """What is drafted: as much as was chosen, or as the drafter's settings say (None)."""
+        if chosen == 0:
+            return Draft.chain(on_device(state.roots, state.device)[:, None])
+        if chosen is not None:
+            self.drafter.take(chosen)
+        draft = check_draft(self.drafter.propose(state, sampler), self.drafter, state, self.target.vocab_size)
+        return draft.check_distributions(type(self.drafter).__name__)
 
 
 @dataclass(frozen=True)

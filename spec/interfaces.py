@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import Tensor
 
-from spec.arguments import shown, yes_or_no
+from spec.arguments import shown, whole, yes_or_no
+from spec.auto import AUTO, Auto, AutoLength
+from spec.costs import StepCosts, nominal
 from spec.noise import StepNoise
 from spec.types import Draft, Scores, Verdict
 
@@ -33,12 +35,14 @@ class Drafter(ABC):
 
     One object serves one decode at a time, because it follows the rows of that decode: threads that decode at once need a drafter each.
 
-    Other code reads only these attributes of a drafter: `traits`, `members`, `length`, `checkpoints` and `models`. Their defaults fit a drafter
-    without special traits, models or members.
+    Other code reads only these attributes of a drafter: `traits`, `members`, `length`, `auto`, `costs`, `checkpoints` and `models`. Their defaults
+    fit a drafter without special traits, models or members.
     """
 
     traits: Traits = Traits()
     members: Sequence["Drafter"] = ()  # the drafters that this one is made of
+    auto: Auto | None = None  # chooses before every step how much is drafted; None: the settings say it
+    costs: StepCosts | None = None  # what steps cost, where the drafter wants to know: `decode` measures it
 
     @property
     def length(self) -> int | None:
@@ -47,7 +51,46 @@ class Drafter(ABC):
 
     @length.setter
     def length(self, length: int) -> None:
-        self.num_tokens = length
+        self.num_tokens, self.auto = length, None
+
+    def set_length(self, num_tokens: int | str, allowed: str) -> None:
+        """Sets `num_tokens`, a whole number of at least 1 or "auto". Raises ValueError for anything else; `allowed` says what to give."""
+        if num_tokens == AUTO:
+            self.let_choose(AutoLength())
+        self.num_tokens = self.auto.most if self.auto is not None else whole("num_tokens", num_tokens, f"{allowed}, or auto", 1)
+
+    def let_choose(self, auto: Auto) -> None:
+        """Leaves it to `auto` how much is drafted."""
+        self.auto, self.costs = auto, auto.costs
+
+    def by_nominal_costs(self, most: int | None = None) -> "Drafter":
+        """The drafter itself, which measures nothing and lets `auto` choose `most` at most: for judging what is not timed."""
+        if self.auto is not None:
+            self.auto.options = [option for option in self.auto.options if most is None or option <= most]
+            self.take(self.auto.most)
+        if self.costs is not None:
+            given = nominal(self.costs.lengths)
+            self.costs.know(given.seconds)
+            self.costs.fixed = True
+        return self
+
+    @property
+    def taken(self) -> int:
+        """How much it drafts now."""
+        return self.num_tokens
+
+    def take(self, option: int) -> None:
+        """From the next draft on, draft as much as `auto` has chosen."""
+        self.num_tokens = option
+
+    def try_out(self, state: "DecodeState", sampler: "Sampler", option: int) -> Draft:
+        """A draft of just as much, to measure what it costs."""
+        before = self.taken
+        self.take(option)
+        try:
+            return self.propose(state, sampler)
+        finally:
+            self.take(before)
 
     @property
     def checkpoints(self) -> Mapping[str, str]:
@@ -81,10 +124,13 @@ class Drafter(ABC):
 
     @abstractmethod
     def propose(self, state: "DecodeState", sampler: "Sampler") -> Draft:
-        """A draft for every row. Finished rows may get any legal draft: it is checked and scored like the others, and its verdict is thrown away."""
+        """A draft for every row. Finished rows may get any legal draft: it is checked and scored like the others, and its verdict is thrown away.
+
+        Not called for steps in which `auto` drafts nothing.
+        """
 
     def observe(self, state: "DecodeState", draft: Draft, verdict: Verdict, scores: Scores) -> None:  # noqa: B027
-        """Called after the step is committed: learn from what happened."""
+        """Called after a step that it drafted for is committed: learn from what happened."""
 
 
 class Verifier(Protocol):

@@ -14,6 +14,7 @@ from spec.lean import Lean, lean_if_fitting
 from spec.loading import EMBEDDED as EMBEDDED
 from spec.loading import load_model as load_model
 from spec.loading import resolve_name as resolve_name
+from spec.prefill import fill
 from spec.reach import arguments_of, num_layers, num_positions, read
 from spec.rows import NO_FIXED_SHAPES, check_chain, counts_positions, refuse_uncounted, run_rows
 from spec.runtime import FIXED, Inputs, Runtime, check_kind
@@ -114,7 +115,7 @@ class CausalLM:
         cache = self.new_cache(len(rows), max(map(len, rows)) + room + 16)  # 16: a draft follows the last token
         ids = torch.tensor(sequence_keys(sequence_ids, len(rows)))
         state = DecodeState(rows, cache, ids, self.context)
-        self.extend(cache, [row[:-1] for row in rows], state if hidden else None)
+        fill(self, cache, [row[:-1] for row in rows], state if hidden else None)
         return state
 
     def extend(self, cache: KVCache, rows: Sequence[Sequence[int]], state: DecodeState | None = None) -> None:

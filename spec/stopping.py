@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from spec.costs import StepCosts
 from spec.tree import on_device
 
 
@@ -23,6 +24,8 @@ class StoppingRule:
     per_row: ClassVar[tuple[str, ...]] = ()  # names of the attributes that hold an entry per row, as a list or a tensor, made by `reset`
 
     keeps_state: bool = False  # as `Traits.keeps_state`
+    wants_costs: bool = False  # whether the drafter should have steps measured, and set `costs`
+    costs: StepCosts | None = None  # what steps cost
 
     def reset(self, num_rows: int, device: torch.device) -> None:
         """A new batch."""

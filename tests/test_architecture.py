@@ -20,18 +20,18 @@ MAY_IMPORT = {  # what of ours each part may import
     "tests": set(PARTS),
 }
 SPEC_ORDER = [  # a file imports files of earlier lines only
-    {"tree", "arguments", "mass", "checkpoint", "named", "reach", "store", "attention"},
-    {"types", "loading"},
+    {"tree", "arguments", "mass", "checkpoint", "named", "reach", "store", "attention", "costs"},
+    {"types", "loading", "auto"},
     {"noise", "residual", "checks", "tokenizer_files"},
     {"chains", "probe", "vocabulary"},
     {"sampling", "cache", "servable"},
-    {"masks", "runtime", "rows"},
+    {"masks", "runtime", "rows", "prefill"},
     {"state", "lean"},
     {"model"},
     {"assistant"},
     {"growth", "stopping"},
     {"interfaces", "stats"},
-    {"batches", "assisted", "kept"},
+    {"batches", "assisted", "kept", "trial"},
     {"decode"},
     {"generate"},
 ]

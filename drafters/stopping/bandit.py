@@ -34,12 +34,14 @@ class Bandit(StoppingRule):
         self.lengths, self.rules, self.relative_cost, self.exploration = list(lengths), list(rules or []), relative_cost, exploration
         self.num_arms = len(self.lengths) + len(self.rules)
         self.keeps_state = any(rule.keeps_state for rule in self.rules)
+        self.wants_costs = any(rule.wants_costs for rule in self.rules)
 
     def reset(self, num_rows: int, device: torch.device) -> None:
         self.plays = [[0] * self.num_arms for _ in range(num_rows)]
         self.rewards = [[0.0] * self.num_arms for _ in range(num_rows)]
         self.device = device
         for rule in self.rules:
+            rule.costs = self.costs
             rule.reset(num_rows, device)
 
     def rows_changed(self, origin: Sequence[int | None], device: torch.device) -> None:

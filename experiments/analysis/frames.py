@@ -18,6 +18,7 @@ from experiments.analysis.summary import grouping
 from experiments.analysis.tables import PARTS, comparison_rows, footnotes, names, peer_rows, run_rows
 from experiments.recording.folder import RunFolder, read_summaries, summary_files
 from experiments.recording.proofs.proof import mark_of
+from spec.auto import is_auto
 
 OURS = "Draftproof"
 NEEDED = ("prompt", "category", "role", "batch", "tokens", "num_steps", "seconds", "tested", "kept")  # of a record, in frames and curves
@@ -142,7 +143,8 @@ def summary_row(name: str, file: Path, document: dict[str, Any]) -> dict[str, An
     """The row of one run in `summaries`."""
     config = document["config"]
     low, high = document["speedup_interval"] or (None, None)
-    knobs = {"draft_tokens": config["drafter"].get("num_tokens"), "batch_size": config.get("batch_size", 1)}
+    length = config["drafter"].get("num_tokens")
+    knobs = {"draft_tokens": None if is_auto(config["drafter"]) else length, "batch_size": config.get("batch_size", 1)}
     state = {key: document[key] for key in ("num_prompts", "num_tokens", "num_steps", "greedy_identical", "valid", "interrupted")}
     state["proof"] = mark_of(document)
     rates = {key: document[key] for key in SCALARS} | {"speedup_low": low, "speedup_high": high}

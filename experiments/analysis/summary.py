@@ -91,6 +91,7 @@ def figures(pairs: Sequence[Pair], seed: int) -> dict[str, Any]:
         "num_steps": steps,
         "tokens_per_step": tokens / steps,
         "accepted_per_step": accepted / steps,
+        "drafted_per_step": drafted / steps,
         "acceptance_rate": accepted / drafted if drafted else None,
         "acceptance_by_position": by_position(methods),
         "repetition": repetition(methods),

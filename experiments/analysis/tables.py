@@ -9,6 +9,7 @@ from experiments.analysis.terminal import Row, alarm, number, percent, render
 from experiments.recording.folder import failures
 from experiments.recording.identity import VOLATILE
 from experiments.recording.proofs.proof import PEER, mark_of, reason_of
+from spec.auto import is_auto
 
 PARTS = ("target", "data", "drafter", "verifier", "sampling")
 KNOBS = ("drafter", "verifier", "sampling")
@@ -84,6 +85,8 @@ def comparison_rows(summaries: Sequence[dict[str, Any]]) -> list[Row]:
     for summary, row in zip(summaries, names(summaries), strict=True):
         phases, total = summary["seconds"], sum(summary["seconds"].values())
         row |= rates(summary)
+        if any(map(chooses, summaries)):
+            row["drafted/step"] = number(summary.get("drafted_per_step"))
         row["time in draft/target/rest"] = " / ".join(
             percent(share / total) for share in (phases["draft"], phases["target"], total - phases["draft"] - phases["target"])
         )
@@ -94,6 +97,11 @@ def comparison_rows(summaries: Sequence[dict[str, Any]]) -> list[Row]:
         row["proof"] = mark_of(summary)
         rows.append(row)
     return rows
+
+
+def chooses(summary: dict[str, Any]) -> bool:
+    """Whether the drafter of a run chooses its lengths itself, so that the settings do not say them."""
+    return is_auto(summary["config"]["drafter"])
 
 
 def names(summaries: Sequence[dict[str, Any]]) -> list[Row]:
@@ -132,6 +140,8 @@ def footnotes(summary: dict[str, Any]) -> list[str]:
     phases, total = summary["seconds"], sum(summary["seconds"].values())
     clocks = ", ".join(f"{phase} {percent(spent / total)}" for phase, spent in phases.items())
     notes = [f"decode time of the method: {clocks}"]
+    if chooses(summary):
+        notes.append(f"chosen: {number(summary.get('drafted_per_step'))} tokens drafted per step; costs.json holds what steps cost here")
     if summary["acceptance_by_position"]:
         notes.append("accepted by position: " + " ".join(f"{share:.2f}" for share in summary["acceptance_by_position"]))
     if summary["greedy_identical"] is not None:

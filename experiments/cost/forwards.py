@@ -14,6 +14,7 @@ from experiments.parts.build import make
 from experiments.recording.folder import RunFolder, read_summaries, summary_files
 from experiments.recording.identity import config_hash
 from experiments.recording.record import BASELINE, METHOD, Record
+from spec.auto import is_auto
 
 PHASES = ("draft", "target", "rest")
 CLOCKS = ("draft", "target", "verify", "commit")  # of a step, in steps.jsonl
@@ -108,6 +109,8 @@ def load_run(folder: Path) -> Forwarded:
     summary = read_summaries([folder / "summary.json"])[0]
     if not (folder / "steps.jsonl").exists():
         raise ValueError(f"{folder} has no steps.jsonl, which says what every forward was given; run it again, or leave it out")
+    if is_auto(summary["config"]["drafter"]):
+        raise ValueError(f"{folder}: its drafter chose its lengths itself (auto); leave it out, and give runs of one length each")
     run = RunFolder(folder)
     pairs, lines = run.pairs, run.steps_of
     if not pairs or not all((pair.method.prompt, role) in lines for pair in pairs for role in (METHOD, BASELINE)):

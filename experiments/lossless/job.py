@@ -73,12 +73,13 @@ class ConfiguredDrafter:
 
     def __call__(self, model: Any = None) -> Drafter:
         if model is None:
-            return self.own
+            return self.own.by_nominal_costs()  # steps that are tried would take numbers that a check must not see taken
         asked = self.config["drafter"]
         caps = {name: cap for name, cap in self.largest.items() if asked.get(name) is not None and _larger(asked[name], cap)}
         build_drafter = make({**self.config, "drafter": {**asked, **caps, "_partial_": True}}, "drafter")
         takes_model = "model" in inspect.signature(build_drafter.func).parameters
-        return build_drafter(model=model) if takes_model else build_drafter()
+        drafter: Drafter = build_drafter(model=model) if takes_model else build_drafter()
+        return drafter.by_nominal_costs(self.largest.get("window" if "window" in asked else "num_tokens"))
 
 
 def _larger(value: Any, cap: Any) -> bool:

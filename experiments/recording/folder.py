@@ -33,6 +33,7 @@ SUMMARY: Fields = {
     "warnings": LIST,
 }
 SUMMARY_LATER: Fields = {
+    "drafted_per_step": NUMBER,
     "proof": NAMED.or_null,
     "peers": NAMED,
     "by_group": NAMED,

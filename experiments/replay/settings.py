@@ -9,6 +9,7 @@ from experiments.parts.settings import check_booleans
 from experiments.recording.naming import method_name
 from experiments.replay.best_lengths import Price
 from experiments.replay.texts import Recording, Source
+from spec.auto import is_auto
 
 PLAIN_SAMPLING = {"_target_": "spec.sampling.Sampler", "temperature": 0.0}
 
@@ -55,6 +56,8 @@ def lengths_of(config: Mapping[str, Any]) -> list[int | None]:
     """The lengths to replay, in rising order; [None] where the drafter has none. Raises ValueError for lengths that cannot be set."""
     own, lengths = config["drafter"].get("num_tokens"), config["lengths"]
     if lengths is None:
+        if is_auto(config["drafter"]):
+            raise ValueError(f"drafter={drafter_name(config)} chooses its length by what steps cost (auto), and no model is run here; give a number")
         return [own]
     wanted = lengths if isinstance(lengths, list) else [lengths]
     if not wanted or not all(isinstance(length, int) and not isinstance(length, bool) and length >= 1 for length in wanted):

@@ -30,7 +30,7 @@ from experiments.recording.proofs.proof import Proof
 from experiments.recording.record import unbalanced
 from experiments.recording.recorder import Recorder
 from experiments.recording.typed import TRUTH, misfit
-from experiments.run import self_test
+from experiments.run import costs, self_test
 from experiments.run.certify import Prover
 from experiments.run.progress import progress
 from experiments.run.side_by_side import SideBySide
@@ -105,6 +105,8 @@ def carry_out(plan: Plan, parts: Parts, recorder: Recorder, proof: Proof, group:
     bench = SideBySide(parts, plan, self_test.witness_of(parts.drafter, parts.verifier, parts.sampler, plan.limits))
     about = labels(plan.config) | {"device": model.device.type}
     tracker.start(plan.config, folder, labels=about, group=group, tokenizer=parts.target.tokenizer)
+    costs.forget(parts.drafter)
+    costs.restore(parts.drafter, folder)
     summary, stop, drafts_repeat = None, None, None
     try:
         if recorder.pairs:
@@ -153,6 +155,7 @@ def decode_all(plan: Plan, bench: SideBySide, recorder: Recorder, tracker: Track
     waiting = [(batch, tasks) for batch, tasks in enumerate(plan.batches) if any(task.id not in recorder.pairs for task in tasks)]
     if waiting:
         bench.warm_up()
+        costs.settle(bench.parts.drafter, recorder.folder)
     with progress(len(plan.tasks), len(plan.tasks) - sum(len(tasks) for _, tasks in waiting)) as advance:
         for batch, tasks in waiting:
             found, lines = bench.run(batch, tasks)

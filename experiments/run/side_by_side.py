@@ -16,6 +16,7 @@ from experiments.parts.plan import Plan
 from experiments.parts.roles import Answer, Loop, Role
 from experiments.parts.tasks import Task, next_turn
 from experiments.recording.record import BASELINE, METHOD, Pair, Record
+from experiments.run import costs
 from spec.sampling import Sampler
 from spec.state import Limits
 from verifiers.recursive import Recursive
@@ -37,13 +38,26 @@ class SideBySide:
 
     def warm_up(self) -> None:
         """Runs every role on text mixed from the tasks, so that nothing measured later is done for the first time, nor seen before."""
-        tasks, limits = self.plan.tasks, self.plan.limits
-        limits = replace(limits, max_new_tokens=min(limits.max_new_tokens, 32), eos_token_id=None)
+        limits = replace(self.plan.limits, max_new_tokens=min(self.plan.limits.max_new_tokens, 32), eos_token_id=None)
+        if not costs.known(self.parts.drafter):
+            self._measure(limits)
         for index in range(self.plan.settings.warmup):
-            first, second = tasks[-1 - index % len(tasks)].tokens, tasks[-1 - (index + 1) % len(tasks)].tokens
-            mixed = [*first[: (len(first) + 1) // 2], *second[(len(second) + 1) // 2 :]]
             for role in self.roles.values():
-                self._answers(role, [Task(len(tasks) + index, tasks[0].prompt, mixed)], limits)
+                self._answers(role, [self._mixed(index)], limits)
+
+    def _measure(self, limits: Limits) -> None:
+        """Lets the drafter learn what steps cost, in batches as large as they will be and in smaller ones, and how much is accepted."""
+        num_rows = min(self.plan.settings.batch_size, len(self.plan.tasks))
+        while num_rows:
+            self._answers(self.roles[METHOD], [self._mixed(index) for index in range(num_rows)], limits)
+            num_rows, limits = num_rows // 2, replace(limits, max_new_tokens=1)
+
+    def _mixed(self, index: int) -> Task:
+        """Half of one prompt and half of another."""
+        tasks = self.plan.tasks
+        first, second = tasks[-1 - index % len(tasks)].tokens, tasks[-1 - (index + 1) % len(tasks)].tokens
+        mixed = [*first[: (len(first) + 1) // 2], *second[(len(second) + 1) // 2 :]]
+        return Task(len(tasks) + index, tasks[0].prompt, mixed)
 
     def run(self, batch: int, tasks: Sequence[Task]) -> tuple[list[Pair], list[dict[str, Any]]]:
         """The records of all roles and turns for every task of one batch, prompt by prompt, and the lines of `steps.jsonl`."""

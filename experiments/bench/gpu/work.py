@@ -119,5 +119,5 @@ def batches(lab: Lab, size: str) -> Iterator[dict[str, Any]]:
         material = lab.material(size, length, ours=["none", "oracle"], acceptance=lab.settings.acceptances[0])
         for rows in lab.settings.rows:
             for runtime, target in material.targets().items():
-                for line in at_size(material, target, runtime, rows):
+                for line in at_size(material, target, runtime, rows, rows):
                     yield {"prompt_tokens": length, "peak_bytes": lab.peak(), **line}

@@ -13,6 +13,7 @@ from drafters.draft_model import DraftModel
 from experiments.lossless.enumeration.loop import PROMPT, table_models
 from experiments.lossless.enumeration.tables import GOLDEN
 from experiments.lossless.mutants.chains import SoftArgmax
+from experiments.lossless.mutants.choosing import LooksAtTheDraft
 from experiments.lossless.subject import Subject
 from spec.cache import KVCache
 from spec.interfaces import Drafter, Verifier
@@ -198,6 +199,7 @@ LOOP_MUTANTS = (
     LoopMutant("K1 siblings see each other", lambda assistant: Bushy(), wrap=SiblingsVisible),
     LoopMutant("K2 slot index taken for depth", lambda assistant: Bushy(), wrap=PackedPositions),
     LoopMutant("K3 plain causal mask", lambda assistant: Bushy(), wrap=PlainCausal),
+    LoopMutant("A1 length chosen by the tokens drafted", lambda assistant: LooksAtTheDraft(model=assistant)),
     LoopMutant("K4 cache cropped, not gathered", lambda assistant: Bushy(), wrap=Cropped),
 )
 RIGHT = (

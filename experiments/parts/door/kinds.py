@@ -52,11 +52,14 @@ class Kind:
     choices: tuple[str, ...] = ()
     items: "Kind | None" = None
     null: bool = False
+    word: str | None = None  # that will do as well, such as "auto"
 
     def accepts(self, value: Any) -> bool:
         """Whether a value of a configuration is one of this kind. Missing values and interpolations are looked at elsewhere."""
         if value is None:
             return self.null
+        if self.word is not None and value == self.word:
+            return True
         if self.choices:
             return str(value).lower() in self.choices if isinstance(value, bool) else isinstance(value, str) and value in self.choices
         if not PLAIN[self.name][1](value):
@@ -75,7 +78,7 @@ class Kind:
             text = f"a list, each item {self.items}"
         else:
             text = PLAIN[self.name][0] + self._range()
-        return text + (" or null" if self.null else "")
+        return text + (f" or {self.word}" if self.word else "") + (" or null" if self.null else "")
 
     def _range(self) -> str:
         number = lambda value: f"{int(value):,}" if value >= 1e6 else f"{value:g}"  # noqa: E731
@@ -103,7 +106,8 @@ def by_value(value: Any) -> Kind:
 def by_comment(comment: str, default: Any) -> Kind | None:
     """The kind in the first clause of a comment, up to `;` or `:`; None where that is prose, or does not take the default.
 
-    `from 1 to 64`, `whole number from 1, or null`, `above 0, below 1`, `one of a, b, c`, `list of whole numbers from 1`, `list of any of a, b`.
+    `from 1 to 64`, `from 1 to 64, or auto`, `whole number from 1, or null`,
+    `above 0, below 1`, `one of a, b, c`, `list of whole numbers from 1`, `list of any of a, b`.
     """
     kind = _said(re.split(r"[;:]", comment, maxsplit=1)[0].strip(), default)
     open_default = default is None or default == "???" or (isinstance(default, str) and "${" in default)
@@ -114,6 +118,9 @@ def _said(clause: str, default: Any) -> Kind | None:
     null = default is None
     if clause.endswith(", or null"):
         clause, null = clause.removesuffix(", or null"), True
+    if found := re.fullmatch(r"(from .+), or ([a-z]+)", clause):
+        inner = _said(found[1], 1 if isinstance(default, str) else default)  # a word says nothing about the numbers that may stand in its place
+        return None if inner is None else replace(inner, null=null, word=found[2])
     if found := re.fullmatch(r"list of any of (.+)", clause):
         return Kind("list", items=Kind(choices=_names(found[1])), null=null)
     if found := re.fullmatch(rf"list of ({'|'.join(sorted(PLURALS, key=len, reverse=True))})\b ?(.*)", clause):

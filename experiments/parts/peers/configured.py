@@ -40,7 +40,8 @@ class WantedGenerate:
 
 @dataclass(frozen=True)
 class WantedAssisted:
-    """`generate(assistant_model=...)`. Without a `name` the assistant is the drafter's own model, without `num_tokens` it drafts as many tokens."""
+    """`generate(assistant_model=...)`. Without a `name` the assistant is the drafter's own model, without `num_tokens` it drafts as many tokens (5
+    where the drafter chooses)."""
 
     name: str | None = None
     num_tokens: int | None = None
@@ -90,7 +91,7 @@ def check_assistant(name: str | None, drafter: Drafter, peer: str) -> None:
 def assistant_of(target: CausalLM, drafter: Drafter, name: str | None, dtype: str) -> tuple[Any, int]:
     """The named model, or else the drafter's own, as transformers knows it, and how many tokens the drafter drafts, or 5."""
     own = next(iter(drafter.models.values()), None)
-    num_tokens = (None if own is None else drafter.length) or 5
+    num_tokens = (None if own is None or drafter.auto is not None else drafter.length) or 5
     if name is not None:
         return load_model(name, target.dtype if dtype == "auto" else dtype).to(target.device), num_tokens
     assert own is not None, "check comes first"
@@ -99,4 +100,4 @@ def assistant_of(target: CausalLM, drafter: Drafter, name: str | None, dtype: st
 
 def lookup_of(drafter: Drafter) -> tuple[int, int]:
     """How many tokens and how long n-grams a lookup gets: as the method's, if that is prompt_lookup too."""
-    return (drafter.num_tokens, drafter.max_ngram) if isinstance(drafter, OurLookup) else (10, 3)
+    return (drafter.num_tokens, drafter.max_ngram) if isinstance(drafter, OurLookup) and drafter.auto is None else (10, 3)

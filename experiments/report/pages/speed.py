@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.analysis.terminal import as_markdown
+from experiments.bench.batches import table as table_of_batches
 from experiments.bench.figures import describe
 from experiments.recording.files import json_lines
 from experiments.recording.published import RECORDS, ROOT, newest_of_each, read_record, refuse_dirty, updated
@@ -14,6 +15,7 @@ from experiments.recording.published import RECORDS, ROOT, newest_of_each, read_
 PAGE, README = ROOT / "docs" / "speed.md", ROOT / "README.md"
 MARK = "bench"
 PLAIN = ("bare loop", "generate", "generate, static and compiled", "openvino", "ctranslate2")  # others' decoding without drafts
+WITH_INTERVALS = " with 95 % intervals over groups of the same prompts, and beside them without the prompts' own forwards"
 RIVALS = {"draft_model": "generate, assisted", "prompt_lookup": "generate, prompt lookup"}  # ours -> others' version of the same method
 ENGINE = {"none": "openvino", "draft_model": "openvino, draft model", "prompt_lookup": "openvino, prompt lookup"}  # ours -> OpenVINO's
 
@@ -89,11 +91,8 @@ def decode_row(way: dict[str, Any], names: set[str]) -> dict[str, str]:
 def batch_table(record: dict[str, Any]) -> str:
     """Tokens per second by batch size, a column per way, and the size beyond which each stops paying."""
     lines = record["lines"]
-    rows = []
-    for size in dict.fromkeys(line["rows"] for line in lines):
-        here = {named(line): f"{line['tokens_per_second']:.0f} ({line['speedup']:.2f})" for line in lines if line["rows"] == size}
-        rows.append({"rows": str(size), **here})
-    return f"{as_markdown(rows)}\n\nTokens per second, times plain decoding in brackets; {pays(record)}"
+    rows = as_markdown(table_of_batches(lines, {line["way"]: named(line) for line in lines}))
+    return f"{rows}\n\nTokens per second, times plain decoding in brackets{WITH_INTERVALS if 'interval' in lines[0] else ''}; {pays(record)}"
 
 
 def pays(record: dict[str, Any]) -> str:

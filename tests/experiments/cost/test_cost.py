@@ -120,6 +120,12 @@ def test_runs_that_say_nothing_here_are_refused(configured, assistant, tmp_path)
         with pytest.raises(ValueError, match=r"is a run of another target") as caught:
             cost.execute(configured(*asked, *overrides), tmp_path / "out")
         assert message in str(caught.value)
+    summary = json.loads((folder / "summary.json").read_text())
+    chosen = summary | {"config": summary["config"] | {"drafter": summary["config"]["drafter"] | {"num_tokens": "auto"}}}
+    (folder / "summary.json").write_text(json.dumps(chosen))
+    with pytest.raises(ValueError, match=r"its drafter chose its lengths itself \(auto\)"):
+        load_runs([folder])
+    (folder / "summary.json").write_text(json.dumps(summary))
     held = (folder / "records.jsonl").read_text()
     rows = [json.loads(line) | {"prompt_ids": None} for line in held.splitlines()]
     (folder / "records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

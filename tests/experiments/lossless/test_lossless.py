@@ -45,7 +45,7 @@ def test_every_mutant_is_rejected(rejections):
 def test_the_whole_table_of_mutants_is_there_once(rejections):
     ids = [mutant["id"] for mutant in rejections]
     table = [f"M{n}" for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13)] + ["M1b"] + [f"{k}{n}" for k in "BR" for n in range(1, 7)]
-    assert {*table, "T1", "T2", "N1", "V1", "V2", "P1", "P2", "K1", "K2", "K3", "K4"} <= set(ids)
+    assert {*table, "T1", "T2", "N1", "V1", "V2", "P1", "P2", "K1", "K2", "K3", "K4", "A1"} <= set(ids)
     assert len(rejections) == len({(mutant["id"], mutant["fault"]) for mutant in rejections})
 
 

@@ -150,6 +150,7 @@ def plain(tmp_path: Path) -> Path:
         (["oracle='no'"], "oracle=no: give true or false"),
         (["categories='no'"], "categories=no: give true or false"),
         (["lengths=[2]", "drafter=draft_tree"], "lengths sets num_tokens, which drafter=draft_tree does not have"),
+        (["drafter.num_tokens=auto"], "drafter=prompt_lookup chooses its length by what steps cost (auto), and no model is run here; give a number"),
         (["cost.draft=-1"], "cost.draft=-1"),
         (["drafter=lookahead"], "Lookahead cannot be replayed: it needs the target's scores"),
         (["drafter=oracle"], "Oracle cannot be replayed: it needs the target's scores"),
