@@ -85,7 +85,7 @@ class Folding:
         self.settings = [vars(config) for config in foldable(model)]  # their own dicts: a look by name costs a configuration ten times as much
 
     def __enter__(self) -> None:
-        for settings in self.settings:
+        for settings in self.settings if ALL_ATTENTION_FUNCTIONS["sdpa"] is sdpa_attention_forward else ():  # nobody has put another in its place
             if settings.get(SETTING) == "sdpa":
                 settings[SETTING] = NAME
 

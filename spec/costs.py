@@ -26,6 +26,13 @@ class StepCosts:
     seconds: dict[int, dict[int, float]] = field(default_factory=dict)  # rows -> length -> seconds of a step of the whole batch
     _curves: dict[int, list[float]] = field(default_factory=dict, init=False, repr=False, compare=False)
     fixed: bool = False  # nothing more is measured: what is not there is answered by the nearest number of rows
+    measured_for: tuple[Any, ...] | None = None  # whose steps these are
+
+    def serve(self, *whose: Any) -> None:
+        """Forgets what was measured for a model, runtime or verifier other than these."""
+        if not self.fixed and self.measured_for != whose:
+            self.know({})
+            self.measured_for = whose
 
     def lacks(self, num_rows: int) -> bool:
         """Whether steps of a batch of this size should be measured now."""

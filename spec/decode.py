@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from spec.batches import Queue, rows_at_once
 from spec.chains import match, require_chain
 from spec.checks import check_draft
 from spec.costs import clock_of
-from spec.interfaces import Drafter, Verifier, check_pair, check_verifier
+from spec.interfaces import Drafter, Verifier, check_pair, check_verifier, unwrapped
 from spec.kept import Kept
 from spec.model import CausalLM
 from spec.noise import covering
@@ -115,8 +115,11 @@ class _Loop:
     def begin(self, state: DecodeState, sampler: Sampler) -> None:
         """Measures what steps cost, if the drafter wants to know it and does not yet."""
         costs, auto = self.drafter.costs, self.drafter.auto
+        if costs is not None:
+            costs.serve(id(self.target.model), self.target.runtime_kind, type(unwrapped(self.verifier)).__name__, sampler.greedy)
         if costs is not None and costs.lacks(state.num_rows):
-            costs.measure(state.num_rows, Trial(self.target, self.drafter, self.verifier, state, sampler), clock_of(state.device))
+            judging = replace(self, verifier=unwrapped(self.verifier))
+            costs.measure(state.num_rows, Trial(self.target, self.drafter, judging.judge, state, sampler), clock_of(state.device))
             self.drafter.reset(state)
         if auto is not None:
             auto.begin()

@@ -51,6 +51,8 @@ class Drafter(ABC):
 
     @length.setter
     def length(self, length: int) -> None:
+        if self.auto is not None and self.costs is self.auto.costs:
+            self.costs = None
         self.num_tokens, self.auto = length, None
 
     def set_length(self, num_tokens: int | str, allowed: str) -> None:
@@ -161,6 +163,11 @@ class Wrapped:
         if name == "inner":  # not set yet, as while a copy is made
             raise AttributeError(name)
         return getattr(self.inner, name)
+
+
+def unwrapped(verifier: Verifier) -> Verifier:
+    """The verifier inside of all wrappers."""
+    return unwrapped(verifier.inner) if isinstance(verifier, Wrapped) else verifier
 
 
 def check_pair(drafter: Drafter, verifier: Verifier) -> None:

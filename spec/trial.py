@@ -1,15 +1,19 @@
 """Between the loop and `spec.auto`: steps that are tried and taken back, to measure what they cost, and what a real step showed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from spec.auto import Happened
-from spec.interfaces import Drafter, Verifier, Wrapped
+from spec.interfaces import Drafter
 from spec.model import CausalLM
 from spec.sampling import Sampler
 from spec.state import DecodeState
 from spec.tree import on_device
 from spec.types import Draft, Verdict
+
+Judge = Callable[[Draft, Tensor, DecodeState, Sampler], Verdict]
 
 
 @dataclass
@@ -18,7 +22,7 @@ class Trial:
 
     target: CausalLM
     drafter: Drafter
-    verifier: Verifier
+    judge: Judge  # as in a step; an observer is not shown what does not happen
     state: DecodeState
     sampler: Sampler
 
@@ -29,11 +33,7 @@ class Trial:
         lengths = list(state.cache.lengths)
         scores = self.target.score(draft, state.cache, hidden=hidden)
         state.cache.crop(lengths)
-        p = self.sampler.distribution(scores.logits, draft.contexts(state.seen))
-        judge = self.verifier
-        while isinstance(judge, Wrapped):  # an observer is not shown what does not happen
-            judge = judge.inner
-        judge(p, draft, self.sampler.noise(state)).bonus.tolist()
+        self.judge(draft, scores.logits, state, self.sampler).bonus.tolist()
 
     def _draft(self, option: int) -> Draft:
         """The drafter's own; a chain that it made shorter than asked, having found nothing to copy, is filled up."""

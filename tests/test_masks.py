@@ -25,8 +25,15 @@ def unmasked(source: str) -> Iterator[int]:
         if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "generate"):
             continue
         around = [function for function in functions if function.lineno <= call.lineno <= (function.end_lineno or 0)]
-        if not any(gives_mask(keyword, around) for keyword in call.keywords):
+        if not any(gives_mask(keyword, around) for keyword in call.keywords) and not is_engines(call, around):
             yield call.lineno
+
+
+def is_engines(call: ast.Call, around: list[ast.FunctionDef]) -> bool:
+    """Whether it is another engine's, which takes ids and mask as one object."""
+    assignments = [node for function in around for node in ast.walk(function) if isinstance(node, ast.Assign)]
+    made = [ast.unparse(node.value) for node in assignments if call.args and ast.unparse(call.args[0]) in map(ast.unparse, node.targets)]
+    return any("TokenizedInputs(" in value and "attention_mask=" in value for value in made)
 
 
 def gives_mask(keyword: ast.keyword, around: list[ast.FunctionDef]) -> bool:

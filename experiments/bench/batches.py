@@ -122,10 +122,11 @@ def run(material: Material, target: CausalLM, drafter: Drafter, group: Group, nu
 
 
 def pays_until(lines: Sequence[dict[str, Any]]) -> int | None:
-    """The largest number of rows up to which a way was faster than plain decoding at every one measured, prompts included; None: it never was."""
+    """The largest number of rows up to which a way was faster than plain decoding at every one measured, prompts included, and beyond chance where
+    there are intervals; None: it never was."""
     last = None
     for found in sorted(lines, key=lambda found: found["rows"]):
-        if found["speedup"] <= 1:
+        if (found.get("interval") or [found["speedup"]])[0] <= 1:
             break
         last = found["rows"]
     return last

@@ -1,6 +1,6 @@
 """Who decodes: our own loop with a drafter and a verifier, or a peer, which is somebody else's method. Both give an `Answer` per prompt."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from spec.model import CausalLM
 from spec.sampling import Sampler
 from spec.state import Limits
 from spec.stats import PHASES, GenerationStats
+from spec.store import store_of
 
 WHOLE = "generate"  # the one phase of a peer, whose clock runs from the prompt to the last token
 
@@ -166,3 +167,8 @@ def step_lines(stats: GenerationStats, row: int) -> list[dict[str, Any]]:
             clocks = {phase: round(seconds, 7) for phase, seconds in step.seconds.items()}
             lines.append({"step": len(lines), **counts, "seconds": clocks})
     return lines
+
+
+def served_by(models: Mapping[str, CausalLM]) -> dict[str, str]:
+    """How each model was run in the end, and in what its weights are kept: "lean, float16", say."""
+    return {name: f"{model.runtime_kind}, {store_of(model.model)}" for name, model in models.items()}

@@ -215,6 +215,7 @@ def circumstances(runs: Runs) -> list[Block]:
     origins = [document["provenance"] for document in runs.documents]
     facts = {key: [origin.get(key) for origin in origins] for key in ("device", "cpu", "cpu_count", "threads", "dtype", "git_commit", "date")}
     facts |= {f"version of {name}": [origin["versions"].get(name) for origin in origins] for name in origins[0].get("versions", {})}
+    facts["models ran by"] = [", ".join(f"{name} {how}" for name, how in origin.get("served", {}).items()) or None for origin in origins]
     facts["load average"] = [origin.get("load_average_after") for origin in origins]
     rows = [
         {"fact": name.replace("_", " "), "value": _spread(values)} for name, values in facts.items() if any(value is not None for value in values)

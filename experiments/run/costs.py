@@ -3,14 +3,17 @@
 With the file of another run in its folder before it begins, a run chooses as that one did.
 """
 
+import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from experiments.recording.files import read_json, write_atomically
 from spec.interfaces import Drafter
 
 FILE = "costs.json"
 ADVICE = "remove it, and the same command measures anew"
+BEGUN = "this folder's answers were drafted by it: put back the file as it was, or begin anew in another folder"
 
 
 def known(drafter: Drafter) -> bool:
@@ -27,18 +30,25 @@ def forget(drafter: Drafter) -> None:
         drafter.auto.forget()
 
 
-def restore(drafter: Drafter, folder: Path) -> None:
-    """Takes over what the folder holds. Raises ValueError for a file that is damaged or of another drafter."""
-    path = folder / FILE
-    if drafter.costs is None or not path.exists():
+def restore(drafter: Drafter, folder: Path, begun: bool = False) -> None:
+    """Takes over what the folder holds. Raises ValueError for a file that is damaged, changed or of another drafter, and where one is missing beside
+    answers (`begun`)."""
+    path, advice = folder / FILE, BEGUN if begun else ADVICE
+    if drafter.costs is None:
         return
-    held = read_json(path, "what steps of a run cost", ADVICE)
+    if not path.exists():
+        if begun:
+            raise ValueError(f"{path} is gone; {BEGUN}")
+        return
+    held = read_json(path, "what steps of a run cost", advice)
     try:
+        if held.get("drafter") != kind_of(drafter) or held.get("digest") != digest_of(held):
+            raise ValueError(f"it was changed, or is of {held.get('drafter')} and not of {kind_of(drafter)}")
         drafter.costs.restore(held.get("seconds"))
         if drafter.auto is not None:
             drafter.auto.restore(held.get("counts"))
     except ValueError as error:
-        raise ValueError(f"{path}: is not what steps of this run cost ({error}); {ADVICE}") from error
+        raise ValueError(f"{path}: is not what steps of this run cost ({error}); {advice}") from error
 
 
 def settle(drafter: Drafter, folder: Path) -> None:
@@ -48,5 +58,15 @@ def settle(drafter: Drafter, folder: Path) -> None:
     drafter.costs.fixed = True
     if drafter.auto is not None:
         drafter.auto.settle()
-    held = {"seconds": drafter.costs.to_json(), "counts": None if drafter.auto is None else drafter.auto.start}
+    held = {"drafter": kind_of(drafter), "seconds": drafter.costs.to_json(), "counts": None if drafter.auto is None else drafter.auto.start}
+    held["digest"] = digest_of(held)
     write_atomically(folder / FILE, json.dumps(held, indent=2) + "\n")
+
+
+def kind_of(drafter: Drafter) -> str:
+    return type(drafter).__name__
+
+
+def digest_of(held: dict[str, Any]) -> str:
+    """Of everything but itself."""
+    return hashlib.sha256(json.dumps({name: value for name, value in held.items() if name != "digest"}, sort_keys=True).encode()).hexdigest()[:16]

@@ -16,6 +16,7 @@ from experiments.analysis.tables import print_run
 from experiments.parts.build import Parts, build, checkpoints_of, prompts_of
 from experiments.parts.data.prompts import Prompt, fingerprint
 from experiments.parts.plan import Plan
+from experiments.parts.roles import served_by
 from experiments.parts.settings import Settings, resolved
 from experiments.parts.tracking.interface import Tracker
 from experiments.parts.tracking.rows import prompt_figures
@@ -106,7 +107,7 @@ def carry_out(plan: Plan, parts: Parts, recorder: Recorder, proof: Proof, group:
     about = labels(plan.config) | {"device": model.device.type}
     tracker.start(plan.config, folder, labels=about, group=group, tokenizer=parts.target.tokenizer)
     costs.forget(parts.drafter)
-    costs.restore(parts.drafter, folder)
+    costs.restore(parts.drafter, folder, begun=bool(recorder.pairs))
     summary, stop, drafts_repeat = None, None, None
     try:
         if recorder.pairs:
@@ -120,6 +121,7 @@ def carry_out(plan: Plan, parts: Parts, recorder: Recorder, proof: Proof, group:
             recorder.recover()
         if recorder.pairs:
             provenance["load_average_after"] = load_average()
+            provenance["served"] = served_by({"target": model, **parts.drafter.models})
             summary = summarise(
                 list(recorder.pairs.values()),
                 plan.config,

@@ -7,8 +7,7 @@ Weights and scalars are read from the model's own modules at each forward: nothi
 packed into one: that would bring 1 to 3 % on a CPU, and the model's parameters would have to become views of the packed ones.
 """
 
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,22 +17,18 @@ from torch.nn import functional as F
 
 from spec.attention import chosen
 from spec.cache import KVCache
-from spec.reach import inner, read, rotary_distributions
+from spec.lean.parts import NotLean, Parts, check_untouched
+from spec.reach import read, rotary_distributions
 from spec.store import StoredLinear, widened_linear, widened_linears
 
 BODY = ("embed_tokens", "layers", "norm", "rotary_emb")
 LAYER = ("self_attn", "mlp", "input_layernorm", "post_attention_layernorm")
 IDLE = (nn.Dropout, nn.Identity)  # what does nothing outside of training
-KNOWN = ("transformers.", "torch.nn.", StoredLinear.__module__)  # where classes come from whose forward is what a trial of their class shows
 BY_POSITION = ("default", "linear", "llama3", "yarn")  # kinds of rotary angles that depend on a token's position alone: a table holds them
 # Settings that act beyond some size of the numbers only, which a trial need not reach.
 LIMITING = ("clip_qkv", "attn_logit_softcapping", "final_logit_softcapping", "logit_softcapping")
 
 Norm = Callable[[Tensor], Tensor]
-
-
-class NotLean(ValueError):  # noqa: N818  an answer rather than an error
-    """A model that is not of the shape; the message says why."""
 
 
 @dataclass
@@ -94,23 +89,6 @@ class Layer:
         return x + product(self.mlp.down_proj, self.act(gate) * up)
 
 
-class Parts:
-    """Which modules a model has, where they are and whether something hangs on them; the weights themselves may change at any time."""
-
-    def __init__(self, model: Any):
-        self.modules = [weakref.ref(part) for part in model.modules()]
-        self.state = self._state(model, model.modules())
-
-    @staticmethod
-    def _state(model: Any, parts: Iterable[Any]) -> tuple[Any, ...]:
-        return model.device, model.dtype, model.training, chosen(model.config.get_text_config()), next(_touched(parts), None)
-
-    def are_those_of(self, model: Any) -> bool:
-        now = list(model.modules())
-        same = len(now) == len(self.modules) and all(part is kept() for part, kept in zip(now, self.modules, strict=True))
-        return same and self.state == self._state(model, now)
-
-
 class Lean:
     """Runs the forwards of one model, and does not keep it alive. Raises NotLean where it is not of the shape."""
 
@@ -163,10 +141,11 @@ class Lean:
         """cos, and sin with the sign of the half it is for, [B or 1, N, head_dim]. The table is made anew, twice as long, when it is too short."""
         if not self.has_table:
             return self._signed(positions)
-        if len(self.table[0]) < capacity:
+        table = self.table  # another thread may put a shorter one in its place
+        if len(table[0]) < capacity:
             cos, sin = self._signed(torch.arange(2 * capacity, device=self.device)[None])
-            self.table = cos[0], sin[0]
-        return self.table[0][positions], self.table[1][positions]
+            table = self.table = cos[0], sin[0]
+        return table[0][positions], table[1][positions]
 
     def _signed(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         cos, sin = self.body.rotary_emb(next(self.body.norm.parameters())[None, None], positions)
@@ -204,23 +183,6 @@ def norm_of(own: Any) -> Norm:
 def check_linear(part: Any) -> None:
     if type(part) not in (nn.Linear, StoredLinear):
         raise NotLean(f"{type(part).__name__} is no plain linear layer")
-
-
-def check_untouched(model: Any) -> None:
-    """Raises NotLean where calling the model does more than the classes of its parts say."""
-    if inner(model) is not model:
-        raise NotLean(f"{type(model).__name__} wraps a model")
-    if model.training:
-        raise NotLean("it is in training mode; model.eval() ends that")
-    name = next(_touched(model.modules()), None)
-    if name is not None:
-        raise NotLean(f"{name} has a hook, a forward of its own, or is no class of transformers or torch")
-
-
-def _touched(parts: Any) -> Iterator[str]:
-    for part in parts:
-        if part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part) or not type(part).__module__.startswith(KNOWN):
-            yield type(part).__name__
 
 
 def _check_parts(module: Any, wanted: tuple[str, ...]) -> None:

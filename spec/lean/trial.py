@@ -14,15 +14,17 @@ from torch import Tensor
 
 import spec.masks as masks
 from spec.cache import KVCache
-from spec.lean.forward import Lean, NotLean, Parts, check_untouched
+from spec.lean.forward import Lean
+from spec.lean.parts import NotLean, Parts, check_untouched, functions_of
 from spec.reach import num_positions, read
 from spec.types import Draft
 
 NARROW = {"vocab_size": 64, "intermediate_size": 48, "pad_token_id": None, "bos_token_id": 0, "eos_token_id": 0}
+DEPTHS = {"num_hidden_layers", "depth", "num_layers", "encoder_layers"}
 NUM_CACHED, PLAIN_REACH = 4, 4096
 ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}  # of the spread of the logits
 TRIED: "weakref.WeakKeyDictionary[Any, Lean | Refused]" = weakref.WeakKeyDictionary()  # by model
-NARROWED: dict[tuple[type, str], str | None] = {}  # by class and settings: why a narrow model failed, or None
+NARROWED: dict[tuple[Any, ...], str | None] = {}  # by class, settings and functions: why a narrow model failed, or None
 LOG = logging.getLogger(__name__)
 
 
@@ -71,7 +73,7 @@ def _tried(model: Any) -> Lean | Refused:
     try:
         with torch.no_grad():
             found = Lean(model)
-            key = type(model), model.config.to_json_string(use_diff=False)
+            key = type(model), model.config.to_json_string(use_diff=False), *functions_of(model.modules())
             if key not in NARROWED:
                 NARROWED[key] = _why_not_narrow(model)
             if NARROWED[key] is not None:
@@ -117,6 +119,10 @@ def _narrow(model: Any) -> Any:
     sizes["hidden_size"] = 64 if given else sizes["num_attention_heads"] * head_dim
     for name, value in {**NARROW, **sizes}.items():
         setattr(text, name, value)
+    for part in (getattr(config, name, None) for name in getattr(config, "sub_configs", {})):
+        if part is not None and part is not text:  # a tower for images, say
+            for name in DEPTHS.intersection(vars(part)):
+                setattr(part, name, 1)
     config._attn_implementation = "sdpa"
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.no_grad(), torch.device("cpu"):
         made = type(model)(config).double().eval()

@@ -56,7 +56,13 @@ def _found() -> Kernel | NoKernel:
         return load(instructions(), cache_folder())
     except NoKernel as error:
         return error
-    except (OSError, subprocess.SubprocessError, AttributeError) as error:  # AttributeError: a library without the function
+    except (
+        OSError,
+        subprocess.SubprocessError,
+        AttributeError,
+        RuntimeError,
+        ValueError,
+    ) as error:  # a library without the function, no home, a $CXX
         return NoKernel(f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
@@ -99,7 +105,7 @@ def find_compiler() -> list[str]:
 
 def _kept(folder: Path, made_from: str) -> Path | None:
     """The file that was built before; damaged ones are removed."""
-    for file in sorted(folder.glob(f"{made_from}-*.so")):
+    for file in filter(Path.is_file, sorted(folder.glob(f"{made_from}-*.so"))):
         if file.stem == f"{made_from}-{_digest(file)}":
             return file
         file.unlink(missing_ok=True)

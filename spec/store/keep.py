@@ -20,7 +20,7 @@ from spec.store.product import FEW_BITS
 STORES = ("auto", "checkpoint", "float32")
 LOG = logging.getLogger(__name__)
 SAID: set[str] = set()
-COPIES: "weakref.WeakKeyDictionary[Any, Any]" = weakref.WeakKeyDictionary()  # in float32, by model
+COPIES: "weakref.WeakKeyDictionary[Any, Any]" = weakref.WeakKeyDictionary()  # in float32, by model, with what its weights were then
 AS_PLAIN = {StoredLinear: StoredLinear.plain, StoredEmbedding: StoredEmbedding.plain}
 
 
@@ -35,25 +35,38 @@ def stored(model: Any, store: str = "auto") -> Any:
     """The model itself, its linear layers and embeddings in the form that `store` says.
 
     "checkpoint": where all numbers of a weight fit into 16 bits, it is kept so and widened when it is used, which changes no number. "auto": the same
-    where it pays, for a model of float32 on a CPU that the kernel is built for. "float32": the model's own form. Models of other dtypes and quantised
-    ones stay as they are under "auto". Raises ValueError for "checkpoint" where it is not possible.
+    where it pays, for a model of float32 on a CPU that the kernel is built for. "float32": as transformers has them. Models of other dtypes and
+    quantised ones stay as they are under "auto". Raises ValueError for "checkpoint" where it is not possible.
     """
     quantised = getattr(model.config, "quantization_config", None) is not None
-    if check_store(store) == "float32" or (store == "auto" and (model.dtype != torch.float32 or model.device.type != "cpu" or quantised)):
+    if check_store(store) == "float32":
+        if _is_stored(model):
+            _swap(model, AS_PLAIN, _widened)
+        return model
+    if (store == "auto" and (model.dtype != torch.float32 or model.device.type != "cpu" or quantised)) or _is_stored(model):
         return model
     if model.dtype != torch.float32 or quantised:
         what = "is quantised" if quantised else f"is of {str(model.dtype).removeprefix('torch.')}"
         raise ValueError(f"store=checkpoint keeps 16-bit weights under float32 arithmetic, and the model {what}; use dtype=float32 or store=auto")
     if store == "auto" and not (_seems_narrow(model) and _has_kernel("weights are kept in float32")):
         return model
-    _swap(model, {nn.Linear: StoredLinear, nn.Embedding: StoredEmbedding}, _narrowed)
-    if next(model.parameters(), None) is None:  # transformers asks a parameter for the dtype, and this model has no others
-        _swap(model, AS_PLAIN, _widened)
-    if store == "checkpoint" and not _is_stored(model):
-        raise ValueError("store=checkpoint: this model has no linear layers or embeddings whose numbers fit into 16 bits; use store=float32")
+    reason = _kept_in_16_bits(model)
+    if store == "checkpoint" and reason is not None:
+        raise ValueError(f"store=checkpoint: {reason}; use store=float32")
     if store == "checkpoint":
         _has_kernel("weights are widened anew for every product, which is slow")
     return model
+
+
+def _kept_in_16_bits(model: Any) -> str | None:
+    """Changes the model in place, or says why not."""
+    if not _source(model):
+        return "the source of this model's class is not at hand, which may use the weights itself"
+    _swap(model, {nn.Linear: StoredLinear, nn.Embedding: StoredEmbedding}, _narrowed)
+    if next(model.parameters(), None) is None:
+        _swap(model, AS_PLAIN, _widened)
+        return "this model has no other parameters, and transformers asks one for the dtype"
+    return None if _is_stored(model) else "this model has no linear layers or embeddings whose numbers fit into 16 bits"
 
 
 def store_of(model: Any) -> str:
@@ -68,10 +81,12 @@ def as_float32(model: Any) -> Any:
     """A model that computes the same by transformers' own layers: itself if nothing of it is stored, else one copy with widened weights."""
     if not _is_stored(model):
         return model
-    if model not in COPIES:
-        COPIES[model] = copy.deepcopy(model)
-        _swap(COPIES[model], AS_PLAIN, _widened)
-    return COPIES[model]
+    now = [(tensor.data_ptr(), tensor.dtype, 0 if tensor.is_inference() else tensor._version) for tensor in (*model.parameters(), *model.buffers())]
+    if model not in COPIES or COPIES[model][0] != now:
+        made = copy.deepcopy(model)
+        _swap(made, AS_PLAIN, _widened)
+        COPIES[model] = now, made
+    return COPIES[model][1]
 
 
 def _is_stored(model: Any) -> bool:
@@ -113,14 +128,22 @@ def _widened(weight: Tensor) -> nn.Parameter:
     return nn.Parameter(weight.to(torch.float32))
 
 
-def _asked(model: Any) -> set[str]:
-    """Names of layers whose weight's dtype the model's code asks for, to cast what they are given."""
-    return set(re.findall(r"(\w+)\.weight\.dtype", inspect.getsource(sys.modules[type(model).__module__])))
+def _source(model: Any) -> str:
+    """The file that a model's class is in; empty where it is not at hand."""
+    try:
+        return inspect.getsource(sys.modules[type(model).__module__])
+    except (OSError, TypeError, KeyError):
+        return ""
+
+
+def _asked(source: str) -> set[str]:
+    """Names of layers whose weights a model's code uses itself."""
+    return {*re.findall(r"\bself\.(?:\w+\.)*(\w+)\.weight\b", source), *re.findall(r"(\w+)\.weight\.dtype", source)}
 
 
 def _swap(model: Any, kinds: dict[type, Callable[[Any, Any], nn.Module]], change: Callable[[Tensor], Tensor | None]) -> None:
     """Changes weights that are used by parts of `kinds` alone, and puts parts made of the old ones in their places; tied weights stay tied."""
-    places, users, asked = defaultdict(list), defaultdict(list), _asked(model)
+    places, users, asked = defaultdict(list), defaultdict(list), _asked(_source(model))
     for parent in model.modules():
         for name, part in parent.named_children():
             places[part].append((parent, name))

@@ -30,8 +30,10 @@ def widened_linears(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tenso
 
 
 def _is_plain(x: Tensor) -> bool:
-    """Whether the kernel may be called past torch, which a compiler or autograd must not miss."""
-    return type(x) is Tensor and not torch.compiler.is_compiling() and not (x.requires_grad and torch.is_grad_enabled())
+    """Whether the kernel may be called past torch, whose compiler, tracer or autograd would miss it: while decoding, that is."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+        return False
+    return type(x) is Tensor and torch.is_inference_mode_enabled()
 
 
 def _computed(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -19,11 +19,13 @@ from drafters.stopping.cost import Cost
 from drafters.stopping.heuristic import Heuristic
 from spec.decode import Generation, decode
 from spec.interfaces import Drafter, Wrapped
+from spec.model import CausalLM
 from spec.sampling import Sampler
 from spec.state import DecodeState, Limits
 from spec.types import Draft
 from tests.drafters.bench import PROMPTS, new_tokens, tiny_greedy, tiny_target
 from tests.drafters.contract import assistant_model
+from tests.tiny import build
 from verifiers.coupled import Coupled
 from verifiers.recursive import Recursive
 
@@ -159,3 +161,20 @@ def test_short_answers_and_one_token_prompts() -> None:
         made = decode(tiny_target(), DRAFTERS["draft_model"](), Recursive(), [[5]], sampler=Sampler(seed=1), limits=Limits(new))
         assert len(made.new_tokens()) == new
     assert torch.is_inference_mode_enabled() is False
+
+
+def test_another_model_is_measured_anew():
+    drafter = PromptLookup(num_tokens="auto")
+    seen = []
+    for seed in (0, 0, 1):
+        target = CausalLM(build("llama", seed=seed)) if not seen or seed else seen[-1][0]
+        decode(target, drafter, Recursive(), [[1, 2, 3, 1, 2]], sampler=Sampler(0), limits=Limits(6))
+        seen.append((target, drafter.costs.seconds))
+    assert seen[0][1] is seen[1][1]
+    assert seen[2][1] is not seen[0][1]
+
+
+def test_a_length_that_is_set_measures_nothing():
+    drafter = PromptLookup(num_tokens="auto")
+    drafter.length = 3
+    assert drafter.auto is drafter.costs is None

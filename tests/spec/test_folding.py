@@ -1,11 +1,14 @@
 """Folded attention: the logits of sdpa in every family, without a copy of the keys, and nothing of it left behind in the user's model."""
 
 import threading
+import warnings
 
 import pytest
 import torch
 import transformers as hf
 from transformers.integrations import sdpa_attention
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import spec.masks as masks
 from drafters.draft_tree import DraftTree
@@ -71,7 +74,7 @@ def drafts():
 @torch.no_grad()
 def logits_of(model, prompts):
     """Of every draft of `drafts`, behind the prompts."""
-    found, target = {}, CausalLM(model)
+    found, target = {}, CausalLM(model, runtime="hf")
     for name, draft in drafts().items():
         state = target.prefill(prompts)
         found[name] = target.score(draft, state.cache).logits
@@ -106,7 +109,7 @@ def test_text_is_that_of_generate_which_runs_by_sdpa_before_and_after(drafter, c
     options = {"max_new_tokens": 12, "do_sample": False, "pad_token_id": 0}
     before = [model.generate(row, attention_mask=torch.ones_like(row), **options)[0].tolist() for row in rows]
     copies.clear()
-    result = decode(CausalLM(model), drafter, Recursive(), PROMPTS, sampler=Sampler(0), limits=Limits(12))
+    result = decode(CausalLM(model, runtime="hf"), drafter, Recursive(), PROMPTS, sampler=Sampler(0), limits=Limits(12))
     assert [row.tolist() for row in result.sequences] == before
     assert model.config._attn_implementation == "sdpa"
     assert [model.generate(row, attention_mask=torch.ones_like(row), **options)[0].tolist() for row in rows] == before
@@ -114,7 +117,7 @@ def test_text_is_that_of_generate_which_runs_by_sdpa_before_and_after(drafter, c
 
 def test_a_forward_that_fails_leaves_sdpa_behind(monkeypatch):
     model = build("llama")
-    target = CausalLM(model)
+    target = CausalLM(model, runtime="hf")
     state = target.prefill(PROMPTS)
     monkeypatch.setattr(model.model.norm, "forward", lambda states: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -126,7 +129,7 @@ def test_one_inside_the_other_and_a_change_by_the_owner():
     model = build("llama")
     with folding(model):
         with folding(model):
-            assert CausalLM(model).attention == "sdpa"  # as another thread would find it
+            assert CausalLM(model, runtime="hf").attention == "sdpa"  # as another thread would find it
             assert model.config._attn_implementation == NAME
         assert model.config._attn_implementation == "sdpa"  # the outer forward goes on by sdpa, which is as good
         model.set_attn_implementation("eager")
@@ -137,12 +140,12 @@ def test_one_inside_the_other_and_a_change_by_the_owner():
 
 def test_threads_that_share_a_model():
     model = build("llama")
-    target = CausalLM(model)
+    target = CausalLM(model, runtime="hf")
     wanted = decode(target, NoDraft(), Recursive(), PROMPTS, sampler=Sampler(0), limits=Limits(12)).sequences
     found = {}
 
     def run(number):
-        found[number] = decode(CausalLM(model), NoDraft(), Recursive(), PROMPTS, sampler=Sampler(0), limits=Limits(12)).sequences
+        found[number] = decode(CausalLM(model, runtime="hf"), NoDraft(), Recursive(), PROMPTS, sampler=Sampler(0), limits=Limits(12)).sequences
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(3)]
     for thread in threads:
@@ -188,3 +191,28 @@ def test_sixteen_bits_differ_by_rounding_alone(dtype):
     mask = masks.chain_bias(9, dtype, torch.device("cpu"))[:, :, -3:]
     found, wanted = (run(Layer(), query, key, value, mask)[0].float() for run in (folded, sdpa_attention.sdpa_attention_forward))
     assert (found - wanted).abs().max() < 8 * torch.finfo(dtype).eps * value.float().abs().max()
+
+
+def test_an_sdpa_of_somebody_else_is_left_in_its_place(monkeypatch):
+    """As the function is replaced, with transformers' own means, after a model was folded."""
+    model = build("llama")
+    wanted = texts_of(model)
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, "sdpa", doubled)
+    ids = torch.tensor([PROMPTS[0]])
+    own = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12, eos_token_id=None, pad_token_id=0)[0]
+    found = texts_of(model)
+    assert torch.equal(found[0], own)
+    assert not torch.equal(found[0], wanted[0])
+    for kind in ("auto", "lean"):
+        assert torch.equal(texts_of(model, kind)[0], own)
+
+
+def doubled(module, query, key, value, attention_mask, scaling=None, **given):
+    return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=3 * (scaling or query.shape[-1] ** -0.5), **given)
+
+
+def texts_of(model, runtime="hf"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # lean is not possible
+        target = CausalLM(model, runtime=runtime)
+    return decode(target, NoDraft(), Recursive(), PROMPTS[:1], sampler=Sampler(0), limits=Limits(12)).sequences

@@ -20,7 +20,7 @@ def test_what_a_run_left_is_read_with_its_steps_by_prompt_and_role(tmp_path: Pat
 def test_names_that_have_moved_are_todays_but_in_the_raw_configuration(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("target:\n  _target_: experiments.build.load_target\n")
     run = RunFolder(tmp_path)
-    assert run.config == {"target": {"_target_": "experiments.parts.target.load_target"}}
+    assert run.config == {"target": {"_target_": "experiments.parts.target.load_target", "store": "float32"}}
     assert run.raw_config == {"target": {"_target_": "experiments.build.load_target"}}
 
 

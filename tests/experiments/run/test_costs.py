@@ -73,3 +73,24 @@ def test_a_damaged_file_is_named(tmp_path: Path, held: str) -> None:
 def test_a_drafter_that_chooses_nothing_leaves_no_file(tmp_path: Path) -> None:
     costs.settle(PromptLookup(), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_has_begun_wants_the_very_file(composed: Compose, tmp_path: Path) -> None:
+    """Other lengths behind the same answers would look as if the drafter carried something from prompt to prompt."""
+    config, path = composed(*CHOSEN), tmp_path / costs.FILE
+    execute(config, tmp_path)
+    lines, held = (tmp_path / "records.jsonl").read_text().splitlines(keepends=True), path.read_text()
+    (tmp_path / "records.jsonl").write_text("".join(lines[:4]))
+    path.unlink()
+    with pytest.raises(ValueError, match=r"costs\.json is gone; this folder's answers were drafted by it: put back the file"):
+        execute(config, tmp_path)
+    path.write_text(held.replace('"PromptLookup"', '"Lookahead"'))
+    with pytest.raises(ValueError, match=r"costs\.json: .*is of Lookahead and not of PromptLookup\); this folder's answers"):
+        execute(config, tmp_path)
+    changed = json.loads(held)
+    changed["seconds"]["1"]["0"] *= 2
+    path.write_text(json.dumps(changed))
+    with pytest.raises(ValueError, match=r"costs\.json: .*it was changed"):
+        execute(config, tmp_path)
+    path.write_text(held)
+    assert execute(config, tmp_path)["valid"]

@@ -128,3 +128,32 @@ def test_two_processes_may_build_at_once(compiler, tmp_path):
     assert [process.returncode for process in running] == [0, 0]
     assert len(calls()) >= 1
     assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+@pytest.mark.parametrize("change", [{"CXX": "g++ '-O2"}, {"HOME": "", "XDG_CACHE_HOME": ""}])
+def test_an_environment_that_makes_no_sense_is_a_reason(change, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name, value in change.items():
+        monkeypatch.setenv(name, value)
+    if not change.get("HOME", "x"):
+        monkeypatch.delenv("HOME")
+        monkeypatch.setattr(Path, "home", no_home)
+    build._found.cache_clear()
+    try:
+        with pytest.raises(NoKernel, match=r"No closing quotation|Could not determine home"):
+            kernel()
+    finally:
+        build._found.cache_clear()
+
+
+def no_home():
+    raise RuntimeError("Could not determine home directory.")
+
+
+def test_a_folder_of_its_name_is_passed_over(compiler, tmp_path):
+    compiler()
+    folder = tmp_path / "cache"
+    load("AVX512", folder)
+    made_from = next(folder.iterdir()).stem.split("-")[0]
+    (folder / f"{made_from}-zz.so").mkdir()
+    assert load("AVX512", folder).build_seconds is None

@@ -3,6 +3,8 @@
 import copy
 import logging
 import pickle
+import sys
+import types
 
 import pytest
 import torch
@@ -161,7 +163,7 @@ def test_layers_that_more_hangs_on_stay_as_they_are():
     assert [type(layer.mlp.up_proj).__name__ for layer in model.model.layers] == ["Linear", "Own"]
     scaled = stored(rounded("gemma3_text", settings={"tie_word_embeddings": True}), "checkpoint")
     assert scaled.lm_head.weight is scaled.model.embed_tokens.weight  # whose class is not torch's, so that its head stays too
-    assert "lm_head" in keep._asked(rounded("falcon_mamba"))  # its code would cast what it gives to the head
+    assert "lm_head" in keep._asked(keep._source(rounded("falcon_mamba")))  # its code would cast what it gives to the head
 
 
 def test_wrong_input_is_said_in_one_line():
@@ -216,3 +218,40 @@ def test_generate_uses_them_too(pair):
     found, wanted = (model.generate(IDS, attention_mask=torch.ones_like(IDS), **options) for model in (target, own))
     assert isinstance(target, hf.PreTrainedModel)
     assert torch.equal(found, wanted)
+
+
+def test_the_copy_in_float32_follows_the_weights():
+    model, other = stored(rounded(), "checkpoint"), build("llama", seed=1).to(torch.bfloat16).float().eval()
+    first = as_float32(model)
+    assert as_float32(model) is first
+    model.load_state_dict(other.state_dict())
+    assert same(logits(as_float32(model)), logits(other))
+    assert not same(logits(first), logits(other))
+
+
+def test_the_way_back_is_float32():
+    model = stored(stored(rounded(), "checkpoint"), "float32")
+    assert store_of(model) == "float32"
+    assert torch.equal(logits(model), logits(rounded()))
+
+
+def test_a_class_whose_source_is_not_at_hand_stays_as_it_is(monkeypatch):
+    """As one that was made in a console: its code might use the weights itself."""
+    module = types.ModuleType("made_here")
+    monkeypatch.setitem(sys.modules, "made_here", module)
+    model = rounded()
+    model.__class__ = type("Own", (type(model),), {"__module__": "made_here"})
+    assert store_of(stored(model)) == "float32"
+    with pytest.raises(ValueError, match=r"^store=checkpoint: the source of this model's class is not at hand"):
+        stored(model, "checkpoint")
+
+
+def test_a_model_without_other_parameters_says_so():
+    with pytest.raises(ValueError, match=r"^store=checkpoint: this model has no other parameters"):
+        stored(rounded("olmo"), "checkpoint")
+
+
+@pytest.mark.parametrize("name", ["mamba", "falcon_mamba"])
+def test_layers_whose_weights_the_model_uses_itself_stay_in_float32(name):
+    model = rounded(name)
+    assert same(logits(stored(copy.deepcopy(model), "checkpoint")), logits(model))

@@ -1,10 +1,13 @@
 """Products of 16-bit weights against float64, by every kernel that this processor can run and by the fallback."""
 
+import warnings
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from spec.store import StoredLinear
 from spec.store.product import FEW_BITS, widened_linear, widened_linears
 from tests.spec.store.kernels import KINDS, use
 
@@ -35,7 +38,11 @@ def test_products_are_those_of_the_widened_weights(kind, dtype, num_in, num_out)
     for rows in range(1, 21):
         x = numbers(rows, num_in, seed=rows)
         assert close(widened_linear(x, weight), x, weight)
-        assert close(widened_linear(x, weight, bias), x, weight, bias)
+        found = widened_linear(x, weight, bias)
+        assert close(found, x, weight, bias)
+        with torch.inference_mode():  # where the kernel is called past torch
+            assert torch.equal(widened_linear(x, weight, bias), found)
+            assert torch.equal(widened_linears(x, [weight, weight], [bias, None]), torch.cat([found, widened_linear(x, weight)], -1))
 
 
 @pytest.mark.parametrize("dtype", FEW_BITS)
@@ -120,3 +127,14 @@ def test_it_is_an_operator_that_compilers_can_trace(kind):
     torch.library.opcheck(torch.ops.draftproof.widened_linear.default, (x, weight, None), test_utils=("test_schema", "test_faketensor"))
     traced = torch.compile(lambda x: widened_linear(x * 2, weight) + 1, backend="aot_eager", fullgraph=True)
     assert torch.equal(traced(x), widened_linear(x * 2, weight) + 1)
+
+
+def test_tracers_and_gradients_see_it(kind):
+    layer, x = StoredLinear(torch.nn.Linear(8, 5), numbers(5, 8).half()), numbers(3, 8)
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is old
+        traced = torch.jit.trace(layer, x, check_trace=False)
+    assert torch.equal(traced(2 * x), layer(2 * x))
+    layer.bias.requires_grad_(True)
+    layer(x).sum().backward()
+    assert torch.equal(layer.bias.grad, torch.full((5,), 3.0))

@@ -61,7 +61,8 @@ class OpenVINO(Engine):
         ids = np.array([[0] * (longest - len(row)) + row for row in rows], np.int64)
         mask = np.array([[0] * (longest - len(row)) + [1] * len(row) for row in rows], np.int64)
         config = genai.GenerationConfig(**self.settings(sampler, limits, seed))
-        made = self.pipeline.generate(genai.TokenizedInputs(ov.Tensor(ids), ov.Tensor(mask)), config)
+        inputs = genai.TokenizedInputs(input_ids=ov.Tensor(ids), attention_mask=ov.Tensor(mask))
+        made = self.pipeline.generate(inputs, config)
         forwards = len(made.perf_metrics.raw_metrics.token_infer_durations)
         return [(list(tokens), forwards) for tokens in made.tokens]
 
