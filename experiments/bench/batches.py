@@ -14,7 +14,7 @@ from experiments.analysis.speedup import Timed, compare
 from experiments.analysis.terminal import render
 from experiments.bench.figures import describe
 from experiments.bench.material import Material
-from experiments.bench.roles import note
+from experiments.bench.roles import note, way_of
 from experiments.bench.set_acceptance import repeated
 from experiments.parts.interleave import shuffled
 from experiments.recording.clock import Stopwatch, timed
@@ -94,7 +94,7 @@ def line(material: Material, name: str, runtime: str, num_rows: int, num_prompts
     """What is recorded of one way: seconds of every group, and speeds over plain decoding, with the prompts' own forwards and without."""
     own, plain = spent[name], spent[PLAIN]
     total = GenerationStats.merged(own.stats)
-    found: dict[str, Any] = {"way": name if runtime == "auto" else f"{name}, {runtime}", "note": note(name, material), "plain": name == PLAIN}
+    found: dict[str, Any] = {"way": way_of(name, runtime), "note": note(name, material), "plain": name == PLAIN}
     found |= {"rows": num_rows, "prompts": num_prompts}
     for prefix, end_to_end in (("", True), ("decode_", False)):
         here = own.timed(end_to_end=end_to_end)

@@ -20,8 +20,13 @@ def make_roles(material: Material) -> list[Role]:
 def make_loop(name: str, runtime: str, target: CausalLM, material: Material) -> Loop:
     drafter = material.drafter(name)
     drafter.attach(target)  # its model, if it has one, runs as the target does
-    shown = name if runtime == "auto" else f"{name}, {runtime}"
+    shown = way_of(name, runtime)
     return Loop(target, drafter, material.verifier, shown, allow_lossy=material.config.allow_lossy, note=note(name, material))
+
+
+def way_of(name: str, runtime: str) -> str:
+    """What one of our ways is called under a runtime."""
+    return name if runtime == "auto" else f"{name}, {runtime}"
 
 
 def note(name: str, material: Material) -> str:

@@ -3,12 +3,12 @@
 With the file of another run in its folder before it begins, a run chooses as that one did.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from experiments.recording.files import read_json, write_atomically
+from experiments.recording.identity import config_hash
 from spec.interfaces import Drafter
 
 FILE = "costs.json"
@@ -42,8 +42,9 @@ def restore(drafter: Drafter, folder: Path, begun: bool = False) -> None:
         return
     held = read_json(path, "what steps of a run cost", advice)
     try:
-        if held.get("drafter") != kind_of(drafter) or held.get("digest") != digest_of(held):
-            raise ValueError(f"it was changed, or is of {held.get('drafter')} and not of {kind_of(drafter)}")
+        kind = type(drafter).__name__
+        if held.get("drafter") != kind or held.get("digest") != digest_of(held):
+            raise ValueError(f"it was changed, or is of {held.get('drafter')} and not of {kind}")
         drafter.costs.restore(held.get("seconds"))
         if drafter.auto is not None:
             drafter.auto.restore(held.get("counts"))
@@ -58,15 +59,11 @@ def settle(drafter: Drafter, folder: Path) -> None:
     drafter.costs.fixed = True
     if drafter.auto is not None:
         drafter.auto.settle()
-    held = {"drafter": kind_of(drafter), "seconds": drafter.costs.to_json(), "counts": None if drafter.auto is None else drafter.auto.start}
+    held = {"drafter": type(drafter).__name__, "seconds": drafter.costs.to_json(), "counts": None if drafter.auto is None else drafter.auto.start}
     held["digest"] = digest_of(held)
     write_atomically(folder / FILE, json.dumps(held, indent=2) + "\n")
 
 
-def kind_of(drafter: Drafter) -> str:
-    return type(drafter).__name__
-
-
 def digest_of(held: dict[str, Any]) -> str:
     """Of everything but itself."""
-    return hashlib.sha256(json.dumps({name: value for name, value in held.items() if name != "digest"}, sort_keys=True).encode()).hexdigest()[:16]
+    return config_hash({name: value for name, value in held.items() if name != "digest"})

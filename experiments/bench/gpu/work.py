@@ -11,7 +11,7 @@ from experiments.bench.gpu.lab import Lab
 from experiments.bench.interleaved import interleave
 from experiments.bench.material import PAID, Material
 from experiments.bench.memory import must_hold
-from experiments.bench.roles import make_roles
+from experiments.bench.roles import make_roles, way_of
 from experiments.bench.traffic import footprint, measure_bandwidth
 
 BIG = 2**32  # bytes to copy on a GPU; on a CPU less
@@ -87,8 +87,7 @@ def against_plain(lab: Lab, size: str, length: int, name: str, acceptance: float
     """A drafter and plain decoding under every runtime, interleaved; a line for each runtime."""
     ways = {way["way"]: way for way in timed_ways(lab, lab.material(size, length, ours=["none", name], acceptance=acceptance))}
     for runtime in lab.settings.runtimes:
-        suffix = "" if runtime == "auto" else f", {runtime}"
-        plain_way, drafting = ways[f"none{suffix}"], ways[f"{name}{suffix}"]
+        plain_way, drafting = ways[way_of("none", runtime)], ways[way_of(name, runtime)]
         speedup = plain_way["decode_ms_per_token"] / drafting["decode_ms_per_token"]
         cost = step_cost(lab, size, runtime) if length == lab.settings.prompt_tokens[0] else None
         promised = None if cost is None else drafting["tokens_per_forward"] / cost
