@@ -20,7 +20,8 @@ MAY_IMPORT = {  # what of ours each part may import
     "tests": set(PARTS),
 }
 SPEC_ORDER = [  # a file imports files of earlier lines only
-    {"tree", "arguments", "mass", "checkpoint", "named", "reach", "store", "attention", "costs"},
+    {"tree", "arguments", "mass", "checkpoint", "named", "reach", "once", "native", "attention", "costs"},
+    {"store"},
     {"types", "loading", "auto"},
     {"noise", "residual", "checks", "tokenizer_files"},
     {"chains", "probe", "vocabulary"},

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 OURS = ("spec", "drafters", "verifiers", "experiments")
-SOURCES = ("*.py", "*.cpp")  # files of code
+SOURCES = ("*.py", "*.cpp", "*.h")  # files of code
 INSIDE = "".join(f"{part}." for part in __name__.split(".")[:-3])  # "" in a checkout, "draftproof." in the wheel
 IN_SOURCE = re.compile(rf"\bdraftproof\.(?=(?:{'|'.join((*OURS, 'conf'))})\b)".encode())
 

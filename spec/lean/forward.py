@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from spec.attention import chosen
 from spec.cache import KVCache
+from spec.lean.native import native_of
 from spec.lean.parts import NotLean, Parts, check_untouched
 from spec.reach import read, rotary_distributions
 from spec.store import StoredLinear, widened_linear, widened_linears
@@ -35,6 +36,7 @@ Norm = Callable[[Tensor], Tensor]
 class Layer:
     """One decoder layer: its linear layers, norms, activation and numbers of heads."""
 
+    own: Any
     attention: Any
     mlp: Any
     qkv: Sequence[nn.Linear]  # one or three
@@ -60,6 +62,7 @@ class Layer:
         num_heads = attention.o_proj.in_features // head_dim
         num_groups = (sum(getattr(attention, name).out_features for name in qkv) // head_dim - num_heads) // 2
         return Layer(
+            own,
             attention,
             mlp,
             [getattr(attention, name) for name in qkv],
@@ -107,12 +110,13 @@ class Lean:
             raise NotLean(f"attn_implementation={chosen(config)} was chosen")
         if len({(part.device, part.dtype) for part in model.parameters()}) > 1:
             raise NotLean("its layers are of several devices or dtypes")
-        size = read(config, "head_dim") or config.hidden_size // config.num_attention_heads
-        self.layers = [Layer.of(layer, size) for layer in self.body.layers]
+        self.head_size: int = read(config, "head_dim") or config.hidden_size // config.num_attention_heads
+        self.layers = [Layer.of(layer, self.head_size) for layer in self.body.layers]
         self.norm = norm_of(self.body.norm)
         kinds = {found.get("rope_type", found.get("type", "default")) for found in rotary_distributions(config)}
         self.has_table = kinds <= set(BY_POSITION)
         self.table, self.angles = (torch.empty(0), torch.empty(0)), self._angles()
+        self.native = native_of(self)
 
     def has_changed(self, model: Any) -> bool:
         """Whether parts, hooks, dtype, device or rotary angles are others by now; it is asked once per decode."""
@@ -128,7 +132,12 @@ class Lean:
 
         mask [B or 1, 1, N, width] is additive, None: everything is seen; positions [B or 1, N].
         """
-        cos, sin = self._turns(positions, cache.capacity + tokens.shape[1])
+        (cos, sin), places = self._turns(positions, cache.capacity + tokens.shape[1])
+        if self.native is not None:
+            found = self.native.run(self.body.embed_tokens(tokens), places, (cos, sin), mask, cache, last)
+            if found is not None:
+                return found
+        cos, sin = cos[places], sin[places]
         folds = self.layers[0].num_heads // self.layers[0].num_groups
         folded = mask if mask is None or folds == 1 else mask.repeat(1, 1, folds, 1)
         x = self.body.embed_tokens(tokens)
@@ -137,15 +146,19 @@ class Lean:
         x = self.norm(x)
         return product(self.head, x[:, -1:] if last else x), x
 
-    def _turns(self, positions: Tensor, capacity: int) -> tuple[Tensor, Tensor]:
-        """cos, and sin with the sign of the half it is for, [B or 1, N, head_dim]. The table is made anew, twice as long, when it is too short."""
+    def _turns(self, positions: Tensor, capacity: int) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """cos, and sin with the sign of the half it is for, [P, head_dim]; and the rows of both that are for `positions`.
+
+        The table is made anew, twice as long, when it is too short.
+        """
         if not self.has_table:
-            return self._signed(positions)
+            cos, sin = (angles.flatten(0, 1) for angles in self._signed(positions))
+            return (cos, sin), torch.arange(positions.numel(), device=self.device).view_as(positions)
         table = self.table  # another thread may put a shorter one in its place
         if len(table[0]) < capacity:
             cos, sin = self._signed(torch.arange(2 * capacity, device=self.device)[None])
             table = self.table = cos[0], sin[0]
-        return table[0][positions], table[1][positions]
+        return table, positions
 
     def _signed(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         cos, sin = self.body.rotary_emb(next(self.body.norm.parameters())[None, None], positions)

@@ -5,7 +5,6 @@ import logging
 import warnings
 import weakref
 from dataclasses import dataclass
-from functools import lru_cache
 from time import perf_counter
 from typing import Any
 
@@ -16,6 +15,7 @@ import spec.masks as masks
 from spec.cache import KVCache
 from spec.lean.forward import Lean
 from spec.lean.parts import NotLean, Parts, check_untouched, functions_of
+from spec.once import say_once
 from spec.reach import num_positions, read
 from spec.types import Draft
 
@@ -47,13 +47,8 @@ def lean_if_fitting(model: Any, is_asked: bool) -> Lean | None:
         if is_asked:
             warnings.warn(f"runtime=lean is not possible here, the model's own forward is run: {error}", RuntimeWarning, stacklevel=4)
         else:
-            _say(f"{type(model).__name__} is run by its own forward, not the lean one: {error} (runtime=hf does not try)")
+            say_once(LOG, f"{type(model).__name__} is run by its own forward, not the lean one: {error} (runtime=hf does not try)")
         return None
-
-
-@lru_cache(maxsize=256)
-def _say(line: str) -> None:
-    LOG.warning(line)
 
 
 def lean_of(model: Any) -> Lean:
@@ -161,5 +156,6 @@ def _logits(model: Any, lean: Lean | None, tokens: Tensor, draft: Draft, lengths
     mask = masks.behind_prefix(masks.draft_bias(draft, model.dtype), cache.starts(), cache.longest + draft.num_slots)
     places = masks.positions(draft, cache, 0, 16).expand_as(draft.tokens) + first
     if lean is not None:
-        return lean.run(draft.tokens, None if draft.num_slots == 1 else mask, places, cache, False)[0]
+        with torch.inference_mode():  # as while decoding, where compiled code may be called
+            return lean.run(draft.tokens, None if draft.num_slots == 1 else mask, places, cache, False)[0]
     return model(input_ids=draft.tokens, attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True).logits

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spec.store.build import NoKernel, kernel
+from spec.native import NoKernel, kernel
+from spec.once import say_once
 from spec.store.modules import Stored, StoredEmbedding, StoredLinear
 from spec.store.product import FEW_BITS
 
 STORES = ("auto", "checkpoint", "float32")
 LOG = logging.getLogger(__name__)
-SAID: set[str] = set()
 COPIES: "weakref.WeakKeyDictionary[Any, Any]" = weakref.WeakKeyDictionary()  # in float32, by model, with what its weights were then
 AS_PLAIN = {StoredLinear: StoredLinear.plain, StoredEmbedding: StoredEmbedding.plain}
 
@@ -96,19 +96,11 @@ def _is_stored(model: Any) -> bool:
 def _has_kernel(otherwise: str) -> bool:
     """Whether there is a kernel; what happens without one is said once."""
     try:
-        seconds = kernel().build_seconds
+        kernel()
     except NoKernel as error:
-        _say(f"no kernel for 16-bit weights, {otherwise}: {error}")
+        say_once(LOG, f"no kernel for 16-bit weights, {otherwise}: {error}")
         return False
-    if seconds is not None:
-        _say(f"the kernel for 16-bit weights was built, once, in {seconds:.1f} s")
     return True
-
-
-def _say(line: str) -> None:
-    if line not in SAID:
-        SAID.add(line)
-        LOG.warning(line)
 
 
 def _seems_narrow(model: Any) -> bool:

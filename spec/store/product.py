@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spec.store.build import NoKernel, kernel
+from spec.native import NoKernel, bypasses, kernel
 
 FEW_BITS = (torch.bfloat16, torch.float16)  # numbers that fit into both are kept in the first
 NAME, SCHEMA = "draftproof::widened_linear", "(Tensor x, Tensor weight, Tensor? bias) -> Tensor"
@@ -19,21 +19,14 @@ def widened_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
 
     Raises RuntimeError, as F.linear does, where shapes or devices do not fit.
     """
-    return _computed(x, weight, bias) if _is_plain(x) else torch.ops.draftproof.widened_linear(x, weight, bias)
+    return _computed(x, weight, bias) if bypasses(x) else torch.ops.draftproof.widened_linear(x, weight, bias)
 
 
 def widened_linears(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None]) -> Tensor:
     """The products of several layers with one x beside each other in the last dimension, written there at once."""
-    if _is_plain(x) and _call() is not None and all(_fits(x, *layer) for layer in zip(weights, biases, strict=True)):
+    if bypasses(x) and _call() is not None and all(_fits(x, *layer) for layer in zip(weights, biases, strict=True)):
         return _beside(x, weights, biases)
     return torch.cat([widened_linear(x, *layer) for layer in zip(weights, biases, strict=True)], -1)
-
-
-def _is_plain(x: Tensor) -> bool:
-    """Whether the kernel may be called past torch, whose compiler, tracer or autograd would miss it: while decoding, that is."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
-        return False
-    return type(x) is Tensor and torch.is_inference_mode_enabled()
 
 
 def _computed(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

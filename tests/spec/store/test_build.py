@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from spec.store import NoKernel, build, kernel, product
-from spec.store.build import cache_folder, load
+from spec.native import NoKernel, build, kernel
+from spec.store import product
+from spec.native.build import cache_folder, load
 from spec.store.product import widened_linear
 
 COPIES = 'for last; do :; done; cp "$BUILT" "$last"'  # the last argument of a compiler's call is its output here
@@ -121,7 +122,7 @@ def test_no_compiler_no_processor_no_folder(monkeypatch, tmp_path):
 
 def test_two_processes_may_build_at_once(compiler, tmp_path):
     calls = compiler(f"sleep 1\n{COPIES}")
-    code = "from pathlib import Path; from spec.store.build import load; print(load('AVX512', Path('cache')).call)"
+    code = "from pathlib import Path; from spec.native.build import load; print(load('AVX512', Path('cache')).call)"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     running = [subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment, stdout=subprocess.PIPE) for _ in range(2)]
     assert [process.communicate(timeout=120)[0].startswith(b"<_FuncPtr") for process in running] == [True, True]

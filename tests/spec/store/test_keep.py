@@ -19,6 +19,7 @@ from experiments.parts.target import load_target
 from spec import CausalLM, Limits, Sampler, decode
 from spec.lean import NotLean, lean_of
 from spec.loading import load_model, load_tokenizer
+from spec.once import say_once
 from spec.store import StoredEmbedding, StoredLinear, as_float32, keep, store_of, stored
 from tests.spec.store.kernels import KINDS, kernel_of
 from verifiers.recursive import Recursive
@@ -46,7 +47,7 @@ def no_kernel(monkeypatch):
         raise keep.NoKernel("there is no compiler")
 
     monkeypatch.setattr(keep, "kernel", none)
-    monkeypatch.setattr(keep, "SAID", set())
+    say_once.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,12 @@
-"""The kernel of `kernel.cpp`, built by the system's compiler when it is first wanted, and kept in the user's cache folder.
+"""The kernels of `kernel.cpp`, built by the system's compiler when it is first wanted, and kept in the user's cache folder.
 
-A file there is named by what it was made from (source, flags and kind of processor) and by its own content: one that was damaged is made anew, and of
+A file there is named by what it was made from (sources, flags and kind of processor) and by its own content: one that was damaged is made anew, and of
 two processes that build at once each puts a whole file in place.
 """
 
 import ctypes
 import hashlib
+import logging
 import os
 import platform
 import shlex
@@ -20,11 +21,12 @@ from typing import Any
 
 import torch
 
-SOURCE = Path(__file__).with_name("kernel.cpp")
+SOURCE = Path(__file__).with_name("kernel.cpp")  # includes the headers beside it
 COMPILERS = ("g++", "clang++", "c++")  # $CXX comes first
 FLAGS = ("-std=c++17", "-O3", "-shared", "-fPIC")
 BY_CAPABILITY = {"AVX512": ("-mavx512f",), "AVX2": ("-mavx2", "-mfma", "-mf16c")}  # as torch names what the processor can
 ARM = ("aarch64", "arm64")
+LOG = logging.getLogger(__name__)
 SECONDS = 120  # that a compiler may take
 ADDRESS, SIZE, FLAG = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 
@@ -35,9 +37,10 @@ class NoKernel(RuntimeError):  # noqa: N818  an answer rather than an error
 
 @dataclass(frozen=True)
 class Kernel:
-    """The function, the processor's instructions that it is made of, and the seconds that building took, None where it was built before."""
+    """The functions, the processor's instructions that they are made of, and the seconds that building took, None where it was built before."""
 
-    call: Any
+    call: Any  # widened_linear
+    forward: Any  # decoder_forward
     instructions: str
     build_seconds: float | None
 
@@ -53,7 +56,10 @@ def kernel() -> Kernel:
 @cache
 def _found() -> Kernel | NoKernel:
     try:
-        return load(instructions(), cache_folder())
+        found = load(instructions(), cache_folder())
+        if found.build_seconds is not None:
+            LOG.warning("code for this processor was built, once, in %.1f s", found.build_seconds)
+        return found
     except NoKernel as error:
         return error
     except (
@@ -77,20 +83,25 @@ def instructions() -> str:
 
 
 def cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "draftproof"
+    """XDG_CACHE_HOME counts where it is an absolute path, as its specification says."""
+    wanted = Path(os.environ.get("XDG_CACHE_HOME") or ".")
+    return (wanted if wanted.is_absolute() else Path.home() / ".cache") / "draftproof"
 
 
 def load(instructions: str, folder: Path) -> Kernel:
     """The kernel for a processor, from `folder` or built into it. Raises NoKernel, or OSError for a folder or a file that cannot be used."""
     flags, start = (*FLAGS, *BY_CAPABILITY.get(instructions, ())), time.perf_counter()
     kind = " ".join((platform.system(), platform.machine(), *flags))
-    made_from = hashlib.sha256(SOURCE.read_bytes() + kind.encode()).hexdigest()[:16]
+    sources = [SOURCE.read_bytes(), *(header.read_bytes() for header in sorted(SOURCE.parent.glob("*.h")))]
+    made_from = hashlib.sha256(b"".join(sources) + kind.encode()).hexdigest()[:16]
     file, seconds = _kept(folder, made_from), None
     if file is None:
         file, seconds = _built(flags, folder, made_from), time.perf_counter() - start
-    call = ctypes.CDLL(str(file)).widened_linear
+    library = ctypes.CDLL(str(file))
+    call, forward = library.widened_linear, library.decoder_forward
     call.argtypes, call.restype = [ADDRESS] * 4 + [SIZE] * 4 + [FLAG] * 2, None
-    return Kernel(call, instructions, seconds)
+    forward.argtypes, forward.restype = [ADDRESS] * 2, SIZE
+    return Kernel(call, forward, instructions, seconds)
 
 
 def find_compiler() -> list[str]:

@@ -1,0 +1,198 @@
+"""The lean forward over few slots as one call of code that was built for the processor (`spec/native/layers.h`): no operator of torch between the layers.
+
+Each of its sums is taken in an order that depends on nothing beside it: the logits of a chain are, to the last bit, those of the same tokens one by one.
+It reads the very weights of the model's modules. Where they lie is asked at every forward, so that none of them can be stale.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from ctypes import Structure, addressof, byref, c_double, c_int64, c_void_p
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spec.cache import KVCache
+from spec.lean.parts import NotLean
+from spec.native import NoKernel, bypasses, kernel
+from spec.once import say_once
+
+if TYPE_CHECKING:
+    from spec.lean.forward import Layer, Lean
+
+MOST_SLOTS = 64  # of all rows together; more of them are worth torch's products and attention
+KINDS = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2}
+GATES = (F.silu, lambda x: F.gelu(x, approximate="tanh"))
+DONE, NO_SUCH_PLACE = 0, 1  # other outcomes: there is no memory for it
+LOG = logging.getLogger(__name__)
+
+
+class CNorm(Structure):
+    _fields_ = [("weight", c_void_p), ("eps", c_double), ("offset", c_double)]
+
+
+class CLinear(Structure):
+    _fields_ = [("weight", c_void_p), ("bias", c_void_p), ("num_in", c_int64), ("num_out", c_int64), ("kind", c_int64)]
+
+
+class CLayer(Structure):
+    _fields_ = [
+        *((name, CNorm) for name in ("before_attention", "before_mlp", "of_queries", "of_keys")),
+        *(("qkv", CLinear * 3), ("out", CLinear), ("gate_up", CLinear * 2), ("down", CLinear)),
+        *(("heads", c_int64), ("groups", c_int64), ("scale", c_double), ("gate", c_int64)),
+    ]
+
+
+class CModel(Structure):
+    _fields_ = [("layers", c_void_p), ("num_layers", c_int64), ("hidden", c_int64), ("head_size", c_int64), ("last", CNorm), ("head", CLinear)]
+
+
+class CCall(Structure):
+    _fields_ = [
+        *((name, c_int64) for name in ("rows", "slots", "width", "is_last_alone", "num_places", "place_stride", "mask_row_stride")),
+        *((name, c_int64) for name in ("mask_slot_stride", "threads")),
+        *((name, c_void_p) for name in ("embedded", "cos", "sin", "places", "starts", "mask", "cache", "states", "logits")),
+    ]
+
+
+def native_of(lean: "Lean") -> "Native | None":
+    """None where the weights, norms or activation are of other kinds, or where nothing can be built, which is said once."""
+    if lean.device.type != "cpu" or lean.body.norm.weight.dtype != torch.float32:
+        return None
+    try:
+        return Native(lean)
+    except NotLean:
+        return None
+    except NoKernel as error:
+        say_once(LOG, f"no code for this processor, forwards are made of torch's operators: {error}")
+        return None
+
+
+class Native:
+    """Describes a model's weights to the compiled forward. Raises NotLean for what that does not compute, NoKernel where it cannot be built."""
+
+    def __init__(self, lean: "Lean"):
+        self.lean, self.call = lean, kernel().forward
+        self.norms = [*(part for layer in lean.layers for part in _norms(layer)), lean.body.norm]
+        self.linears = [*(part for layer in lean.layers for part in _linears(layer)), lean.head]
+        self.groups = [layer.num_groups for layer in lean.layers]
+        self.hidden, self.size = lean.body.norm.weight.numel(), lean.head_size
+        self.places = [*self._stores()]
+        self.described: list[int] = []
+        self._describe()
+
+    def _stores(self) -> Iterator[tuple[Any, str]]:
+        """Where modules keep their tensors; an access by name would take five times as long."""
+        for part in (*self.norms, *self.linears):
+            yield (part._parameters if "weight" in part._parameters else part._buffers), "weight"
+            if getattr(part, "bias", None) is not None:
+                yield part._parameters, "bias"
+
+    def _describe(self) -> None:
+        lean = self.lean
+        self.layers = (CLayer * len(lean.layers))(*(self._layer(layer) for layer in lean.layers))
+        check(lean.head.in_features == self.hidden)
+        last, head = _norm(lean.body.norm, self.hidden), _linear(lean.head)
+        self.model = CModel(addressof(self.layers), len(lean.layers), self.hidden, self.size, last, head)
+        self.described = [store[name].data_ptr() for store, name in self.places]
+
+    def _layer(self, layer: "Layer") -> CLayer:
+        heads, groups, inner, hidden = layer.num_heads, layer.num_groups, layer.mlp.down_proj.in_features, self.hidden
+        out, down = layer.attention.o_proj, layer.mlp.down_proj
+        check(heads * self.size == out.in_features and groups > 0 and heads % groups == 0 and self.size % 2 == 0)
+        check(sum(part.out_features for part in layer.qkv) == (heads + 2 * groups) * self.size)
+        check(sum(part.out_features for part in layer.gate_up) == 2 * inner)
+        check(out.out_features == down.out_features == hidden and all(part.in_features == hidden for part in (*layer.qkv, *layer.gate_up)))
+        sizes = (hidden, hidden, self.size, self.size)
+        norms = [_norm(part, size) for part, size in zip(_norms(layer), sizes, strict=False)]
+        norms += [CNorm() for _ in range(4 - len(norms))]
+        qkv, gate_up = (CLinear * 3)(*map(_linear, layer.qkv)), (CLinear * 2)(*map(_linear, layer.gate_up))
+        scale = float(layer.attention.scaling)
+        return CLayer(*norms, qkv, _linear(out), gate_up, _linear(down), heads, groups, scale, _gate(layer.act))
+
+    def run(
+        self, x: Tensor, places: Tensor, table: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache, last: bool
+    ) -> tuple[Tensor, Tensor] | None:
+        """As `Lean.run`, of embedded tokens x [B, N, H]; places [B or 1, N] are rows of `table`. None where this does not serve."""
+        num_rows, num_slots, hidden = x.shape
+        width = cache.end + num_slots
+        slots = self._slots(cache, num_rows, width)
+        if num_rows * num_slots > MOST_SLOTS or not bypasses(x) or slots is None or hidden != self.hidden or x.dtype != torch.float32:
+            return None
+        if mask is not None and (mask.dtype != torch.float32 or mask.shape[-2:] != (num_slots, width) or mask.stride(-1) != 1):
+            return None
+        if [store[name].data_ptr() for store, name in self.places] != self.described:
+            try:
+                self._describe()
+            except NotLean:
+                return None
+        x, places = x.contiguous(), places.contiguous()
+        states, logits = torch.empty_like(x), x.new_empty(num_rows, 1 if last else num_slots, self.lean.head.out_features)
+        starts = [cache.lengths[cache.row]] if cache.row is not None else cache.lengths
+        at, mask_strides = (c_int64 * num_rows)(*starts), (0, 0) if mask is None else (mask.stride(0) if len(mask) > 1 else 0, mask.stride(2))
+        call = CCall(
+            *(num_rows, num_slots, width, last, len(table[0]), places.stride(0) if len(places) > 1 else 0, *mask_strides, torch.get_num_threads()),
+            *(x.data_ptr(), table[0].data_ptr(), table[1].data_ptr(), places.data_ptr(), addressof(at), 0 if mask is None else mask.data_ptr()),
+            *(addressof(slots), states.data_ptr(), logits.data_ptr()),
+        )
+        outcome = self.call(byref(self.model), byref(call))
+        if outcome == NO_SUCH_PLACE:
+            raise IndexError(f"a position lies outside of {len(table[0])}")
+        return (logits, states) if outcome == DONE else None
+
+    def _slots(self, cache: KVCache, num_rows: int, width: int) -> Any:
+        """Where the layers' slots lie: keys, values, the strides of rows and heads for each. None before they are made, or in another form."""
+        row, found = cache.row or 0, []
+        if width > cache.capacity or len(cache.slot_layers) < len(self.groups) or row + num_rows > cache.num_buffer_rows:
+            return None
+        for layer, groups in zip(cache.slot_layers, self.groups, strict=False):
+            keys, values = layer.keys, layer.values
+            if keys is None or values is None or keys.dtype != torch.float32:
+                return None
+            strides = keys.stride()
+            if strides != values.stride() or strides[2:] != (self.size, 1) or keys.shape[1] != groups or keys.shape[2] < width:
+                return None
+            offset = 4 * row * strides[0]
+            found += (keys.data_ptr() + offset, values.data_ptr() + offset, *strides[:2])
+        return (c_int64 * len(found))(*found)
+
+
+def _norms(layer: "Layer") -> Sequence[Any]:
+    own, attention = layer.own, layer.attention
+    return own.input_layernorm, own.post_attention_layernorm, *((attention.q_norm, attention.k_norm) if layer.head_norms is not None else ())
+
+
+def _linears(layer: "Layer") -> Sequence[nn.Linear]:
+    return *layer.qkv, layer.attention.o_proj, *layer.gate_up, layer.mlp.down_proj
+
+
+def _norm(own: Any, size: int) -> CNorm:
+    weight, eps = own.weight, next((getattr(own, name) for name in ("variance_epsilon", "eps") if isinstance(getattr(own, name, None), float)), None)
+    check(weight.dtype == torch.float32 and weight.shape == (size,) and weight.is_contiguous() and weight.is_cpu and eps is not None)
+    probe = torch.linspace(-1, 2, size)[None, None]
+    for offset in (0.0, 1.0):
+        if torch.allclose(F.rms_norm(probe, (size,), weight + offset, eps), own(probe), rtol=1e-5, atol=1e-6):
+            return CNorm(weight.data_ptr(), eps, offset)
+    raise NotLean("its norm is another")
+
+
+def _linear(part: Any) -> CLinear:
+    weight, bias = part.weight, part.bias
+    check(weight.dtype in KINDS and weight.is_contiguous() and weight.is_cpu and weight.shape == (part.out_features, part.in_features))
+    if bias is not None:
+        check(bias.dtype == torch.float32 and bias.is_contiguous() and bias.is_cpu and bias.shape == weight.shape[:1])
+    return CLinear(weight.data_ptr(), None if bias is None else bias.data_ptr(), part.in_features, part.out_features, KINDS[weight.dtype])
+
+
+def _gate(act: Any) -> int:
+    probe = torch.linspace(-8, 8, 64)
+    for kind, known in enumerate(GATES):
+        if torch.allclose(act(probe), known(probe), rtol=1e-5, atol=1e-6):
+            return kind
+    raise NotLean("its activation is another")
+
+
+def check(fits: bool) -> None:
+    if not fits:
+        raise NotLean("its weights are of another form")
