@@ -117,10 +117,10 @@ class _Loop:
         costs, auto = self.drafter.costs, self.drafter.auto
         if costs is not None:
             costs.serve(id(self.target.model), self.target.runtime_kind, type(unwrapped(self.verifier)).__name__, sampler.greedy)
-        if costs is not None and costs.lacks(state.num_rows):
-            judging = replace(self, verifier=unwrapped(self.verifier))
-            costs.measure(state.num_rows, Trial(self.target, self.drafter, judging.judge, state, sampler), clock_of(state.device))
-            self.drafter.reset(state)
+            if costs.lacks(state.num_rows):
+                judging = replace(self, verifier=unwrapped(self.verifier))
+                costs.measure(state.num_rows, Trial(self.target, self.drafter, judging.judge, state, sampler), clock_of(state.device))
+                self.drafter.reset(state)
         if auto is not None:
             auto.begin()
 

@@ -119,7 +119,10 @@ class CausalLM:
         return state
 
     def extend(self, cache: KVCache, rows: Sequence[Sequence[int]], state: DecodeState | None = None) -> None:
-        """Runs rows of any lengths into an empty cache under the model's own causal mask; logits are made for the last column only."""
+        """Runs rows of any lengths into an empty cache under the model's own causal mask; logits are made for the last column only.
+
+        Short prompts run by the compiled forward where there is one.
+        """
         longest = max(map(len, rows))
         if longest == 0:
             if state is not None:
@@ -129,16 +132,25 @@ class CausalLM:
             longest = 1  # buffers get their shapes from a forward
         tokens = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=self.device)
         cache.reserve(longest)
+        states = self._states_of_prompts(tokens, cache, state is not None)
+        cache.keep([len(row) for row in rows])
+        if states is not None:
+            assert state is not None
+            lengths = torch.tensor([len(row) for row in rows], device=self.device)
+            last = states[torch.arange(len(rows), device=self.device), (lengths - 1).clamp(min=0)]
+            state.hidden = last * (lengths > 0)[:, None]  # a prompt of one token has nothing before its root: zeros
+
+    def _states_of_prompts(self, tokens: Tensor, cache: KVCache, hidden: bool) -> Tensor | None:
+        """Runs tokens [B, N] into an empty cache, and gives the last hidden states [B, N, H] if `hidden`."""
+        places = numbers(tokens.shape[1], self.device).expand_as(tokens)
+        if self.lean is not None and self.lean.is_compiled_for(tokens):
+            states = self.lean.run(tokens, self._chain_mask(tokens.shape[1], cache, tokens.shape[1]), places, cache, True)[1]
+            return states if hidden else None
         keep: dict[str, Any] = {"logits_to_keep": 1} if self._keeps_logits else {}
         if not self.chains_only:
-            keep["position_ids"] = torch.arange(longest, device=self.device).expand_as(tokens)
-        hidden = state is not None
+            keep["position_ids"] = places
         output = self.model(input_ids=tokens, past_key_values=cache, use_cache=True, output_hidden_states=hidden, **keep)
-        cache.keep([len(row) for row in rows])
-        if state is not None:
-            lengths = torch.tensor([len(row) for row in rows], device=self.device)
-            last = output.hidden_states[-1][torch.arange(len(rows), device=self.device), (lengths - 1).clamp(min=0)]
-            state.hidden = last * (lengths > 0)[:, None]  # a prompt of one token has nothing before its root: zeros
+        return output.hidden_states[-1] if hidden else None
 
     def score(self, draft: Draft, cache: KVCache, *, hidden: bool = False, num_scored: int = 0, last: bool = False) -> Scores:
         """One forward over the draft's slots (and its scratch) after what `cache` holds; raw logits of what follows each slot.

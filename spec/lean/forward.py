@@ -127,14 +127,18 @@ class Lean:
         own = self.body.rotary_emb
         return [torch.tensor(float(getattr(own, "attention_scaling", 1.0))), *(buffer.clone() for buffer in own.buffers())]
 
+    def is_compiled_for(self, tokens: Tensor) -> bool:
+        """Whether a forward over these tokens [B, N] is one call of compiled code."""
+        return self.native is not None and self.native.serves(tokens)
+
     def run(self, tokens: Tensor, mask: Tensor | None, positions: Tensor, cache: KVCache, last: bool) -> tuple[Tensor, Tensor]:
         """Logits [B, N, V], of the last slot alone if `last`, and last hidden states [B, N, H] of slots `tokens` [B, N].
 
         mask [B or 1, 1, N, width] is additive, None: everything is seen; positions [B or 1, N].
         """
         (cos, sin), places = self._turns(positions, cache.capacity + tokens.shape[1])
-        if self.native is not None:
-            found = self.native.run(self.body.embed_tokens(tokens), places, (cos, sin), mask, cache, last)
+        if self.native is not None and self.native.serves(tokens):
+            found = self.native.run(tokens, places, (cos, sin), mask, cache, last)
             if found is not None:
                 return found
         cos, sin = cos[places], sin[places]

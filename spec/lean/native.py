@@ -1,7 +1,7 @@
-"""The lean forward over few slots as one call of code that was built for the processor (`spec/native/layers.h`): no operator of torch between the layers.
+"""The lean forward over few slots as one call of code that was built for the processor: no operator of torch between the layers.
 
-Each of its sums is taken in an order that depends on nothing beside it: the logits of a chain are, to the last bit, those of the same tokens one by one.
-It reads the very weights of the model's modules. Where they lie is asked at every forward, so that none of them can be stale.
+It is `spec/native/layers.h`. Each of its sums is taken in an order that depends on nothing beside it: logits of a chain are, to the last bit, those
+of the same tokens one by one. It reads the very weights of the model's modules. Where they lie is asked at every forward, so that none can be stale.
 """
 
 import logging
@@ -21,10 +21,10 @@ from spec.once import say_once
 if TYPE_CHECKING:
     from spec.lean.forward import Layer, Lean
 
-MOST_SLOTS = 64  # of all rows together; more of them are worth torch's products and attention
+MOST_SLOTS = 128  # of all rows together; more of them are worth torch's own products and attention
 KINDS = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2}
 GATES = (F.silu, lambda x: F.gelu(x, approximate="tanh"))
-DONE, NO_SUCH_PLACE = 0, 1  # other outcomes: there is no memory for it
+DONE, NO_SUCH_PLACE, NO_SUCH_TOKEN, NO_MEMORY = range(4)
 LOG = logging.getLogger(__name__)
 
 
@@ -45,14 +45,17 @@ class CLayer(Structure):
 
 
 class CModel(Structure):
-    _fields_ = [("layers", c_void_p), ("num_layers", c_int64), ("hidden", c_int64), ("head_size", c_int64), ("last", CNorm), ("head", CLinear)]
+    _fields_ = [
+        *(("layers", c_void_p), ("num_layers", c_int64), ("hidden", c_int64), ("head_size", c_int64)),
+        *(("last", CNorm), ("head", CLinear), ("embedding", CLinear), ("embedding_scale", c_double)),
+    ]
 
 
 class CCall(Structure):
     _fields_ = [
-        *((name, c_int64) for name in ("rows", "slots", "width", "is_last_alone", "num_places", "place_stride", "mask_row_stride")),
-        *((name, c_int64) for name in ("mask_slot_stride", "threads")),
-        *((name, c_void_p) for name in ("embedded", "cos", "sin", "places", "starts", "mask", "cache", "states", "logits")),
+        *((name, c_int64) for name in ("rows", "slots", "width", "is_last_alone", "num_places")),
+        *((name, c_int64) for name in ("token_stride", "place_stride", "mask_row_stride", "mask_slot_stride", "threads")),
+        *((name, c_void_p) for name in ("tokens", "cos", "sin", "places", "starts", "mask", "cache", "states", "logits")),
     ]
 
 
@@ -84,17 +87,19 @@ class Native:
 
     def _stores(self) -> Iterator[tuple[Any, str]]:
         """Where modules keep their tensors; an access by name would take five times as long."""
-        for part in (*self.norms, *self.linears):
+        for part in (*self.norms, *self.linears, self.lean.body.embed_tokens):
             yield (part._parameters if "weight" in part._parameters else part._buffers), "weight"
             if getattr(part, "bias", None) is not None:
                 yield part._parameters, "bias"
 
     def _describe(self) -> None:
         lean = self.lean
-        self.layers = (CLayer * len(lean.layers))(*(self._layer(layer) for layer in lean.layers))
+        layers = (CLayer * len(lean.layers))(*(self._layer(layer) for layer in lean.layers))
         check(lean.head.in_features == self.hidden)
-        last, head = _norm(lean.body.norm, self.hidden), _linear(lean.head)
-        self.model = CModel(addressof(self.layers), len(lean.layers), self.hidden, self.size, last, head)
+        last, head, table = _norm(lean.body.norm, self.hidden), _linear(lean.head), _table(lean.body.embed_tokens, self.hidden)
+        model = CModel(addressof(layers), len(lean.layers), self.hidden, self.size, last, head, *table)
+        model.kept_alive = layers  # as long as a thread runs it
+        self.model = model
         self.described = [store[name].data_ptr() for store, name in self.places]
 
     def _layer(self, layer: "Layer") -> CLayer:
@@ -111,34 +116,40 @@ class Native:
         scale = float(layer.attention.scaling)
         return CLayer(*norms, qkv, _linear(out), gate_up, _linear(down), heads, groups, scale, _gate(layer.act))
 
+    def serves(self, tokens: Tensor) -> bool:
+        """Whether these tokens [B, N] are few, and code may be called past torch."""
+        return tokens.numel() <= MOST_SLOTS and bypasses(tokens)
+
     def run(
-        self, x: Tensor, places: Tensor, table: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache, last: bool
+        self, tokens: Tensor, places: Tensor, table: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache, last: bool
     ) -> tuple[Tensor, Tensor] | None:
-        """As `Lean.run`, of embedded tokens x [B, N, H]; places [B or 1, N] are rows of `table`. None where this does not serve."""
-        num_rows, num_slots, hidden = x.shape
+        """As `Lean.run`; places [B or 1, N] are rows of `table`. None where this does not serve."""
+        num_rows, num_slots = tokens.shape
         width = cache.end + num_slots
         slots = self._slots(cache, num_rows, width)
-        if num_rows * num_slots > MOST_SLOTS or not bypasses(x) or slots is None or hidden != self.hidden or x.dtype != torch.float32:
+        if slots is None or not (_fits(tokens, (num_slots,), num_rows, torch.int64) and _fits(places, (num_slots,), num_rows, torch.int64)):
             return None
-        if mask is not None and (mask.dtype != torch.float32 or mask.shape[-2:] != (num_slots, width) or mask.stride(-1) != 1):
+        if mask is not None and not (_fits(mask, (1, num_slots, width), num_rows, torch.float32) and mask.stride(-1) == 1):
             return None
         if [store[name].data_ptr() for store, name in self.places] != self.described:
             try:
                 self._describe()
             except NotLean:
                 return None
-        x, places = x.contiguous(), places.contiguous()
-        states, logits = torch.empty_like(x), x.new_empty(num_rows, 1 if last else num_slots, self.lean.head.out_features)
-        starts = [cache.lengths[cache.row]] if cache.row is not None else cache.lengths
-        at, mask_strides = (c_int64 * num_rows)(*starts), (0, 0) if mask is None else (mask.stride(0) if len(mask) > 1 else 0, mask.stride(2))
+        model, tokens, places = self.model, tokens.contiguous(), places.contiguous()
+        states = table[0].new_empty(num_rows, num_slots, self.hidden)
+        logits = states.new_empty(num_rows, 1 if last else num_slots, self.lean.head.out_features)
+        starts = (c_int64 * num_rows)(*(cache.lengths if cache.row is None else [cache.lengths[cache.row]]))
+        strides = (_row_stride(tokens), _row_stride(places), *((0, 0) if mask is None else (_row_stride(mask), mask.stride(2))))
         call = CCall(
-            *(num_rows, num_slots, width, last, len(table[0]), places.stride(0) if len(places) > 1 else 0, *mask_strides, torch.get_num_threads()),
-            *(x.data_ptr(), table[0].data_ptr(), table[1].data_ptr(), places.data_ptr(), addressof(at), 0 if mask is None else mask.data_ptr()),
-            *(addressof(slots), states.data_ptr(), logits.data_ptr()),
+            *(num_rows, num_slots, width, last, len(table[0]), *strides, torch.get_num_threads()),
+            *(tokens.data_ptr(), table[0].data_ptr(), table[1].data_ptr(), places.data_ptr(), addressof(starts)),
+            *(0 if mask is None else mask.data_ptr(), addressof(slots), states.data_ptr(), logits.data_ptr()),
         )
-        outcome = self.call(byref(self.model), byref(call))
-        if outcome == NO_SUCH_PLACE:
-            raise IndexError(f"a position lies outside of {len(table[0])}")
+        outcome = self.call(byref(model), byref(call))
+        if outcome in (NO_SUCH_PLACE, NO_SUCH_TOKEN):
+            what = f"a position lies outside of {len(table[0])}" if outcome == NO_SUCH_PLACE else "a token lies outside of the vocabulary"
+            raise IndexError(what)
         return (logits, states) if outcome == DONE else None
 
     def _slots(self, cache: KVCache, num_rows: int, width: int) -> Any:
@@ -147,6 +158,8 @@ class Native:
         if width > cache.capacity or len(cache.slot_layers) < len(self.groups) or row + num_rows > cache.num_buffer_rows:
             return None
         for layer, groups in zip(cache.slot_layers, self.groups, strict=False):
+            if layer.keys is None:
+                layer.lazy_initialization(*[torch.empty(num_rows, groups, 0, self.size)] * 2)
             keys, values = layer.keys, layer.values
             if keys is None or values is None or keys.dtype != torch.float32:
                 return None
@@ -183,6 +196,25 @@ def _linear(part: Any) -> CLinear:
     if bias is not None:
         check(bias.dtype == torch.float32 and bias.is_contiguous() and bias.is_cpu and bias.shape == weight.shape[:1])
     return CLinear(weight.data_ptr(), None if bias is None else bias.data_ptr(), part.in_features, part.out_features, KINDS[weight.dtype])
+
+
+def _table(own: Any, hidden: int) -> tuple[CLinear, float]:
+    """The rows of an embedding, and what they are multiplied by."""
+    weight, scale = own.weight, float(getattr(own, "embed_scale", 1.0))
+    check(weight.dtype in KINDS and weight.is_contiguous() and weight.is_cpu and weight.shape[1:] == (hidden,))
+    ids = torch.arange(min(len(weight), 8))[None]
+    check(torch.equal(own(ids), F.embedding(ids, weight).float() * scale))
+    return CLinear(weight.data_ptr(), None, hidden, len(weight), KINDS[weight.dtype]), scale
+
+
+def _fits(tensor: Tensor, shape: tuple[int, ...], num_rows: int, dtype: torch.dtype) -> bool:
+    """Whether it is of this shape, for every row or once for all."""
+    return tensor.dtype == dtype and tensor.is_cpu and tensor.shape[1:] == shape and len(tensor) in (1, num_rows)
+
+
+def _row_stride(tensor: Tensor) -> int:
+    """From one row to the next; 0 where all rows share one."""
+    return tensor.stride(0) if len(tensor) > 1 else 0
 
 
 def _gate(act: Any) -> int:

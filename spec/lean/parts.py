@@ -12,6 +12,7 @@ from spec.attention import chosen
 from spec.reach import inner
 from spec.store import StoredLinear
 
+PLAIN = (bool, int, float, str)
 KNOWN = ("transformers.", "torch.nn.", StoredLinear.__module__)  # where classes come from whose forward is what a trial of their class shows
 
 
@@ -30,7 +31,7 @@ class Parts:
     @staticmethod
     def _state(model: Any, parts: Sequence[Any]) -> tuple[Any, ...]:
         config = model.config.get_text_config()
-        plain = [list(_plain(vars(part))) for part in (*parts, config)]
+        plain = [_plain(vars(part)) for part in (*parts, config)]
         return model.device, model.dtype, chosen(config), plain, functions_of(parts), next(_touched(parts), None)
 
     def are_those_of(self, model: Any) -> bool:
@@ -50,14 +51,14 @@ def check_untouched(model: Any) -> None:
         raise NotLean(f"{name} has a hook, a forward of its own, or is no class of transformers or torch")
 
 
-def _plain(attributes: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    return ((name, value) for name, value in attributes.items() if type(value) in (bool, int, float, str) and not name.startswith("_"))
+def _plain(attributes: dict[str, Any]) -> list[tuple[str, Any]]:
+    return [(name, value) for name, value in attributes.items() if type(value) in PLAIN and name[0] != "_"]
 
 
 def functions_of(parts: Iterable[Any]) -> list[Any]:
     """The forwards of modules' classes, the functions of transformers' models that they call, and sdpa: each may have been replaced."""
     found: dict[Any, None] = {}
-    waiting = [type(part).forward for part in parts]
+    waiting = [kind.forward for kind in dict.fromkeys(map(type, parts))]
     while waiting:
         function = inspect.unwrap(waiting.pop())
         code = getattr(function, "__code__", None)

@@ -73,11 +73,23 @@ def _tried(model: Any) -> Lean | Refused:
                 NARROWED[key] = _why_not_narrow(model)
             if NARROWED[key] is not None:
                 raise NotLean(NARROWED[key])
-            _try(model, found, 0)
+            _try_compiled(model, found)
         found.trial_seconds = perf_counter() - began
         return found
     except Exception as error:
         return Refused(_reason(error), Parts(model))
+
+
+def _try_compiled(model: Any, found: Lean) -> None:
+    """Tries the model itself. If compiled code gets other logits, it is given up, which is said once, and torch's operators are tried."""
+    try:
+        _try(model, found, 0)
+    except NotLean as error:
+        if found.native is None:
+            raise
+        found.native = None
+        _try(model, found, 0)
+        say_once(LOG, f"{type(model).__name__}: by code compiled for this processor {error}; torch's operators are run")
 
 
 def _why_not_narrow(model: Any) -> str | None:

@@ -1,7 +1,7 @@
 """The kernels of `kernel.cpp`, built by the system's compiler when it is first wanted, and kept in the user's cache folder.
 
-A file there is named by what it was made from (sources, flags and kind of processor) and by its own content: one that was damaged is made anew, and of
-two processes that build at once each puts a whole file in place.
+A file there is named by what it was made from (sources, flags and kind of processor) and by its own content: one that was damaged is made anew, and
+of two processes that build at once each puts a whole file in place.
 """
 
 import ctypes

@@ -31,7 +31,8 @@ struct Model {
     const Layer* layers;
     int64_t num_layers, hidden, head_size;
     Norm last;
-    Linear head;
+    Linear head, embedding;  // the embedding's rows are looked up: `out` of them
+    double embedding_scale;
 };
 
 struct Slots {  // of one layer: [rows, key heads, capacity, head_size], the last two contiguous
@@ -40,8 +41,8 @@ struct Slots {  // of one layer: [rows, key heads, capacity, head_size], the las
 };
 
 struct Call {
-    int64_t rows, slots, width, is_last_alone, num_places, place_stride, mask_row_stride, mask_slot_stride, threads;
-    const float* embedded;     // [rows, slots, hidden]
+    int64_t rows, slots, width, is_last_alone, num_places, token_stride, place_stride, mask_row_stride, mask_slot_stride, threads;
+    const int64_t* tokens;     // [rows, slots]
     const float *cos, *sin;    // [num_places, head_size]; sin has the sign of the half that it is for
     const int64_t* places;     // [rows or 1, slots], into cos and sin
     const int64_t* starts;     // [rows]: where in the cache the first slot of a row is written
@@ -240,7 +241,24 @@ bool run_layer(const Layer& layer, const Call& call, const Slots& cache, float* 
     return true;
 }
 
-enum Outcome : int64_t { DONE, NO_SUCH_PLACE, NO_MEMORY };
+template <Kind KIND>
+void look_up(const Linear& table, long token, float scale, float* x) {
+    const auto* row = static_cast<const typename Kept<KIND>::Number*>(table.weight) + token * table.in;
+    float made[LANES];
+    for (long i = 0; i < table.in; i += LANES) {
+        const long count = std::min(LANES, table.in - i);
+        store(made, count == LANES ? widen<KIND>(row + i) : widen<KIND>(Padded(row + i, count).numbers));
+        for (long j = 0; j < count; ++j) x[i + j] = made[j] * scale;
+    }
+}
+
+inline void embed(const Linear& table, long token, float scale, float* x) {
+    if (table.kind == HALF) look_up<HALF>(table, token, scale, x);
+    if (table.kind == BFLOAT) look_up<BFLOAT>(table, token, scale, x);
+    if (table.kind == FULL) look_up<FULL>(table, token, scale, x);
+}
+
+enum Outcome : int64_t { DONE, NO_SUCH_PLACE, NO_SUCH_TOKEN, NO_MEMORY };
 
 Outcome forward(const Model& model, const Call& call) {
     static thread_local Scratch scratch;
@@ -248,7 +266,9 @@ Outcome forward(const Model& model, const Call& call) {
     for (long row = 0; row < call.rows; ++row)
         for (long slot = 0; slot < call.slots; ++slot) {
             const int64_t at = call.places[row * call.place_stride + slot];
+            const int64_t token = call.tokens[row * call.token_stride + slot];
             if (at < 0 || at >= call.num_places) return NO_SUCH_PLACE;
+            if (token < 0 || token >= model.embedding.out) return NO_SUCH_TOKEN;
         }
     long widest = 0;
     for (long i = 0; i < model.num_layers; ++i) {
@@ -259,7 +279,8 @@ Outcome forward(const Model& model, const Call& call) {
     float* x = scratch.of(2 * blocks_of(num * hidden) + widest);
     if (!x) return NO_MEMORY;
     float* memory = x + blocks_of(num * hidden);
-    std::memcpy(x, call.embedded, num * hidden * sizeof(float));
+    const float scale = static_cast<float>(model.embedding_scale);
+    for (long i = 0; i < num; ++i) embed(model.embedding, call.tokens[i / call.slots * call.token_stride + i % call.slots], scale, x + i * hidden);
     for (long i = 0; i < model.num_layers; ++i)
         if (!run_layer(model.layers[i], call, call.cache[i], x, memory, hidden, size)) return NO_MEMORY;
     for (long i = 0; i < num; ++i) normalize(x + i * hidden, model.last, call.states + i * hidden, hidden);

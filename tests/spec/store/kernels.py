@@ -7,8 +7,8 @@ from tempfile import mkdtemp
 
 import pytest
 
-from spec.store import product
 from spec.native.build import ARM, Kernel, NoKernel, instructions, kernel, load
+from spec.store import product
 
 KINDS = ("NEON",) if platform.machine() in ARM else ("AVX512", "AVX2")
 

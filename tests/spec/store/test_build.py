@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from spec.native import NoKernel, build, kernel
-from spec.store import product
 from spec.native.build import cache_folder, load
+from spec.store import product
 from spec.store.product import widened_linear
 
 COPIES = 'for last; do :; done; cp "$BUILT" "$last"'  # the last argument of a compiler's call is its output here
