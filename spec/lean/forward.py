@@ -193,7 +193,7 @@ def norm_of(own: Any) -> Norm:
     def norm(x: Tensor) -> Tensor:
         return F.rms_norm(x, own.weight.shape, own.weight, getattr(own, eps))
 
-    probe = torch.linspace(-1, 2, own.weight.numel(), device=own.weight.device)[None, None]
+    probe = torch.linspace(-1, 2, own.weight.numel(), dtype=torch.float32, device=own.weight.device)[None, None]
     return norm if torch.allclose(norm(probe), own(probe), rtol=1e-5, atol=1e-6) else own
 
 

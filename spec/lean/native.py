@@ -76,31 +76,35 @@ class Native:
     """Describes a model's weights to the compiled forward. Raises NotLean for what that does not compute, NoKernel where it cannot be built."""
 
     def __init__(self, lean: "Lean"):
-        self.lean, self.call = lean, kernel().forward
-        self.norms = [*(part for layer in lean.layers for part in _norms(layer)), lean.body.norm]
-        self.linears = [*(part for layer in lean.layers for part in _linears(layer)), lean.head]
+        self.call = kernel().forward
+        self.layers, self.last, self.head, self.embedding = lean.layers, lean.body.norm, lean.head, lean.body.embed_tokens
         self.groups = [layer.num_groups for layer in lean.layers]
-        self.hidden, self.size = lean.body.norm.weight.numel(), lean.head_size
-        self.places = [*self._stores()]
-        self.described: list[int] = []
+        self.hidden, self.size = self.last.weight.numel(), lean.head_size
+        self.places = [*self._places()]
         self._describe()
 
-    def _stores(self) -> Iterator[tuple[Any, str]]:
+    def _places(self) -> Iterator[tuple[Any, str]]:
         """Where modules keep their tensors; an access by name would take five times as long."""
-        for part in (*self.norms, *self.linears, self.lean.body.embed_tokens):
+        norms = [*(part for layer in self.layers for part in _norms(layer)), self.last]
+        linears = [*(part for layer in self.layers for part in _linears(layer)), self.head]
+        for part in (*norms, *linears, self.embedding):
             yield (part._parameters if "weight" in part._parameters else part._buffers), "weight"
-            if getattr(part, "bias", None) is not None:
-                yield part._parameters, "bias"
+        for part in linears:
+            yield part._parameters, "bias"
+
+    def _addresses(self) -> list[int]:
+        return [0 if (found := store.get(name)) is None else found.data_ptr() for store, name in self.places]
 
     def _describe(self) -> None:
-        lean = self.lean
-        layers = (CLayer * len(lean.layers))(*(self._layer(layer) for layer in lean.layers))
-        check(lean.head.in_features == self.hidden)
-        last, head, table = _norm(lean.body.norm, self.hidden), _linear(lean.head), _table(lean.body.embed_tokens, self.hidden)
-        model = CModel(addressof(layers), len(lean.layers), self.hidden, self.size, last, head, *table)
-        model.kept_alive = layers  # as long as a thread runs it
-        self.model = model
-        self.described = [store[name].data_ptr() for store, name in self.places]
+        """The description keeps the memory that it names, also where the model has got other memory since, or gets it from another thread."""
+        described, held = self._addresses(), [store[name].detach() for store, name in self.places if store.get(name) is not None]
+        layers = (CLayer * len(self.layers))(*(self._layer(layer) for layer in self.layers))
+        check(self.head.in_features == self.hidden)
+        last, head, table = _norm(self.last, self.hidden), _linear(self.head), _table(self.embedding, self.hidden)
+        model = CModel(addressof(layers), len(self.layers), self.hidden, self.size, last, head, *table)
+        model.held = layers, held
+        check(described == self._addresses())
+        self.described, self.model = described, model
 
     def _layer(self, layer: "Layer") -> CLayer:
         heads, groups, inner, hidden = layer.num_heads, layer.num_groups, layer.mlp.down_proj.in_features, self.hidden
@@ -131,18 +135,18 @@ class Native:
             return None
         if mask is not None and not (_fits(mask, (1, num_slots, width), num_rows, torch.float32) and mask.stride(-1) == 1):
             return None
-        if [store[name].data_ptr() for store, name in self.places] != self.described:
+        if self._addresses() != self.described:
             try:
                 self._describe()
             except NotLean:
                 return None
         model, tokens, places = self.model, tokens.contiguous(), places.contiguous()
         states = table[0].new_empty(num_rows, num_slots, self.hidden)
-        logits = states.new_empty(num_rows, 1 if last else num_slots, self.lean.head.out_features)
+        logits = states.new_empty(num_rows, 1 if last else num_slots, self.head.out_features)
         starts = (c_int64 * num_rows)(*(cache.lengths if cache.row is None else [cache.lengths[cache.row]]))
         strides = (_row_stride(tokens), _row_stride(places), *((0, 0) if mask is None else (_row_stride(mask), mask.stride(2))))
         call = CCall(
-            *(num_rows, num_slots, width, last, len(table[0]), *strides, torch.get_num_threads()),
+            *(num_rows, num_slots, width, last, table[0].shape[0], *strides, torch.get_num_threads()),
             *(tokens.data_ptr(), table[0].data_ptr(), table[1].data_ptr(), places.data_ptr(), addressof(starts)),
             *(0 if mask is None else mask.data_ptr(), addressof(slots), states.data_ptr(), logits.data_ptr()),
         )
@@ -159,7 +163,7 @@ class Native:
             return None
         for layer, groups in zip(cache.slot_layers, self.groups, strict=False):
             if layer.keys is None:
-                layer.lazy_initialization(*[torch.empty(num_rows, groups, 0, self.size)] * 2)
+                layer.lazy_initialization(*[torch.empty(num_rows, groups, 0, self.size, dtype=torch.float32)] * 2)
             keys, values = layer.keys, layer.values
             if keys is None or values is None or keys.dtype != torch.float32:
                 return None
@@ -183,7 +187,7 @@ def _linears(layer: "Layer") -> Sequence[nn.Linear]:
 def _norm(own: Any, size: int) -> CNorm:
     weight, eps = own.weight, next((getattr(own, name) for name in ("variance_epsilon", "eps") if isinstance(getattr(own, name, None), float)), None)
     check(weight.dtype == torch.float32 and weight.shape == (size,) and weight.is_contiguous() and weight.is_cpu and eps is not None)
-    probe = torch.linspace(-1, 2, size)[None, None]
+    probe = torch.linspace(-1, 2, size, dtype=torch.float32)[None, None]
     for offset in (0.0, 1.0):
         if torch.allclose(F.rms_norm(probe, (size,), weight + offset, eps), own(probe), rtol=1e-5, atol=1e-6):
             return CNorm(weight.data_ptr(), eps, offset)
@@ -209,16 +213,16 @@ def _table(own: Any, hidden: int) -> tuple[CLinear, float]:
 
 def _fits(tensor: Tensor, shape: tuple[int, ...], num_rows: int, dtype: torch.dtype) -> bool:
     """Whether it is of this shape, for every row or once for all."""
-    return tensor.dtype == dtype and tensor.is_cpu and tensor.shape[1:] == shape and len(tensor) in (1, num_rows)
+    return tensor.dtype == dtype and tensor.is_cpu and tensor.shape[1:] == shape and tensor.shape[0] in (1, num_rows)
 
 
 def _row_stride(tensor: Tensor) -> int:
     """From one row to the next; 0 where all rows share one."""
-    return tensor.stride(0) if len(tensor) > 1 else 0
+    return tensor.stride(0) if tensor.shape[0] > 1 else 0
 
 
 def _gate(act: Any) -> int:
-    probe = torch.linspace(-8, 8, 64)
+    probe = torch.linspace(-8, 8, 64, dtype=torch.float32)
     for kind, known in enumerate(GATES):
         if torch.allclose(act(probe), known(probe), rtol=1e-5, atol=1e-6):
             return kind

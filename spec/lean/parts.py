@@ -21,7 +21,7 @@ class NotLean(ValueError):  # noqa: N818  an answer rather than an error
 
 
 class Parts:
-    """All that a model's forward depends on but its weights, which may change at any time."""
+    """All that a model's forward depends on but the numbers of its weights, which may change at any time."""
 
     def __init__(self, model: Any):
         parts = list(model.modules())
@@ -32,7 +32,8 @@ class Parts:
     def _state(model: Any, parts: Sequence[Any]) -> tuple[Any, ...]:
         config = model.config.get_text_config()
         plain = [_plain(vars(part)) for part in (*parts, config)]
-        return model.device, model.dtype, chosen(config), plain, functions_of(parts), next(_touched(parts), None)
+        forms = [_form(tensor) for part in parts for tensor in (*part._parameters.values(), *part._buffers.values())]
+        return model.device, model.dtype, chosen(config), plain, forms, functions_of(parts), next(_touched(parts), None)
 
     def are_those_of(self, model: Any) -> bool:
         now = list(model.modules())
@@ -53,6 +54,10 @@ def check_untouched(model: Any) -> None:
 
 def _plain(attributes: dict[str, Any]) -> list[tuple[str, Any]]:
     return [(name, value) for name, value in attributes.items() if type(value) in PLAIN and name[0] != "_"]
+
+
+def _form(tensor: Any) -> tuple[Any, ...] | None:
+    return None if tensor is None else (tensor.dtype, tensor.shape, tensor.stride())
 
 
 def functions_of(parts: Iterable[Any]) -> list[Any]:

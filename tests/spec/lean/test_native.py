@@ -5,7 +5,6 @@ from functools import partial
 
 import pytest
 import torch
-import transformers as hf
 
 import spec.lean.native as native
 import spec.masks as masks
@@ -20,18 +19,12 @@ from spec.lean import NotLean, lean_of, trial
 from spec.once import say_once
 from spec.store import StoredLinear, stored
 from spec.types import Draft
+from tests.spec.lean.small import PROMPTS, chain, llama, logits, wrapped
 from tests.spec.store.kernels import KINDS, kernel_of
-from tests.tiny import COMMON, GROUPED
 from verifiers.recursive import Recursive
 
 FAMILIES = ("llama", "qwen2", "qwen3", "mistral", "phi3", "gemma", "smollm3", "seed_oss", "ministral")
-PROMPTS = [[1, 2, 3, 1, 2, 3, 1, 2], [5], [7, 8, 9, 7, 8], [4, 4, 4]]
 ODD = {"hidden_size": 36, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 10, "intermediate_size": 27}  # no multiple of a vector
-
-
-def llama(**settings):
-    torch.manual_seed(0)
-    return hf.LlamaForCausalLM(hf.LlamaConfig(**{**COMMON, **GROUPED, **settings})).eval()
 
 
 @pytest.fixture(params=KINDS)
@@ -42,22 +35,6 @@ def kind(request, monkeypatch):
         pytest.skip(f"no code of {request.param} here")
     monkeypatch.setattr(native, "kernel", lambda: found)
     return request.param
-
-
-def wrapped(model):
-    target = CausalLM(model, 40, "lean")
-    assert target.lean is not None
-    assert target.lean.native is not None
-    return target
-
-
-@torch.inference_mode()
-def logits(target, draft, prompts=PROMPTS[:1]):
-    return target.score(draft, target.prefill(prompts).cache).logits
-
-
-def chain(*tokens):
-    return Draft.chain(torch.tensor(tokens))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -130,52 +107,6 @@ def test_every_drafter_decodes_as_plain_decoding_does():
     assert wanted == own
     for drafter in drafters:
         assert texts(drafter, 1) == texts(drafter, 3) == wanted
-
-
-def changed_in_place(model):
-    model.model.layers[1].mlp.down_proj.weight.data.mul_(-1)
-
-
-def given_other_data(model):
-    part = model.model.layers[0].self_attn.q_proj
-    part.weight.data = -part.weight.data.clone()
-
-
-def given_another_parameter(model):
-    part = model.model.norm
-    part.weight = torch.nn.Parameter(part.weight.detach() * 2)
-
-
-def loaded(model):
-    model.load_state_dict({name: tensor.flip(0) for name, tensor in model.state_dict().items()})
-
-
-def given_columns(model):
-    part = model.model.layers[0].mlp.gate_proj
-    part.weight = torch.nn.Parameter(part.weight.detach().t().contiguous().t() * 2)  # not contiguous: torch's operators serve
-
-
-@pytest.mark.parametrize("change", [changed_in_place, given_other_data, given_another_parameter, loaded, given_columns])
-def test_weights_are_never_stale(change):
-    """Changed within a decode: not even then is memory read that is gone."""
-    model = llama()
-    target, draft = wrapped(model), chain([3, 4])
-    with torch.inference_mode():
-        state = target.prefill(PROMPTS[:1])
-        before = target.score(draft, state.cache).logits
-        with torch.inference_mode(False):
-            change(model)
-        cache = copy.copy(state.cache)
-        found = target.score(draft, cache).logits
-        own = CausalLM(copy.deepcopy(model).double(), 40, "hf")
-        mine = own.new_cache(1, 32)
-        mine.reserve(7)
-        for kept, slots in zip(mine.slot_layers, state.cache.slot_layers, strict=True):  # the prompt as the old weights read it
-            kept.update(slots.keys[:, :, :7].double(), slots.values[:, :, :7].double())
-        mine.keep([7])
-        wanted = own.score(draft, mine).logits.float()
-    assert torch.allclose(found, wanted, rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(found, before, rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.parametrize("part", ["model.layers.1.mlp.up_proj", "model.layers.0.self_attn.k_proj", "model.embed_tokens", "lm_head"])
