@@ -15,7 +15,7 @@ from spec.costs import StepCosts
 
 AUTO = "auto"
 SETTINGS = ("num_tokens", "window")  # of drafters, that may say it
-GAIN = 1.02  # drafting must promise so much over plain decoding: what is promised is an estimate
+GAIN = 1.05  # drafting must promise so much over plain decoding: what is promised is an estimate
 LOSS = 0.012  # of the seconds of plain decoding: what may be lost by trying
 SLACK = 2.0  # steps of plain decoding that drafting may be behind besides; then it waits until it has caught up
 PATIENCE = 4  # plain steps between two tries

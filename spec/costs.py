@@ -7,8 +7,8 @@ leaves the output's distribution as it is.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from math import inf, log
+from statistics import median_low
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ import torch
 LENGTHS = (0, 1, 2, 4, 8, 16)  # drafted tokens that are tried; 0 is plain decoding
 BUDGET = 0.35  # seconds of measuring for one number of rows; models whose rounds are slower than that are tried in `ROUNDS` rounds
 ROUNDS = 3  # at least; the first of them warms up
+IN_A_ROW = 3  # tries of a length, where rounds are fast
 
 
 @dataclass
@@ -39,19 +40,20 @@ class StepCosts:
         return not self.seconds or (not self.fixed and num_rows not in self.seconds)
 
     def measure(self, num_rows: int, step: Callable[[int], None], clock: Callable[[], float]) -> None:
-        """`step` tries a step at a length and waits until it is done. The least of several rounds counts: whatever else the machine does only makes
-        a step slower."""
-        rounds: list[list[float]] = []
+        """`step` tries a step at a length and waits until it is done. The median of several rounds counts, the lower one of two.
+
+        Where rounds are fast, a length is tried `IN_A_ROW` times in a row and the first time does not count: what a small model's step costs depends
+        on how much of its weights the step before it has left in the processor's caches.
+        """
         start = clock()
-        while len(rounds) < ROUNDS or clock() - start < BUDGET * (1 - 1 / len(rounds)):
-            marks = [clock()]
-            for length in self.lengths:
-                step(length)
-                marks.append(clock())
-            rounds.append([after - before for before, after in pairwise(marks)])
+        first = [_seconds(step, length, clock, 1) for length in self.lengths]  # warms up
+        in_a_row = IN_A_ROW if sum(first) * IN_A_ROW * ROUNDS < BUDGET else 1
+        rounds: list[list[float]] = []
+        while len(rounds) < ROUNDS - 1 or clock() - start < BUDGET * (1 - 1 / (1 + len(rounds))):
+            rounds.append([_seconds(step, length, clock, in_a_row) for length in self.lengths])
         least, found = 0.0, {}
-        for length, taken in zip(self.lengths, zip(*rounds[1:], strict=True), strict=True):
-            least = found[length] = max(least, min(taken))  # more slots are never faster
+        for length, taken in zip(self.lengths, zip(*rounds, strict=True), strict=True):
+            least = found[length] = max(least, median_low(taken))  # more slots are never faster
         self.know({**self.seconds, num_rows: found})
 
     def know(self, seconds: dict[int, dict[int, float]]) -> None:
@@ -89,6 +91,16 @@ class StepCosts:
     def marginal(self, num_rows: int, length: int) -> float:
         """What the last of `length` tokens adds to a step, in steps of plain decoding."""
         return (self.of(num_rows, length) - self.of(num_rows, length - 1)) / self.of(num_rows, 0)
+
+
+def _seconds(step: Callable[[int], None], length: int, clock: Callable[[], float], in_a_row: int) -> float:
+    """Of one step at a length, the mean of some in a row but the first."""
+    marks = [clock()]
+    for _ in range(in_a_row):
+        step(length)
+        marks.append(clock())
+    counted = marks[1:] if in_a_row > 1 else marks
+    return (counted[-1] - counted[0]) / (len(counted) - 1)
 
 
 def nominal(lengths: Sequence[int]) -> StepCosts:

@@ -102,36 +102,64 @@ inline void turn(float* x, const float* cos, const float* sin, long size) {
     }
 }
 
+// The largest of some scores, in lanes; NaN is passed over here and comes back by its power.
+inline float largest(const float* scores, long count) {
+    float lanes[BLOCK], most = -std::numeric_limits<float>::infinity();
+    for (float& lane : lanes) lane = most;
+    const long whole = count / BLOCK * BLOCK;
+    for (long i = 0; i < whole; i += BLOCK)
+        for (long lane = 0; lane < BLOCK; ++lane) lanes[lane] = scores[i + lane] > lanes[lane] ? scores[i + lane] : lanes[lane];
+    for (long i = whole; i < count; ++i) lanes[i - whole] = scores[i] > lanes[i - whole] ? scores[i] : lanes[i - whole];
+    for (float lane : lanes) most = lane > most ? lane : most;
+    return most;
+}
+
 // Scores to shares of one, over `width` of them; those behind, up to a whole block, become 0.
 inline void softmax(float* scores, const float* mask, float scale, long width) {
-    float most = -std::numeric_limits<float>::infinity();
-    for (long i = 0; i < width; ++i) {
-        scores[i] = scores[i] * scale + (mask ? mask[i] : 0.0f);
-        most = scores[i] > most ? scores[i] : most;
-    }
+    if (mask)
+        for (long i = 0; i < width; ++i) scores[i] = scores[i] * scale + mask[i];
+    else
+        for (long i = 0; i < width; ++i) scores[i] = scores[i] * scale + 0.0f;
+    const float most = largest(scores, width);
     for (long i = 0; i < width; ++i) scores[i] = exponential(scores[i] - most);
     for (long i = width; i < blocks_of(width); ++i) scores[i] = 0;
     const float factor = 1.0f / sum_of(blocks_of(width), [scores](long i) { return scores[i]; });
     for (long i = 0; i < width; ++i) scores[i] *= factor;
 }
 
-// y [ROWS, size] = shares [ROWS, stride] times values [width, size]; a row of y after the other, `y_stride` apart.
+// Columns at, ..., at + CHUNKS * LANES - 1 of: y [ROWS, size] = shares [ROWS, stride] times values [width, size].
+template <int ROWS, int CHUNKS>
+void weigh_columns(const float* shares, long stride, const float* values, float* const* y, long width, long size, long at, long count) {
+    Vec sums[ROWS][CHUNKS];
+    UNROLLED
+    for (int i = 0; i < ROWS; ++i) UNROLLED
+        for (int j = 0; j < CHUNKS; ++j) sums[i][j] = zero();
+    for (long k = 0; k < width; ++k) {
+        const float* from = values + k * size + at;
+        Vec value[CHUNKS];
+        UNROLLED
+        for (int j = 0; j < CHUNKS; ++j) value[j] = count >= LANES ? load(from + j * LANES) : load(Padded(from, count).numbers);
+        UNROLLED
+        for (int i = 0; i < ROWS; ++i) {
+            const Vec share = all(shares[i * stride + k]);
+            UNROLLED
+            for (int j = 0; j < CHUNKS; ++j) sums[i][j] = multiply_add(share, value[j], sums[i][j]);
+        }
+    }
+    for (int i = 0; i < ROWS; ++i)
+        for (int j = 0; j < CHUNKS; ++j) {
+            float made[LANES];
+            store(made, sums[i][j]);
+            std::memcpy(y[i] + at + j * LANES, made, std::min(LANES, count) * sizeof(float));
+        }
+}
+
 template <int ROWS>
 void weigh(const float* shares, long stride, const float* values, float* const* y, long width, long size) {
-    for (long at = 0; at < size; at += LANES) {
-        const long count = std::min(LANES, size - at);
-        Vec sums[ROWS];
-        for (int i = 0; i < ROWS; ++i) sums[i] = zero();
-        for (long k = 0; k < width; ++k) {
-            const float* from = values + k * size + at;
-            const Vec value = count == LANES ? load(from) : load(Padded(from, count).numbers);
-            for (int i = 0; i < ROWS; ++i) sums[i] = multiply_add(all(shares[i * stride + k]), value, sums[i]);
-        }
-        for (int i = 0; i < ROWS; ++i) {
-            float made[LANES];
-            store(made, sums[i]);
-            std::memcpy(y[i] + at, made, count * sizeof(float));
-        }
+    for (long at = 0; at < size;) {
+        const bool both = size - at >= 2 * LANES;
+        (both ? weigh_columns<ROWS, 2> : weigh_columns<ROWS, 1>)(shares, stride, values, y, width, size, at, size - at);
+        at += both ? 2 * LANES : LANES;
     }
 }
 
