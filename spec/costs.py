@@ -16,7 +16,7 @@ import torch
 LENGTHS = (0, 1, 2, 4, 8, 16)  # drafted tokens that are tried; 0 is plain decoding
 BUDGET = 0.35  # seconds of measuring for one number of rows; models whose rounds are slower than that are tried in `ROUNDS` rounds
 ROUNDS = 3  # at least; the first of them warms up
-IN_A_ROW = 3  # tries of a length, where rounds are fast
+IN_A_ROW, COUNTED = 10, 4  # tries of a length, where rounds are fast, and how many of them count
 
 
 @dataclass
@@ -42,12 +42,12 @@ class StepCosts:
     def measure(self, num_rows: int, step: Callable[[int], None], clock: Callable[[], float]) -> None:
         """`step` tries a step at a length and waits until it is done. The median of several rounds counts, the lower one of two.
 
-        Where rounds are fast, a length is tried `IN_A_ROW` times in a row and the first time does not count: what a small model's step costs depends
-        on how much of its weights the step before it has left in the processor's caches.
+        Where rounds are fast, a length is tried `IN_A_ROW` times in a row and the last `COUNTED` of them count: what a small model's step costs
+        depends on how much of its weights the steps before it have left in the processor's caches.
         """
         start = clock()
         first = [_seconds(step, length, clock, 1) for length in self.lengths]  # warms up
-        in_a_row = IN_A_ROW if sum(first) * IN_A_ROW * ROUNDS < BUDGET else 1
+        in_a_row = IN_A_ROW if sum(first) * IN_A_ROW * (ROUNDS - 1) < BUDGET else 1
         rounds: list[list[float]] = []
         while len(rounds) < ROUNDS - 1 or clock() - start < BUDGET * (1 - 1 / (1 + len(rounds))):
             rounds.append([_seconds(step, length, clock, in_a_row) for length in self.lengths])
@@ -94,12 +94,12 @@ class StepCosts:
 
 
 def _seconds(step: Callable[[int], None], length: int, clock: Callable[[], float], in_a_row: int) -> float:
-    """Of one step at a length, the mean of some in a row but the first."""
+    """Of one step at a length: the mean of the last ones of some in a row."""
     marks = [clock()]
     for _ in range(in_a_row):
         step(length)
         marks.append(clock())
-    counted = marks[1:] if in_a_row > 1 else marks
+    counted = marks[-min(COUNTED, in_a_row) - 1 :]
     return (counted[-1] - counted[0]) / (len(counted) - 1)
 
 

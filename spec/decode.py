@@ -128,6 +128,8 @@ class _Loop:
         """Drafts, scores, verifies and commits: one forward of the target, and at least one token for every live row."""
         self.clock.lap("other")
         auto, room = self.drafter.auto, [0 if done else left - 1 for done, left in zip(state.done, state.room, strict=True)]
+        now = clock_of(state.device) if auto is not None and state.device.type == "cpu" else None  # elsewhere a step is done later
+        began = 0.0 if now is None else now()
         chosen = None if auto is None else auto.choose(state.num_rows, max(room))
         draft = self.draft(state, sampler, chosen)
         self.clock.lap("draft")
@@ -140,7 +142,7 @@ class _Loop:
         if chosen != 0:
             self.drafter.observe(state, draft, verdict, scores)
         if auto is not None and chosen is not None:
-            auto.observe(chosen, happened(verdict, [min(chosen, most) for most in room]))
+            auto.observe(chosen, happened(verdict, [min(chosen, most) for most in room]), None if now is None else now() - began)
         return verdict
 
     def judge(self, draft: Draft, logits: Tensor, state: DecodeState, sampler: Sampler) -> Verdict:

@@ -17,6 +17,7 @@ from drafters.prompt_lookup import PromptLookup
 from drafters.stopping.bandit import Bandit
 from drafters.stopping.cost import Cost
 from drafters.stopping.heuristic import Heuristic
+from spec.auto import Auto
 from spec.decode import Generation, decode
 from spec.interfaces import Drafter, Wrapped
 from spec.model import CausalLM
@@ -59,8 +60,9 @@ def test_greedy_text_is_unchanged_whatever_is_chosen(name: str, measured: bool) 
 
 
 @pytest.mark.parametrize("name", DRAFTERS)
-def test_measuring_leaves_no_trace(name: str) -> None:
-    """With the costs of a decode that measured, another that did not says the same and drafts the same."""
+def test_measuring_leaves_no_trace(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the costs of a decode that measured, another that did not says the same and drafts the same, but for what the clock says of real steps."""
+    monkeypatch.setattr(Auto, "slowness", lambda self, drafting: 1.0)
     measuring, knowing = DRAFTERS[name](), DRAFTERS[name]()
     first = run(measuring, batch_size=3)
     assert measuring.costs is not None
