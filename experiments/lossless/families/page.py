@@ -11,7 +11,7 @@ import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from experiments.lossless.families.judge import CHAINS, CRASH, IDENTICAL, NOT_BUILT, REFUSED, WRONG, Finding
-from experiments.lossless.families.tiny import CONTEXT, model_class
+from experiments.lossless.families.tiny import CONTEXT, WINDOW, model_class
 from experiments.lossless.families.variants import Variant
 from spec.reach import longest_exact
 from spec.rows import NUM_TRIED
@@ -21,8 +21,8 @@ HEAD = f"""# Models
 
 Which decoder-only families of transformers are served exactly. This page is written by `python -m experiments.lossless.families`; do not edit it.
 
-Every type of model that `AutoModelForCausalLM` knows is built tiny and random (2 layers, 32 channels, {CONTEXT} positions, windows as long as the
-context) and tried:
+Every type of model that `AutoModelForCausalLM` knows is built tiny and random (2 layers, 32 channels, {CONTEXT} positions, windows and chunks of
+{WINDOW} positions where layers attend within them) and tried:
 
 - **identical**: greedy texts from the loop are `model.generate`'s, token by token, for plain decoding, prompt lookup, a draft chain, a draft tree
   and lookahead, with three prompts of different lengths in one batch, up to the last position of the context, while `generate` gets each prompt

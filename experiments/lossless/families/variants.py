@@ -44,6 +44,8 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("a window, the context inside it", "mistral", {"sliding_window": 24}, 24),
     Variant("windows in some layers alone", "qwen2", {"use_sliding_window": True, "sliding_window": 24, "layer_types": _FOUR[:2]}),
     Variant("chunks shorter than the context", "llama4_text", _CHUNKS),
+    Variant("a window by no mask of transformers' own", "moshi", {"sliding_window": 24}),
+    Variant("the same, the context inside it", "moshi", {"sliding_window": 24}, 24),
     Variant("queries scaled by cache slot", "llama4_text", {"floor_scale": 16, "no_rope_layers": [1, 0]}),
     Variant("the same, a context below the scale", "llama4_text", {"floor_scale": 48, "no_rope_layers": [1, 0]}, 24),
     Variant("queries scaled by position", "ministral3", _rope("yarn", factor=2.0, llama_4_scaling_beta=0.5, original_max_position_embeddings=8)),
