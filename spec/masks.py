@@ -54,9 +54,7 @@ def up_to(columns: Tensor, width: int, dtype: torch.dtype) -> Tensor:
     return mask.masked_fill_(numbers(width, columns.device) > columns[..., None], torch.finfo(dtype).min)[:, None]
 
 
-def by_window(
-    mask: Tensor, windows: Windows, draft: Draft, cache: KVCache, num_scored: int, queries: Tensor | None = None
-) -> list[Tensor]:
+def by_window(mask: Tensor, windows: Windows, draft: Draft, cache: KVCache, num_scored: int, queries: Tensor | None = None) -> list[Tensor]:
     """An additive mask [B or 1, 1, N, width], and what each window hides beside it; one of that shape for each window.
 
     `queries` [B or 1, N]: the positions of the N slots, for a chain that is padded; None: those of the draft's slots to run.

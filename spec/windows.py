@@ -20,7 +20,7 @@ ALIKE = ""  # the type of layers that a configuration has no types for
 
 @dataclass(frozen=True)
 class Window:
-    """The last `size` positions, a token's own among them; if `is_chunked` those of its own chunk, of which one begins at every multiple of `size`."""
+    """The last `size` positions, a token's own among them; if `is_chunked` those of its own chunk. Chunks begin at multiples of `size`."""
 
     size: int
     is_chunked: bool = False

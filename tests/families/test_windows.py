@@ -15,7 +15,7 @@ from spec import CausalLM, Limits, Sampler, decode
 from spec.windows import Window, Windows
 from tests.families.test_families import PROMPTS, greedy, make, parts
 from tests.tiny import build
-from tests.windowed import WINDOW, WINDOWED, windowed
+from tests.windowed import WINDOWED, windowed
 from verifiers.coupled import Coupled
 from verifiers.recursive import Recursive
 
