@@ -45,6 +45,9 @@ MATTERS = """## What else could reach beyond a token's own prefix
 
 Looked for in the sources of transformers 5.17 and 5.23; the tests named are in `tests/spec/test_servable.py`.
 
+- *Windows and chunks*: a slot sees what its own position says, so masks are made by positions, one for each type of layers
+  (`tests/families/test_windows.py`). Refused beyond its window is a model that hides what is outside by no mask of transformers' own, one whose
+  layers of one type have windows of several sizes, and chunks under flash attention. Slots behind a window stay in the cache.
 - *8-bit weights of bitsandbytes* (LLM.int8): columns with outliers are left in 16 bits, and which ones is decided over all rows and slots of a
   forward. Such models are refused; `target.quantization=8bit` loads them with `llm_int8_threshold=0.0`, which decides nothing
   (`test_eight_bits_do_not_depend_on_the_neighbours`). 4-bit weights are the same for every token. Other ways to quantise activations were not
