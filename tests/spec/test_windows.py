@@ -1,12 +1,14 @@
 """Windows and chunks of attention: what a configuration says of them, masks by positions, and what is refused."""
 
 import copy
+import warnings
 from types import SimpleNamespace
 
 import pytest
 import torch
 import transformers as hf
 from torch import nn
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 from transformers import AttentionInterface
 from transformers.masking_utils import create_sliding_window_causal_mask
 
@@ -220,6 +222,28 @@ def test_flash_attention_is_refused_for_chunks(with_flash):
     with pytest.raises(ValueError, match=r"flash attention knows no chunks .*; use CausalLM\(model, context=8\)"):
         CausalLM(model)
     CausalLM(model, context=WINDOW)
+
+
+def blocks(module, query, key, value, attention_mask, scaling=None, **kwargs):
+    """Flex attention without its compiler."""
+    assert isinstance(attention_mask, BlockMask)
+    found = flex_attention(query, key, value, block_mask=attention_mask, scale=scaling, enable_gqa=True)
+    return found.transpose(1, 2).contiguous(), None
+
+
+@pytest.mark.parametrize("family", ["mistral", "qwen3", "llama4"])
+def test_flex_attention_gets_blocks_for_each_type_of_layers(family, monkeypatch):
+    monkeypatch.setattr("spec.model.FLEX_DEVICES", ("cpu", "cuda"))
+    monkeypatch.setitem(AttentionInterface._global_mapping, "flex_attention", blocks)
+    monkeypatch.setattr("transformers.masking_utils.create_block_mask", lambda **given: create_block_mask(**{**given, "_compile": False}))
+    model = windowed(family)
+    flexing = copy.deepcopy(model)
+    flexing.config._attn_implementation = "flex_attention"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it is not compiled here
+        drafter = DraftTree(model=CausalLM(model), widths=(2, 1))
+        made = decode(CausalLM(flexing), drafter, Recursive(), PROMPTS, sampler=Sampler(0), limits=Limits(16))
+    assert [made.new_tokens(row) for row in range(3)] == [greedy(model, prompt, 16) for prompt in PROMPTS]
 
 
 def test_a_drafter_is_refused_as_a_target_is():
