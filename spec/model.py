@@ -35,8 +35,9 @@ class CausalLM:
     """Wraps any decoder-only transformers model whose attention can be masked and rolled back; nothing is patched.
 
     Raises ValueError, in one line, for every model whose logits after a token may depend on more than that token's own prefix: `spec.servable` has
-    the reasons. Some do so only beyond a length (longrope): `context` limits the positions used (default: all that the model has). Layers that attend
-    within windows or chunks (`spec.windows`) get masks of their own as soon as a forward goes beyond one.
+    the reasons. Some do so only beyond a length (longrope): `context` limits the positions used (default: all that the model has). Layers within
+    windows or chunks (`spec.windows`) get masks of their own as soon as a forward goes beyond one. Where layers are not all alike, it is the model's
+    own forward that runs from there on, not the lean one.
     Attention is sdpa, eager, flex or flash; flash serves chains only, and so do models without position_ids (`chains_only`, see `spec.rows`).
 
     `runtime`: how drafts are scored. "auto": "lean" if that is possible, else "hf"; "hf": by the model's own forward; "lean": by `spec.lean`;

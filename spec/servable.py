@@ -125,6 +125,8 @@ def no_masks(model: Any, config: Any, windows: Windows) -> str | None:
         return "layers of one type, to which one mask goes, have windows of several sizes"
     if windows.names != (ALIKE,) and "dict" not in masking:
         return "takes one mask for layers of all types"
+    if windows.names == (ALIKE,) and "dict" in masking:
+        return "takes a mask for each type of layers, while its configuration names no types (layer_types)"
     if chosen(config).startswith("flash") and any(one is not None and one.is_chunked for one in windows.windows):
         return "flash attention knows no chunks (attn_implementation='sdpa' does)"
     return None
@@ -137,7 +139,7 @@ def names_in(function: Any) -> frozenset[str]:
         code = waiting.pop()
         if code is not None:
             found.update(code.co_names)
-            waiting += [inner for inner in code.co_consts if inspect.iscode(inner)]
+            waiting += [nested for nested in code.co_consts if inspect.iscode(nested)]
     return frozenset(found)
 
 

@@ -63,6 +63,15 @@ def test_greedy_output_is_generates(family, name, num_rows):
     assert texts(CausalLM(target), drafter(name, assistant), PROMPTS[-num_rows:]) == wanted
 
 
+@pytest.mark.parametrize("family", ["mistral", "gemma3", "llama4"])
+def test_rows_that_join_a_batch_are_served_alike(family):
+    target, assistant = models(family)
+    options = {"sampler": Sampler(temperature=0), "limits": Limits(max_new_tokens=NUM_TOKENS), "batch_size": 2}
+    for name in ("prompt_lookup", "draft_tree", GROWN):
+        result = decode(CausalLM(target), drafter(name, assistant), Recursive(), PROMPTS, **options)
+        assert [result.new_tokens(row) for row in range(3)] == reference(family)
+
+
 @pytest.mark.parametrize("family", WINDOWED)
 def test_the_window_matters(family):
     """Or these tests would show nothing: without it other texts come out."""

@@ -158,12 +158,9 @@ class OneMask(nn.Module):
         return create_sliding_window_causal_mask(self, attention_mask, None, None)
 
 
-class MaskByType(OneMask):
-    def forward(self, attention_mask):
-        return attention_mask if isinstance(attention_mask, dict) else super().forward(attention_mask)
+class MaskByType(nn.Module):
+    """The mask is made in a function inside of the forward."""
 
-
-class LateMask(nn.Module):
     def forward(self, attention_mask):
         made = {SLIDING: lambda: create_sliding_window_causal_mask(self, attention_mask, None, None)}
         return attention_mask if isinstance(attention_mask, dict) else made
@@ -173,7 +170,8 @@ def test_a_model_that_takes_one_mask_is_refused_where_types_of_layers_need_more(
     config, alike, mixed = SimpleNamespace(), Windows(("",), (Window(4),)), Windows((SLIDING, FULL), (Window(4), None))
     assert no_masks(OneMask(), config, mixed) == "takes one mask for layers of all types"
     assert no_masks(OneMask(), config, alike) is None
-    assert no_masks(LateMask(), config, mixed) is None
+    assert no_masks(MaskByType(), config, mixed) is None
+    assert "names no types" in str(no_masks(MaskByType(), config, alike))
     assert "way of its own" in str(no_masks(nn.Linear(1, 1), config, alike))
 
 
