@@ -11,6 +11,7 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from spec.cache import KVCache
 from spec.tree import numbers
 from spec.types import Draft
+from spec.windows import Windows
 
 
 def draft_bias(draft: Draft, dtype: torch.dtype) -> Tensor:
@@ -53,15 +54,39 @@ def up_to(columns: Tensor, width: int, dtype: torch.dtype) -> Tensor:
     return mask.masked_fill_(numbers(width, columns.device) > columns[..., None], torch.finfo(dtype).min)[:, None]
 
 
-def positions(draft: Draft, cache: KVCache, num_scored: int, context: int) -> Tensor:
+def by_window(mask: Tensor, windows: Windows, draft: Draft, cache: KVCache, num_scored: int, queries: Tensor | None = None) -> list[Tensor]:
+    """An additive mask [B or 1, 1, N, width], and what each window hides beside it; one of that shape for each window.
+
+    `queries` [B or 1, N]: the positions of the N slots, for a chain that is padded; None: those of the draft's slots to run.
+    """
+    own = positions(draft, cache, num_scored) if queries is None else queries
+    others, hidden = positions_of_columns(draft, cache, num_scored, mask.shape[3]), torch.finfo(mask.dtype).min
+    return [mask if window is None else mask.masked_fill(window.hides(own, others)[:, None], hidden) for window in windows.windows]
+
+
+def positions_of_columns(draft: Draft, cache: KVCache, num_scored: int, width: int) -> Tensor:
+    """The positions of what the columns of a view hold, [B or 1, width]: slots that were committed, slots of the draft, its scratch."""
+    columns = numbers(width, cache.device)[None]
+    if draft.is_chain and draft.scratch is None:
+        return columns
+    depths, first = depths_of(draft), cache.starts()[:, None] - num_scored
+    inside = (columns - first).clamp(0, depths.shape[1] - 1)
+    return torch.where(columns < first, columns, first + depths.gather(1, inside))
+
+
+def depths_of(draft: Draft) -> Tensor:
+    """How far behind the root the draft's slots stand, then its scratch slots; [B, N + M]."""
+    return draft.depths() if draft.scratch is None else torch.cat([draft.depths(), draft.scratch.positions], 1)
+
+
+def positions(draft: Draft, cache: KVCache, num_scored: int, context: int = 2**31) -> Tensor:
     """Absolute positions [B or 1, slots to run]; slots beyond the context can never be emitted, so their positions are clamped."""
     start, stop = cache.longest, cache.longest + draft.num_slots - num_scored
     if draft.is_chain and draft.scratch is None and cache.columns is None and stop <= context:
         return numbers(cache.capacity, cache.device)[None, start:stop]
     if draft.is_chain and draft.scratch is None and cache.columns is not None:
         return cache.columns if stop <= context else cache.columns.clamp(max=context - 1)
-    depths = draft.depths() if draft.scratch is None else torch.cat([draft.depths(), draft.scratch.positions], 1)
-    places = depths[:, num_scored:] + (start if cache.columns is None else cache.columns[:, :1]) - num_scored
+    places = depths_of(draft)[:, num_scored:] + (start if cache.columns is None else cache.columns[:, :1]) - num_scored
     return places if stop <= context and draft.scratch is None else places.clamp(max=context - 1)
 
 

@@ -22,6 +22,7 @@ from spec.servable import refuse_unservable
 from spec.state import DecodeState
 from spec.tree import numbers
 from spec.types import Draft, Scores
+from spec.windows import Windows, windows_of
 
 FLEX_DEVICES = ("cuda",)
 NO_FLASH = (
@@ -34,7 +35,9 @@ class CausalLM:
     """Wraps any decoder-only transformers model whose attention can be masked and rolled back; nothing is patched.
 
     Raises ValueError, in one line, for every model whose logits after a token may depend on more than that token's own prefix: `spec.servable` has
-    the reasons. Some do so only beyond a length (windows, longrope): `context` limits the positions used (default: all that the model has).
+    the reasons. Some do so only beyond a length (longrope): `context` limits the positions used (default: all that the model has). Layers within
+    windows or chunks (`spec.windows`) get masks of their own as soon as a forward goes beyond one. Where layers are not all alike, it is the model's
+    own forward that runs from there on, not the lean one.
     Attention is sdpa, eager, flex or flash; flash serves chains only, and so do models without position_ids (`chains_only`, see `spec.rows`).
 
     `runtime`: how drafts are scored. "auto": "lean" if that is possible, else "hf"; "hf": by the model's own forward; "lean": by `spec.lean`;
@@ -55,6 +58,7 @@ class CausalLM:
         if capacity is not None:
             capacity = whole("capacity", capacity, "a whole number of slots, at least 1, or None", 1)
         refuse_unservable(model, self.config, self.context)
+        self.windows: Windows = windows_of(self.config).beyond(self.context)
         self.attention: str = chosen(self.config)
         if self.attention == "flex_attention" and model.device.type not in FLEX_DEVICES:
             raise ValueError(f"flex_attention on {model.device}: torch cannot compile it for shapes that change; use attn_implementation='sdpa'")
@@ -74,7 +78,7 @@ class CausalLM:
         self.capacity = capacity
         self.wanted_runtime = runtime
         self.lean: Lean | None = self._lean()
-        self.runtime: Runtime | None = Runtime(model, runtime, capacity) if is_fixed else None
+        self.runtime: Runtime | None = Runtime(model, runtime, capacity, self.windows) if is_fixed else None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "lean": None}  # it is tied to these very weights
@@ -105,7 +109,7 @@ class CausalLM:
     def _moved(self) -> None:
         self.device, self.dtype, self._chain_masks = self.model.device, self.model.dtype, {}
         if self.runtime is not None:
-            self.runtime = Runtime(self.model, self.runtime.kind, self.capacity)
+            self.runtime = Runtime(self.model, self.runtime.kind, self.capacity, self.windows)
 
     def prefill(
         self, prompts: Sequence[Sequence[int] | Tensor], *, sequence_ids: Sequence[int] | None = None, hidden: bool = False, room: int = 48
@@ -179,12 +183,13 @@ class CausalLM:
             check_chain(draft, type(self.model).__name__)
             return run_rows(self.model, cache, tokens, self.context, self.vocab_size, hidden)
         places = masks.positions(draft, cache, num_scored, self.context)
-        if self.lean is not None:
+        windows = self.windows.beyond(cache.longest + tokens.shape[1])
+        if self.lean is not None and len(windows.names) == 1:
             sees_all = tokens.shape[1] == 1 and cache.columns is None and draft.is_chain  # scratch would be a second token
-            mask = None if sees_all else self._additive_mask(draft, cache, num_scored)
+            mask = None if sees_all and windows.smallest is None else self._masks(windows, draft, cache, num_scored)[0]
             logits, states = self.lean.run(tokens, mask, places, cache, last)
             return logits, states if hidden else None
-        mask, keep = self._mask(draft, cache, num_scored), {"logits_to_keep": 1} if last and self._keeps_logits else {}
+        mask, keep = self._mask(windows, draft, cache, num_scored), {"logits_to_keep": 1} if last and self._keeps_logits else {}
         with folding(self.model):
             output = self.model(
                 input_ids=tokens, attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True, output_hidden_states=hidden, **keep
@@ -198,26 +203,36 @@ class CausalLM:
         is_chain = draft.is_chain and draft.scratch is None
         if is_chain and num_slots > tokens.shape[1]:
             tokens = torch.nn.functional.pad(tokens, (0, num_slots - tokens.shape[1]))
-        if is_chain and cache.columns is None and cache.longest + num_slots <= self.context:
+        if is_chain and cache.columns is None:
             columns = numbers(width, self.device)[None, cache.longest : cache.longest + num_slots].expand_as(tokens)
-            mask = self._chain_mask(num_slots, cache, width).expand(len(tokens), -1, -1, -1)
-            return Inputs(tokens, columns, mask, columns)
-        columns = cache.starts()[:, None] + numbers(num_slots, self.device) if cache.columns is None else cache.columns
-        if is_chain:
-            return Inputs(tokens, columns.clamp(max=self.context - 1), masks.up_to(columns, width, self.dtype), columns)
-        bias = masks.draft_bias(draft, self.dtype)[:, :, num_scored:]
-        mask = masks.behind_prefix(bias, cache.starts() - num_scored, width)
-        places = masks.positions(draft, cache, num_scored, self.context).expand_as(tokens)
-        return Inputs(tokens, places, mask, columns[:, : tokens.shape[1]])
+        else:
+            columns = cache.starts()[:, None] + numbers(num_slots, self.device) if cache.columns is None else cache.columns
+        if is_chain and cache.columns is None and cache.longest + num_slots <= self.context:
+            places, mask = columns, self._chain_mask(num_slots, cache, width).expand(len(tokens), -1, -1, -1)
+        elif is_chain:
+            places, mask = columns.clamp(max=self.context - 1), masks.up_to(columns, width, self.dtype)
+        else:
+            bias, columns = masks.draft_bias(draft, self.dtype)[:, :, num_scored:], columns[:, : tokens.shape[1]]
+            mask = masks.behind_prefix(bias, cache.starts() - num_scored, width)
+            places = masks.positions(draft, cache, num_scored, self.context).expand_as(tokens)
+        if self.windows.smallest is None:
+            return Inputs(tokens, places, mask[None], columns)
+        seen = masks.by_window(mask, self.windows, draft, cache, num_scored, columns if is_chain else None)
+        return Inputs(tokens, places, torch.stack(seen), columns)
 
-    def _mask(self, draft: Draft, cache: KVCache, num_scored: int) -> Any:
-        """Additive mask [B or 1, 1, slots to run, longest + slots to run], in whatever form the attention implementation wants it."""
+    def _mask(self, windows: Windows, draft: Draft, cache: KVCache, num_scored: int) -> Any:
+        """Masks of all types of layers, in whatever form the model and its attention implementation want them."""
         if self.attention.startswith("flash"):
             if draft.is_chain and draft.scratch is None and cache.columns is None:
-                return None  # causal from the last slot back: right for a chain after rows of one length
+                return None  # causal from the last slot back, or from the window: right for a chain after rows of one length
             raise ValueError(NO_FLASH.format(name=self.attention))
-        mask = self._additive_mask(draft, cache, num_scored).expand(len(draft.tokens), -1, -1, -1)  # a row for each, which some models insist on
-        return masks.block_mask(mask) if self.attention == "flex_attention" else mask
+        made = [one.expand(len(draft.tokens), -1, -1, -1) for one in self._masks(windows, draft, cache, num_scored)]  # a row for each: some insist
+        return windows.by_name([masks.block_mask(one) for one in made] if self.attention == "flex_attention" else made)
+
+    def _masks(self, windows: Windows, draft: Draft, cache: KVCache, num_scored: int) -> list[Tensor]:
+        """The additive masks of each type of layers, [B or 1, 1, slots to run, longest + slots to run]."""
+        mask = self._additive_mask(draft, cache, num_scored)
+        return [mask] if windows.smallest is None else masks.by_window(mask, windows, draft, cache, num_scored)
 
     def _additive_mask(self, draft: Draft, cache: KVCache, num_scored: int) -> Tensor:
         """Each slot sees the cached prefix of its row, its ancestors and itself."""

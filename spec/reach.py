@@ -7,7 +7,6 @@ from typing import Any
 from transformers import PreTrainedModel
 
 WINDOWED = ("sliding_attention", "chunked_attention")
-WINDOW_SIZES = ("sliding_window", "sliding_window_size", "attention_chunk_size")
 POSITIONS = ("max_position_embeddings", "max_seq_len", "max_target_positions")  # the first that a configuration has counts
 LAYERS = ("decoder_layers", "num_decoder_layers", "num_hidden_layers")
 
@@ -37,8 +36,8 @@ def num_layers(config: Any) -> int | None:
 
 
 def longest_exact(config: Any) -> int | None:
-    """The most positions up to which a token's logits depend on its own prefix alone and nothing is evicted; None where there is no such limit."""
-    limits = (attention_window(config), rotary_switch(config), query_scale(config), read(config, "keep_window_size"), sparse_blocks(config))
+    """The most positions up to which a token's logits depend on its own prefix alone; None where there is no such limit."""
+    limits = (rotary_switch(config), query_scale(config), read(config, "keep_window_size"), sparse_blocks(config))
     return min((limit for limit in limits if limit is not None), default=None)
 
 
@@ -59,16 +58,6 @@ def in_layers(config: Any, name: str) -> list[Any]:
         return [getattr(config, name, None)]
     except RuntimeError:
         return [getattr(layer, name, None) for layer in config.per_layer_config]
-
-
-def attention_window(config: Any) -> int | None:
-    """The shortest window or chunk that any layer attends within, in positions; None where all layers see everything."""
-    kinds = set(read(config, "layer_types", ()))
-    if kinds and not kinds & set(WINDOWED):
-        return None
-    slides = bool(kinds) or read(config, "use_sliding_window", True)
-    sizes = [size for name in WINDOW_SIZES if slides or name == "attention_chunk_size" for size in in_layers(config, name)]
-    return min((size for size in sizes if size), default=None)
 
 
 def rotary_distributions(config: Any) -> Iterator[dict]:

@@ -20,6 +20,7 @@ from transformers.cache_utils import CacheLayerMixin
 
 from spec.attention import folding
 from spec.cache import KVCache, first_rows
+from spec.windows import NONE, Windows
 
 FIXED = ("compile", "graphs")  # over fixed shapes
 KINDS = ("auto", "hf", "lean", *FIXED)
@@ -37,7 +38,7 @@ class Inputs:
 
     tokens: Tensor  # [B, N]
     positions: Tensor  # [B, N]
-    mask: Tensor  # [B, 1, N, capacity]
+    mask: Tensor  # [T, B, 1, N, capacity] additive, for each type of layers that attend within other windows; mostly T = 1
     columns: Tensor  # [B, N] where in the cache the slots are written
 
     def padded(self, num_rows: int, num_slots: int) -> "Inputs":
@@ -142,11 +143,12 @@ class Graph:
 class Runtime:
     """Runs one model's forwards over fixed shapes. `kind` is "compile" or "graphs", or "hf" once the wanted one has failed.
 
-    `capacity`: slots of every cache; default the power of two that holds what is asked for. Raises ValueError for a kind that does not exist.
+    `capacity`: slots of every cache; default the power of two that holds what is asked for. `windows`: those that a forward has masks for.
+    Raises ValueError for a kind that does not exist.
     """
 
-    def __init__(self, model: Any, kind: str, capacity: int | None = None):
-        self.model, self.kind, self.capacity = model, kind, capacity
+    def __init__(self, model: Any, kind: str, capacity: int | None = None, windows: Windows = NONE):
+        self.model, self.kind, self.capacity, self.windows = model, kind, capacity, windows
         self.pool: list[Buffers] = []
         self.compiled: dict[tuple, Callable[..., tuple]] = {}
         if kind == "graphs" and model.device.type != "cuda":
@@ -236,13 +238,13 @@ class Runtime:
 
     def forward(self, hidden: bool) -> Callable[..., tuple]:
         """The forward as a function of tensors alone, which is what can be compiled and captured."""
-        model = self.model
+        model, by_name = self.model, self.windows.by_name
 
         def run(tokens: Tensor, positions: Tensor, mask: Tensor, columns: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> tuple:
             layers = [FixedLayer(*slots, columns) for slots in zip(keys, values, strict=True)]
             output = model(
                 input_ids=tokens,
-                attention_mask=mask,
+                attention_mask=by_name(mask.unbind(0)),
                 position_ids=positions,
                 past_key_values=Cache(layers=layers),  # pyright: ignore[reportArgumentType]
                 use_cache=True,

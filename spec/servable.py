@@ -1,7 +1,7 @@
 """Which models can be served exactly, and one line for each reason why a model cannot. This is checked before any work is done.
 
 Exact means that the logits after a token depend on that token's own prefix alone: not on other rows, on other slots of a draft, on padding, or on
-what was rejected. A few models break that beyond a certain length only; they are served up to there, see `longest_exact`.
+what was rejected. A few models break that beyond a certain length only; they are served up to there, see `longest_served`.
 """
 
 import inspect
@@ -11,10 +11,10 @@ from functools import cache, partial
 from typing import Any
 
 from spec.attention import NAME as FOLDED
+from spec.attention import chosen
 from spec.reach import (
     WINDOWED,
     arguments_of,
-    attention_window,
     inner,
     longest_exact,
     num_layers,
@@ -23,9 +23,11 @@ from spec.reach import (
     rotary_switch,
     sparse_blocks,
 )
+from spec.windows import ALIKE, Windows, windows_of
 
 ATTENTION = ("sdpa", "eager", "flex_attention")  # and flash attention, for chains of one row, and what `spec.attention` puts in place of sdpa
 PLAIN_LAYERS = ("full_attention", *WINDOWED)  # kinds of layers whose whole state is one key and one value per token and head
+MASK_MAKERS = {"create_sliding_window_causal_mask", "create_chunked_causal_mask"}  # of transformers; masks of windows here are theirs
 RECURRENT = ("linear", "mamba", "recurrent", "conv", "hybrid")
 OTHER_STATES = ("update_indexer", "update_conv_state", "update_recurrent_state", "set_linear_cache")  # what layers call to cache more than that
 BY_ROW = ("adapter_names", "alora_offsets")  # arguments that PEFT binds to hooks
@@ -101,13 +103,51 @@ def no_causal_mask(model: Any, config: Any, context: int) -> str | None:
 
 
 def window(model: Any, config: Any, context: int) -> str | None:
-    size = attention_window(config)
-    if size is None or size >= context:
+    windows = windows_of(config).beyond(context)
+    reason = no_masks(model, config, windows)
+    if reason is None:
         return None
     return (
-        f"attends within a window of {size} positions, which is shorter than the context of {context}: keys could be evicted that a "
-        f"rejected draft needs back; use CausalLM(model, context={longest_exact(config)}) to stay inside the window"
+        f"attends within a window of {windows.smallest} positions, which is shorter than the context of {context}, and {reason}; "
+        f"use CausalLM(model, context={longest_served(model, config)}) to stay inside the window"
     )
+
+
+def no_masks(model: Any, config: Any, windows: Windows) -> str | None:
+    """Why masks made here would not do to these windows what the model's own masks do; None: they do the same."""
+    if windows.smallest is None:
+        return None
+    named = (names_in(kind.forward) for kind in dict.fromkeys(map(type, model.modules())))
+    masking = next((names for names in named if names & MASK_MAKERS), None)
+    if masking is None:
+        return "hides what is outside of it in a way of its own"
+    if not windows.is_even:
+        return "layers of one type, to which one mask goes, have windows of several sizes"
+    if windows.names != (ALIKE,) and "dict" not in masking:
+        return "takes one mask for layers of all types"
+    if windows.names == (ALIKE,) and "dict" in masking:
+        return "takes a mask for each type of layers, while its configuration names no types (layer_types)"
+    if chosen(config).startswith("flash") and any(one is not None and one.is_chunked for one in windows.windows):
+        return "flash attention knows no chunks (attn_implementation='sdpa' does)"
+    return None
+
+
+def names_in(function: Any) -> frozenset[str]:
+    """All names that the code of a function reads, functions inside of it included."""
+    waiting, found = [getattr(inspect.unwrap(function), "__code__", None)], set()
+    while waiting:
+        code = waiting.pop()
+        if code is not None:
+            found.update(code.co_names)
+            waiting += [nested for nested in code.co_consts if inspect.iscode(nested)]
+    return frozenset(found)
+
+
+def longest_served(model: Any, config: Any) -> int | None:
+    """The most positions up to which a model is exact here; None where there is no such limit."""
+    windows = windows_of(config)
+    limits = (longest_exact(config), None if no_masks(model, config, windows) is None else windows.smallest)
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def longrope(model: Any, config: Any, context: int) -> str | None:

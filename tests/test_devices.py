@@ -19,6 +19,7 @@ from spec import CausalLM, Limits, Noise, Sampler, decode
 from spec.model import EMBEDDED, load_model
 from spec.noise import Purpose, uniform
 from tests.tiny import build
+from tests.windowed import windowed
 from verifiers.block import Block
 from verifiers.coupled import Coupled
 from verifiers.greedy import Greedy
@@ -67,6 +68,18 @@ def test_samples_equal_the_cpus(device):
     found = [decode(CausalLM(there), drafter, Recursive(), PROMPTS, sampler=sampler, limits=limits) for drafter in drafters(there)]
     for one, other in zip(expected, found, strict=True):
         assert [row.tolist() for row in one.sequences] == [row.tolist() for row in other.sequences]
+
+
+@devices
+@pytest.mark.parametrize("family", ["mistral", "gemma3"])
+def test_samples_beyond_a_window_equal_the_cpus(device, family):
+    expected, found = [], []
+    for where, results in (("cpu", expected), (device, found)):
+        model = windowed(family).to(where)
+        for drafter in (PromptLookup(), Lookahead(window=4, ngram=3, guesses=3), DraftTree(model=model, widths=[2, 2, 1])):
+            made = decode(CausalLM(model), drafter, Recursive(), PROMPTS, sampler=Sampler(0.9, seed=4), limits=Limits(24))
+            results.append([row.tolist() for row in made.sequences])
+    assert expected == found
 
 
 def pairs(model):

@@ -7,7 +7,8 @@ from torch import Tensor
 from transformers import EosTokenCriteria, GenerationConfig, MaxLengthCriteria
 
 from spec.arguments import one_or_more, shown
-from spec.reach import longest_exact, num_positions
+from spec.reach import num_positions
+from spec.servable import longest_served
 
 HARMLESS = ("attention_mask", "use_cache", "logits_to_keep", "cache_position", "output_attentions", "output_hidden_states")
 
@@ -66,8 +67,8 @@ def is_limit(rule: Any, config: GenerationConfig) -> bool:
 
 
 def needed_context(model: Any, prompts: list[list[int]], budget: int) -> int | None:
-    """The positions this call needs, for models that are exact only up to a length (windows, longrope) if it suffices; else None: all positions."""
+    """The positions this call needs, for models that are exact only up to a length (longrope) if it suffices; else None: all positions."""
     config = model.config.get_text_config()
-    limit, longest = num_positions(config), longest_exact(config)
+    limit, longest = num_positions(config), longest_served(model, config)
     needed = max(max(map(len, prompts)) + budget - 1, 2)  # the last token takes none
     return needed if longest and needed <= longest < (limit or longest + 1) else None

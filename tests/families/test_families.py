@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from experiments.parts.door.comments import conf
 from spec import CausalLM, Limits, Sampler, decode
-from tests.tiny import COMMON, CONTEXT, FAMILIES, GROUPED, build
+from tests.tiny import COMMON, FAMILIES, GROUPED, build
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPTS = [[5, 9, 13, 5, 9, 13, 5, 9], [3], [17, 2, 30, 30, 30, 8, 17, 2, 30, 1, 33, 4]]
@@ -140,17 +140,6 @@ REFUSED = {
         "encoder-decoder",
     ),
     "mamba": (lambda: hf.MambaForCausalLM(hf.MambaConfig(vocab_size=40, hidden_size=16, num_hidden_layers=1, state_size=4)), "recurrent"),
-    "mistral with a window": (lambda: hf.MistralForCausalLM(hf.MistralConfig(**COMMON, **GROUPED, sliding_window=CONTEXT // 2)), "window of 80"),
-    "gemma2 with a window": (
-        lambda: hf.Gemma2ForCausalLM(hf.Gemma2Config(**COMMON, **GROUPED, head_dim=8, sliding_window=CONTEXT // 2, attn_implementation="eager")),
-        "window of 80",
-    ),
-    "llama 4 with chunks": (
-        lambda: hf.Llama4ForCausalLM(
-            hf.Llama4TextConfig(**COMMON, **GROUPED, head_dim=8, intermediate_size_mlp=16, attention_chunk_size=32, num_local_experts=1)
-        ),
-        "window of 32",
-    ),
     "lfm2": (lambda: hf.Lfm2ForCausalLM(hf.Lfm2Config(**COMMON, **GROUPED, layer_types=["conv", "full_attention"])), "recurrent"),
 }
 
@@ -161,17 +150,3 @@ def test_what_cannot_be_served_is_refused_with_a_sentence(name):
     with pytest.raises(ValueError, match=reason) as refusal:
         CausalLM(make_model())
     assert len(str(refusal.value).split()) >= 8
-
-
-def test_a_window_is_served_where_the_context_stays_inside_it():
-    model = REFUSED["mistral with a window"][0]().double().eval()
-    model.generation_config.eos_token_id = None
-    result = decode(
-        CausalLM(model, context=CONTEXT // 2),
-        make("drafter", "prompt_lookup"),
-        make("verifier", "recursive"),
-        PROMPTS,
-        sampler=Sampler(temperature=0),
-        limits=Limits(max_new_tokens=NUM_TOKENS),
-    )
-    assert [result.new_tokens(row) for row in range(3)] == [greedy(model, prompt) for prompt in PROMPTS]

@@ -23,8 +23,6 @@ from verifiers.recursive import Recursive
 NEEDED = (  # questions of the table whose answer is a refusal
     "longrope, a context that passes its switch",
     "longrope with factors of its own for queries and keys",
-    "a window shorter than the context",
-    "chunks shorter than the context",
     "queries scaled by cache slot",
     "an encoder's attention in both directions",
     "keys kept by rank, fewer than there are",
@@ -116,7 +114,7 @@ def test_generate_serves_calls_that_stay_below_the_switch():
         ({"rope_parameters": {"rope_type": "longrope"}, "max_position_embeddings": 90}, 90),
         ({"rope_parameters": {"full_attention": {"rope_type": "longrope", "original_max_position_embeddings": 7}, "sliding_attention": None}}, 7),
         ({"rope_scaling": {"type": "su", "original_max_position_embeddings": 6}}, 6),
-        ({"rope_parameters": {"long_factor": [1.0], "original_max_position_embeddings": 5}, "sliding_window": 4}, 4),
+        ({"rope_parameters": {"long_factor": [1.0], "original_max_position_embeddings": 5}, "sliding_window": 4}, 5),
         ({"attn_temperature_tuning": True, "floor_scale": 20, "no_rope_layers": [1, 0]}, 10),
         ({"attn_temperature_tuning": True, "floor_scale": 20, "no_rope_layers": [1, 1]}, None),
         ({"attn_temperature_tuning": False, "floor_scale": 20, "no_rope_layers": [1, 0]}, None),
@@ -127,13 +125,6 @@ def test_generate_serves_calls_that_stay_below_the_switch():
 )
 def test_how_far_a_configuration_is_exact(settings, limit):
     assert longest_exact(SimpleNamespace(**settings)) == limit
-
-
-def test_windows_of_single_layers_count():
-    config = hf.MistralConfig(num_hidden_layers=2, sliding_window=90, per_layer_config={1: {"sliding_window": 30}})
-    with pytest.raises(RuntimeError):
-        print(config.sliding_window)  # so transformers answers where layers differ
-    assert longest_exact(config) == 30
 
 
 def test_transformers_keeps_the_switch_where_it_is_looked_for():
@@ -179,7 +170,7 @@ def test_doge_without_a_mask_of_its_own_is_refused(monkeypatch):
 @torch.inference_mode()
 def test_doge_breaks_ties_by_the_length_of_the_input():
     """Equal tokens have equal ranks in the first layer, and which of them is kept changes with what follows."""
-    model = build("doge", {"keep_window_size": SWITCH})
+    model = build("doge", {"keep_window_size": SWITCH, "sliding_window": CONTEXT})
     for row, ties in (([1 + place % 5 for place in range(40)], True), (list(range(1, 41)), False)):
         whole = alone(model, row)
         moved = [float((alone(model, row[:length])[-1] - whole[length - 1]).abs().max()) for length in range(SWITCH - 4, 40)]

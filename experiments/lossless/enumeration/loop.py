@@ -138,11 +138,11 @@ class TableLoop:
 
     def target_distribution(self, start: Prefix = ()) -> Distribution:
         """The target's own distribution of the first `length` tokens after the prompt and `start`, cut after the first EOS."""
-        sampler, weights, distribution = self.sampler or Sampler(), table_models(self.instance)[0].weights, {}
+        sampler, table, distribution = self.sampler or Sampler(), table_models(self.instance)[0], {}
 
         def p(prefix: Prefix) -> Tensor:
-            h = torch.tensor([[float(sum((j + 1) * (token + 1) for j, token in enumerate((*start, *prefix))))]], dtype=torch.float64)
-            return sampler.distribution(weights(h).log(), lambda row, slot: [*PROMPT, *start, *prefix])[0, 0]
+            h = torch.tensor([[table.h_after((*start, *prefix))]], dtype=torch.float64)
+            return sampler.distribution(table.weights(h).log(), lambda row, slot: [*PROMPT, *start, *prefix])[0, 0]
 
         def extend(prefix: Prefix, mass: float) -> None:
             if mass == 0:

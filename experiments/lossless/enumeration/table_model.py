@@ -1,6 +1,6 @@
 """Tables as causal language models with real attention and a real cache, so that they can be decoded by the whole loop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,9 +26,15 @@ class TableLM(nn.Module):
     def __init__(self, weights: Weights, vocabulary: int, prompt_length: int):
         super().__init__()
         self.weights, self.prompt_length = weights, prompt_length
+        self.window: int | None = None
         self.config = PretrainedConfig(vocab_size=vocabulary, num_hidden_layers=1, max_position_embeddings=64)  # pyright: ignore[reportCallIssue]
         self.anchor = nn.Parameter(torch.zeros((), dtype=torch.float64))
         self.device, self.dtype = self.anchor.device, self.anchor.dtype
+
+    def h_after(self, answer: Sequence[int]) -> float:
+        """h of the token that follows these; of the last `window` of them where a subclass attends within one."""
+        seen = [*enumerate(answer)]
+        return float(sum((j + 1) * (token + 1) for j, token in (seen if self.window is None else seen[-self.window :])))
 
     def forward(
         self,

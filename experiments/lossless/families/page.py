@@ -11,7 +11,7 @@ import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from experiments.lossless.families.judge import CHAINS, CRASH, IDENTICAL, NOT_BUILT, REFUSED, WRONG, Finding
-from experiments.lossless.families.tiny import CONTEXT, model_class
+from experiments.lossless.families.tiny import CONTEXT, WINDOW, model_class
 from experiments.lossless.families.variants import Variant
 from spec.reach import longest_exact
 from spec.rows import NUM_TRIED
@@ -21,8 +21,8 @@ HEAD = f"""# Models
 
 Which decoder-only families of transformers are served exactly. This page is written by `python -m experiments.lossless.families`; do not edit it.
 
-Every type of model that `AutoModelForCausalLM` knows is built tiny and random (2 layers, 32 channels, {CONTEXT} positions, windows as long as the
-context) and tried:
+Every type of model that `AutoModelForCausalLM` knows is built tiny and random (2 layers, 32 channels, {CONTEXT} positions, windows and chunks of
+{WINDOW} positions where layers attend within them) and tried:
 
 - **identical**: greedy texts from the loop are `model.generate`'s, token by token, for plain decoding, prompt lookup, a draft chain, a draft tree
   and lookahead, with three prompts of different lengths in one batch, up to the last position of the context, while `generate` gets each prompt
@@ -45,6 +45,9 @@ MATTERS = """## What else could reach beyond a token's own prefix
 
 Looked for in the sources of transformers 5.17 and 5.23; the tests named are in `tests/spec/test_servable.py`.
 
+- *Windows and chunks*: a slot sees what its own position says, so masks are made by positions, one for each type of layers
+  (`tests/families/test_windows.py`). Refused beyond its window is a model that hides what is outside by no mask of transformers' own, one whose
+  layers of one type have windows of several sizes, and chunks under flash attention. Slots behind a window stay in the cache.
 - *8-bit weights of bitsandbytes* (LLM.int8): columns with outliers are left in 16 bits, and which ones is decided over all rows and slots of a
   forward. Such models are refused; `target.quantization=8bit` loads them with `llm_int8_threshold=0.0`, which decides nothing
   (`test_eight_bits_do_not_depend_on_the_neighbours`). 4-bit weights are the same for every token. Other ways to quantise activations were not

@@ -10,12 +10,13 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from experiments.lossless.families.special import FLOAT32, SPECIAL
 
 VOCABULARY = 48
-CONTEXT = 48  # positions, and the size of every window: what attends within windows is judged up to the last position inside
+CONTEXT = 48  # positions
+WINDOW = 8  # of every layer that attends within one, in positions: most of a text lies beyond it
 MOST_PARAMETERS = 8_000_000
 _GROUPS: tuple[tuple[Any, str], ...] = (
     (VOCABULARY, "vocab_size vocab_size_per_layer_input audio_vocab_size decoder_vocab_size"),
-    (CONTEXT, "max_position_embeddings n_positions n_ctx max_seq_len max_target_positions context_length sliding_window sliding_window_size"),
-    (CONTEXT, "attention_chunk_size window_size attention_window_size index_topk"),
+    (CONTEXT, "max_position_embeddings n_positions n_ctx max_seq_len max_target_positions context_length index_topk"),
+    (WINDOW, "sliding_window sliding_window_size attention_chunk_size window_size attention_window_size"),
     (32, "hidden_size d_model n_embd emb_dim word_embed_proj_dim embedding_size input_embedding_size output_embedding_size embedding_dim"),
     (32, "backbone_hidden_size hidden_size_global out_hidden_size lru_width"),
     (48, "intermediate_size ffn_dim decoder_ffn_dim encoder_ffn_dim n_inner ffn_hidden_size d_inner dff dim_ff feed_forward_size"),
@@ -33,7 +34,7 @@ _GROUPS: tuple[tuple[Any, str], ...] = (
     (16, "q_lora_rank moe_intermediate_size shared_expert_intermediate_size shared_intermediate_size expert_ffn_hidden_size chunk_size"),
     (16, "shared_experts_intermediate_size moe_shared_expert_intermediate_size mamba_chunk_size"),
     (0, "num_mtp_layers num_nextn_predict_layers bos_token_id"),
-    (2 * CONTEXT, "local_attention"),  # both sides of a window
+    (2 * WINDOW, "local_attention"),  # both sides of a window
     (0.3, "initializer_range init_std"),
     (None, "eos_token_id"),
     (True, "is_decoder"),

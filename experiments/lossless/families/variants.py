@@ -29,7 +29,9 @@ _ORIGINAL = {"original_max_position_embeddings": 24}
 _LLAMA3 = {"factor": 2.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, **_ORIGINAL}
 _FOUR = ["sliding_attention", "full_attention"] * 2
 _SHARED = {"num_hidden_layers": 4, "layer_types": _FOUR, "num_kv_shared_layers": 2}
+_ALL = {"sliding_window": 48}  # positions: all that there are
 _CHUNKS = {"layer_types": ["chunked_attention", "full_attention"], "attention_chunk_size": 24}
+_PLAIN = {"no_rope_layers": [1, 0], "attention_chunk_size": 48}
 
 VARIANTS: tuple[Variant, ...] = (
     Variant("longrope, a context that passes its switch", "phi3", _PHI3),
@@ -44,8 +46,10 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("a window, the context inside it", "mistral", {"sliding_window": 24}, 24),
     Variant("windows in some layers alone", "qwen2", {"use_sliding_window": True, "sliding_window": 24, "layer_types": _FOUR[:2]}),
     Variant("chunks shorter than the context", "llama4_text", _CHUNKS),
-    Variant("queries scaled by cache slot", "llama4_text", {"floor_scale": 16, "no_rope_layers": [1, 0]}),
-    Variant("the same, a context below the scale", "llama4_text", {"floor_scale": 48, "no_rope_layers": [1, 0]}, 24),
+    Variant("a window by no mask of transformers' own", "moshi", {"sliding_window": 24}),
+    Variant("the same, the context inside it", "moshi", {"sliding_window": 24}, 24),
+    Variant("queries scaled by cache slot", "llama4_text", {"floor_scale": 16, **_PLAIN}),
+    Variant("the same, a context below the scale", "llama4_text", {"floor_scale": 48, **_PLAIN}, 24),
     Variant("queries scaled by position", "ministral3", _rope("yarn", factor=2.0, llama_4_scaling_beta=0.5, original_max_position_embeddings=8)),
     Variant("local attention by cache slot", "gpt_neo", {"window_size": 8}),
     Variant("the same family without local layers", "gpt_neo", {"attention_types": [[["global"], 2]]}),
@@ -61,8 +65,8 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("noise before and in a router, in eval mode", "phimoe", {"router_jitter_noise": 0.5, "input_jitter_noise": 0.5}),
     Variant("experts chosen in groups", "deepseek_v3", {"n_group": 2, "topk_group": 1, "first_k_dense_replace": 0}),
     Variant("layers for the tokens after next", "deepseek_v3", {"num_mtp_layers": 1}),
-    Variant("keys kept by rank, fewer than there are", "doge", {"keep_window_size": 24}),
-    Variant("the same, a context that keeps them all", "doge", {"keep_window_size": 24}, 24),
+    Variant("keys kept by rank, fewer than there are", "doge", {"keep_window_size": 24, **_ALL}),
+    Variant("the same, a context that keeps them all", "doge", {"keep_window_size": 24, **_ALL}, 24),
     Variant("a router that cuts its logits across tokens", "doge", {"is_moe": True, "num_experts": 16}),
     Variant("sparse blocks of keys chosen by an index", "minimax_m3_vl_text", {"layer_types": ["full_attention", "minimax_m3_sparse"]}),
     Variant(
