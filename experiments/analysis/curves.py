@@ -8,29 +8,31 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
-from experiments.analysis.frames import ALL, Runs
-from experiments.analysis.speedup import interval
+from experiments.analysis.frames import ALL, Runs, by_prompt
+from experiments.analysis.interval import ratio_interval, share_interval
 from experiments.analysis.theory import expected_tokens, step_compression, walltime_gain
 from spec.stats import PHASES
 
-METHOD = "method"
+METHOD, JUDGING = "method", ("tested", "kept")
 CLOCKS = (*PHASES, "other")
 
 
 def acceptance_by_position(records: pd.DataFrame) -> pd.DataFrame:
     """Columns method, position (1 is the first draft token), judged, accepted, rate, low, high.
 
-    The rate is conditional: of the steps that accepted everything before, those that accepted this one. Intervals are Wilson's, 95 %.
+    The rate is conditional: of the steps that accepted everything before, those that accepted this one. Intervals: 95 %, over the prompts that have
+    such steps, see `interval.share_interval`.
     """
     rows = []
     judging = _own(records).dropna(subset=["tested"]) if "tested" in records else pd.DataFrame({"method": []})  # imported results do not record it
     for name, held in judging.groupby("method", sort=False):
         depth = max(map(len, held["tested"]), default=0)
         for place in range(depth):
-            judged, accepted = (int(sum(row[place] for row in held[column] if len(row) > place)) for column in ("tested", "kept"))
-            low, high = binomtest(accepted, judged).proportion_ci(method="wilson") if judged else (None, None)
+            counts = held[["prompt"]].assign(**{column: [row[place] if len(row) > place else 0 for row in held[column]] for column in JUDGING})
+            tested, kept = by_prompt(counts if "turn" not in held else counts.assign(turn=held["turn"]), list(JUDGING))
+            judged, accepted = int(tested.sum()), int(kept.sum())
+            low, high = share_interval(kept[tested > 0], tested[tested > 0]) or (None, None)
             rate = accepted / judged if judged else None
             rows.append({"method": name, "position": place + 1, "judged": judged, "accepted": accepted, "rate": rate, "low": low, "high": high})
     return pd.DataFrame(rows)
@@ -46,7 +48,7 @@ def accepted_lengths(steps: pd.DataFrame) -> pd.DataFrame:
 
 
 def phase_times(summaries: pd.DataFrame) -> pd.DataFrame:
-    """Columns method, phase, milliseconds (per emitted token) and relative (plain decoding of the same run = 1)."""
+    """Columns method, phase, milliseconds (per emitted token, decode-only) and relative (plain decoding of the same run = 1)."""
     rows = []
     for run in summaries.to_dict("records"):
         for phase in CLOCKS:
@@ -60,6 +62,8 @@ def phase_times(summaries: pd.DataFrame) -> pd.DataFrame:
 
 def gamma_curves(runs: Runs) -> pd.DataFrame:
     """A row per run with a draft length, where a curve has at least two: curve, draft_tokens, tokens_per_step and speedup with low and high.
+
+    The speedup is decode-only, as the theory's is.
 
     `curve` names what the runs share; the columns theory_tokens and theory_speedup say what one acceptance for all positions would give.
     """
@@ -98,7 +102,7 @@ def theory(group: pd.DataFrame, runs: Runs) -> dict[str, list[float]]:
 def throughput(runs: Runs) -> pd.DataFrame:
     """Columns curve, batch_size, role, tokens_per_second, low, high, where a method was run at two batch sizes or more.
 
-    Tokens of the whole batch per second of decoding; intervals are bootstrapped over batches.
+    Tokens of the whole batch per second, decode-only; intervals are over batches.
     """
     if "drafter" not in runs.summaries or not len(runs.records):
         return pd.DataFrame()
@@ -119,12 +123,8 @@ def _rate(records: pd.DataFrame, method: str, role: str) -> dict[str, Any]:
     held = records[(records["method"] == method) & (records["role"] == role)]
     units = pd.DataFrame({"batch": held["batch"], "tokens": held["num_tokens"], "seconds": held["seconds"].map(lambda clock: sum(clock.values()))})
     columns = units.groupby("batch")[["tokens", "seconds"]].sum().to_numpy(float).T
-    limits = interval(columns, _per_second, seed=0)
-    return {"tokens_per_second": float(_per_second(*columns)), "low": limits and limits[0], "high": limits and limits[1]}
-
-
-def _per_second(tokens: np.ndarray, seconds: np.ndarray, axis: int = -1) -> np.ndarray:
-    return tokens.sum(axis) / seconds.sum(axis)
+    limits, (tokens, seconds) = ratio_interval(columns), columns.sum(1)
+    return {"tokens_per_second": float(tokens / seconds), "low": limits and limits[0], "high": limits and limits[1]}
 
 
 def _own(frame: pd.DataFrame) -> pd.DataFrame:
@@ -155,6 +155,7 @@ def draft_price(summaries: pd.DataFrame) -> pd.Series:
 def gains(summaries: pd.DataFrame) -> pd.DataFrame:
     """Columns method, tokens_per_step, speedup, possible, made, lost: what acceptance would gain if only forwards cost time, and what was gained.
 
+    Decode-only, since only then tokens per step bound the speedup.
     Gains are in times plain decoding: possible = tokens per step - 1, made = speedup - 1, lost = 1 - made / possible. More than all of it is lost
     where a method is slower than plain decoding. NaN where nothing was to be gained.
     """

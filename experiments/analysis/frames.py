@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from experiments.analysis.interval import ratio_interval
 from experiments.analysis.measured import head, incomparable, tail_of
-from experiments.analysis.speedup import interval
+from experiments.analysis.results import Result, results_of
 from experiments.analysis.summary import grouping
 from experiments.analysis.tables import PARTS, comparison_rows, footnotes, names, peer_rows, run_rows
 from experiments.recording.folder import RunFolder, read_summaries, summary_files
@@ -23,17 +26,19 @@ from spec.auto import is_auto
 OURS = "Draftproof"
 NEEDED = ("prompt", "category", "role", "batch", "tokens", "num_steps", "seconds", "tested", "kept")  # of a record, in frames and curves
 ALL = "all"  # the category that stands for every prompt of a run
-SCALARS = ("tokens_per_step", "accepted_per_step", "acceptance_rate", "tokens_per_second", "baseline_tokens_per_second", "speedup", "repetition")
+RATES = ("tokens_per_step", "accepted_per_step", "acceptance_rate", "tokens_per_second", "baseline_tokens_per_second", "repetition")
+LATER_RATES = ("tokens_per_second_with_prefill", "baseline_tokens_per_second_with_prefill")  # which summaries of earlier versions do not hold
+GAINS = ("speedup", "speedup_with_prefill", "over_fastest_plain")  # decode-only; end to end; end to end over the fastest plain decoding of the run
 
 
 @dataclass(frozen=True)
 class Runs:
     """Runs side by side. A frame without rows means that the runs did not record it."""
 
-    summaries: pd.DataFrame  # a row per run: method, source, folder, parts, rates, speedup with low and high, valid, proof
-    categories: pd.DataFrame  # a row per run and kind of prompt, "all" first: the rates, each interval as <name>_low and <name>_high
-    records: pd.DataFrame  # a row per prompt and role, as in records.jsonl, and num_tokens
-    steps: pd.DataFrame  # a row per step and role, as in steps.jsonl, the clocks as <phase>_seconds
+    summaries: pd.DataFrame  # a row per run, its seeds pooled: method, source, folder, parts, rates, gains with low and high, valid, proof
+    categories: pd.DataFrame  # a row per run and kind of prompt, "all" first: rates and gains, each interval as <name>_low and <name>_high
+    records: pd.DataFrame  # a row per prompt, role and seed, as in records.jsonl, and num_tokens
+    steps: pd.DataFrame  # a row per step, role and seed, as in steps.jsonl, the clocks as <phase>_seconds
     documents: list[dict[str, Any]] = field(default_factory=list)  # the summaries themselves; empty for imported results
     notes: list[str] = field(default_factory=list)  # what must be read with imported results
 
@@ -63,17 +68,20 @@ def load_runs(paths: Sequence[str | Path]) -> Runs:
     files, summaries = summary_files(places), read_summaries(places)
     for file, document in zip(files, summaries, strict=True):
         check(file, document)
-    lines = [lines_of(RunFolder(file.parent)) for file in files]
-    documents: list[dict[str, Any]] = [document | {"answered": answered(own)} for document, (own, _) in zip(summaries, lines, strict=True)]
-    names = method_names(documents, [file.parent for file in files])
+    lines = {file.parent: lines_of(RunFolder(file.parent)) for file in files}
+    found = results_of(files, summaries)
+    documents = [result.document | {"answered": answered([row for folder in result.folders for row in lines[folder][0]])} for result in found]
+    names = method_names(documents, [result.folders[0] for result in found])
     records, steps = [], []
-    for name, labels, (own_records, own_steps) in zip(names, (document["labels"] for document in documents), lines, strict=True):
-        marks = {"method": name, "source": OURS, "sampling": labels["sampling"], "drafter": labels["drafter"]}
-        records += [marks | row for row in own_records]
-        steps += [marks | row for row in own_steps]
+    for name, result in zip(names, found, strict=True):
+        labels = result.document["labels"]
+        for folder in result.folders:
+            marks = {"method": name, "source": OURS, "sampling": labels["sampling"], "drafter": labels["drafter"], "folder": str(folder)}
+            records += [marks | row for row in lines[folder][0]]
+            steps += [marks | row for row in lines[folder][1]]
     record_frame = pd.DataFrame(records)
     return Runs(
-        summaries=pd.DataFrame([summary_row(*item) for item in zip(names, files, documents, strict=True)]),
+        summaries=pd.DataFrame([summary_row(name, result) for name, result in zip(names, found, strict=True)]),
         categories=pd.DataFrame(
             [row for name, document in zip(names, documents, strict=True) for row in category_rows(name, document, record_frame)]
         ),
@@ -89,7 +97,7 @@ def check(file: Path, document: dict[str, Any]) -> None:
         comparison_rows([document])
         run_rows(document)
         peer_rows(document)
-        summary_row("", file, document)
+        summary_row("", Result((file.parent,), document, []))
         category_rows("", document, pd.DataFrame())
         footnotes(document)
         head([document])
@@ -112,8 +120,8 @@ def lines_of(run: RunFolder) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
 
 def answered(records: Sequence[dict[str, Any]]) -> str | None:
     """Which prompts a run answered: a hash over their ids and tokens; None where no record says. Later turns depend on answers and are left out."""
-    asked = sorted((str(row["prompt"]), row["prompt_ids"]) for row in records if row.get("prompt_ids") and row.get("turn", 1) == 1)
-    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12] if asked else None
+    asked = {str(row["prompt"]): row["prompt_ids"] for row in records if row.get("prompt_ids") and row.get("turn", 1) == 1}
+    return hashlib.sha256(json.dumps(sorted(asked.items())).encode()).hexdigest()[:12] if asked else None
 
 
 def joined(parts: Iterable[Runs]) -> Runs:
@@ -139,17 +147,25 @@ def method_names(documents: Sequence[dict[str, Any]], folders: Sequence[Path]) -
     return named
 
 
-def summary_row(name: str, file: Path, document: dict[str, Any]) -> dict[str, Any]:
-    """The row of one run in `summaries`."""
-    config = document["config"]
-    low, high = document["speedup_interval"] or (None, None)
+def summary_row(name: str, result: Result) -> dict[str, Any]:
+    """The row of one run in `summaries`; of pooled seeds `folder` is that of the first."""
+    document, config = result.document, result.document["config"]
     length = config["drafter"].get("num_tokens")
     knobs = {"draft_tokens": None if is_auto(config["drafter"]) else length, "batch_size": config.get("batch_size", 1)}
     state = {key: document[key] for key in ("num_prompts", "num_tokens", "num_steps", "greedy_identical", "valid", "interrupted")}
     state["proof"] = mark_of(document)
-    rates = {key: document[key] for key in SCALARS} | {"speedup_low": low, "speedup_high": high}
+    state |= {"num_units": document.get("num_units"), "fastest_plain": document.get("fastest_plain")}
     clocks = {f"{phase}_seconds": spent for phase, spent in document["seconds"].items()}
-    return {"method": name, "source": OURS, "folder": str(file.parent), **document["labels"], **knobs, **state, **rates, **clocks}
+    places = {"folder": str(result.folders[0]), "folders": ", ".join(map(str, result.folders))}
+    return {"method": name, "source": OURS, **places, **document["labels"], **knobs, **state, **rates_of(document), **clocks}
+
+
+def rates_of(figures: dict[str, Any]) -> dict[str, Any]:
+    """Rates and gains of a summary or a category, the ends of intervals as <name>_low and <name>_high."""
+    found = {key: figures[key] for key in RATES} | {key: figures.get(key) for key in (*LATER_RATES, *GAINS)} | {"speedup": figures["speedup"]}
+    for name in GAINS:
+        found[f"{name}_low"], found[f"{name}_high"] = figures.get(f"{name}_interval") or (None, None)
+    return found
 
 
 def category_rows(name: str, document: dict[str, Any], records: pd.DataFrame) -> list[dict[str, Any]]:
@@ -161,20 +177,24 @@ def category_rows(name: str, document: dict[str, Any], records: pd.DataFrame) ->
     for category, figures in ({ALL: document} | (parts if len(parts) > 1 else {})).items():
         everything = category == ALL or not len(own)
         held = own if everything else pd.DataFrame(own[own["category"].map(lambda kind: groups.get(kind, kind)) == category])
-        low, high = figures["speedup_interval"] or (None, None)
         fewest, most = rate_interval(held) or (None, None)
-        limits = {"speedup_low": low, "speedup_high": high, "tokens_per_step_low": fewest, "tokens_per_step_high": most}
-        scalars = {key: figures[key] for key in SCALARS}
-        rows.append({"method": name, "source": OURS, "category": category, "num_prompts": figures["num_prompts"], **scalars, **limits})
+        limits = {"tokens_per_step_low": fewest, "tokens_per_step_high": most}
+        sizes = {"num_prompts": figures["num_prompts"], "num_units": figures.get("num_units"), "fastest_plain": figures.get("fastest_plain")}
+        rows.append({"method": name, "source": OURS, "category": category, **sizes, **rates_of(figures), **limits})
     return rows
 
 
 def rate_interval(records: pd.DataFrame) -> tuple[float, float] | None:
-    """95 % bootstrap interval of tokens per step, over prompts; None below two prompts."""
-    if len(records) < 2:
-        return None
-    columns = records[["num_tokens", "num_steps"]].to_numpy(float).T
-    return interval(columns, lambda tokens, steps, axis=-1: tokens.sum(axis) / steps.sum(axis), seed=0)
+    """95 % interval of tokens per step, over prompts, whose turns and seeds are added up; None for too few prompts."""
+    return ratio_interval(by_prompt(records, ["num_tokens", "num_steps"])) if len(records) else None
+
+
+def by_prompt(records: pd.DataFrame, columns: list[str]) -> NDArray:
+    """Totals of the columns for every prompt, over its turns and seeds; [columns, prompts]."""
+    turns = records["turn"] if "turn" in records else pd.Series(1, records.index)
+    names = [prompt.removesuffix(f"/{turn:g}") if turn > 1 else prompt for prompt, turn in zip(records["prompt"], turns.fillna(1), strict=True)]
+    codes, _ = pd.factorize(np.array(names, dtype=object))
+    return np.array([np.bincount(codes, records[column].to_numpy(float)) for column in columns])
 
 
 def flat(step: dict[str, Any]) -> dict[str, Any]:

@@ -159,6 +159,8 @@ def _setting(summaries: Sequence[Summary], name: str) -> Fact:
 
 
 def _seed(summary: Summary) -> str:
+    if len(summary.get("seeds") or []) > 1:
+        return ", ".join(map(str, summary["seeds"])) + " (pooled)"
     seed, drawn = summary["config"]["seed"], summary["config"]["sampling"].get("seed")
     return str(seed) if drawn in (None, seed) else f"{seed}, of sampling {drawn}"
 

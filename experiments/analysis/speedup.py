@@ -1,7 +1,6 @@
-"""How much faster, and how sure of it: ratios of seconds per token, paired unit by unit, with a bootstrap and a sign test over the units."""
+"""How much faster, and how sure of it: ratios of seconds per token, paired unit by unit, with intervals and a sign test over the units."""
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,10 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from experiments.analysis.interval import Interval, mean_interval, ratio_interval
 from experiments.recording.record import Record
-
-CONFIDENCE = 0.95
-RESAMPLES = 4000
 
 
 @dataclass(frozen=True)
@@ -27,21 +24,22 @@ class Timed:
 class Comparison:
     """Seconds per token of the reference over those of the measured role: above 1 the measured one is faster.
 
-    The intervals are None where there are fewer than two units; `sign_p` is None where every unit is a tie.
+    The intervals are None below `interval.MIN_UNITS` units; `sign_p` is None where every unit is a tie.
     """
 
     ratio: float  # ratio of the totals: every token counts the same
     macro: float  # geometric mean of the units' own ratios: every unit counts the same
-    interval: tuple[float, float] | None  # 95 %, of `ratio`
+    interval: Interval | None  # 95 %, of `ratio`
     wins: int  # units in which the measured role was the faster one
     losses: int
     sign_p: float | None  # two-sided probability of so uneven a count of wins and losses if neither were faster
-    ties: int = 0
-    macro_interval: tuple[float, float] | None = None  # 95 %, of `macro`
+    ties: int
+    macro_interval: Interval | None  # 95 %, of `macro`
+    units: int  # independent ones; records of earlier versions have no such entry, and intervals that cover less than they say
 
 
-def compare(reference: Timed, measured: Timed, seed: int) -> Comparison:
-    """The measured role against the reference, unit i of one paired with unit i of the other; `seed` is the bootstrap's.
+def compare(reference: Timed, measured: Timed) -> Comparison:
+    """The measured role against the reference, unit i of one paired with unit i of the other.
 
     Raises ValueError unless all four arrays are one-dimensional, equally long, not empty and positive.
     """
@@ -49,40 +47,19 @@ def compare(reference: Timed, measured: Timed, seed: int) -> Comparison:
     if columns.ndim != 2 or not columns.size or not (columns > 0).all():
         raise ValueError(f"seconds and tokens have shape {columns.shape[1:]}; give positive numbers, one per unit and at least one unit")
     own = np.log((columns[0] / columns[1]) / (columns[2] / columns[3]))
+    totals = columns.sum(1)
     wins, losses = int((own > 0).sum()), int((own < 0).sum())
     return Comparison(
-        ratio=float(ratio(*columns)),
+        ratio=float((totals[0] / totals[1]) / (totals[2] / totals[3])),
         macro=float(np.exp(own.mean())),
-        interval=interval(columns, ratio, seed),
+        interval=ratio_interval(columns),
         wins=wins,
         losses=losses,
         ties=own.size - wins - losses,
         sign_p=float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else None,
-        macro_interval=interval(own[None], geometric_mean, seed),
+        macro_interval=mean_interval(own),
+        units=own.size,
     )
-
-
-def ratio(reference_seconds: NDArray, reference_tokens: NDArray, seconds: NDArray, tokens: NDArray, axis: int = -1) -> NDArray:
-    """Ratio of the totals along `axis`."""
-    return (reference_seconds.sum(axis) / reference_tokens.sum(axis)) / (seconds.sum(axis) / tokens.sum(axis))
-
-
-def geometric_mean(logarithms: NDArray, axis: int = -1) -> NDArray:
-    """Geometric mean along `axis` of the numbers whose logarithms are given."""
-    return np.exp(logarithms.mean(axis))
-
-
-def interval(columns: NDArray, statistic: Callable[..., NDArray], seed: int) -> tuple[float, float] | None:
-    """95 % percentile bootstrap interval of `statistic(*columns, axis=)`, units resampled together; columns [k, units]. None below two units."""
-    if columns.shape[1] < 2:
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        found = stats.bootstrap(
-            tuple(columns), statistic, paired=True, vectorized=True, n_resamples=RESAMPLES, confidence_level=CONFIDENCE, method="percentile", rng=seed
-        )
-    low, high = found.confidence_interval
-    return float(low), float(high)
 
 
 def timed(records: Sequence[Record], *, end_to_end: bool = False) -> Timed:
@@ -96,9 +73,14 @@ def timed(records: Sequence[Record], *, end_to_end: bool = False) -> Timed:
     return Timed(seconds, tokens)
 
 
-def faster(reference: Sequence[Record], measured: Sequence[Record], seed: int, *, end_to_end: bool = False) -> Comparison:
+def faster(reference: Sequence[Record], measured: Sequence[Record], *, end_to_end: bool = False) -> Comparison:
     """How much faster `measured` is than `reference` on the same prompts."""
-    return compare(timed(reference, end_to_end=end_to_end), timed(measured, end_to_end=end_to_end), seed)
+    return compare(timed(reference, end_to_end=end_to_end), timed(measured, end_to_end=end_to_end))
+
+
+def per_token(records: Sequence[Record]) -> float:
+    """Seconds per token, end to end."""
+    return sum(record.end_to_end_seconds for record in records) / sum(len(record.tokens) for record in records)
 
 
 def figures_of(found: Comparison, name: str) -> dict[str, Any]:

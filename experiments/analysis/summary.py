@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.analysis.divergence import unexplained
+from experiments.analysis.interval import MIN_UNITS
 from experiments.analysis.repetition import NGRAM
-from experiments.analysis.speedup import faster, figures_of
+from experiments.analysis.speedup import faster, figures_of, per_token
 from experiments.recording.naming import method_name
 from experiments.recording.proofs.proof import Proof, without_verdict
-from experiments.recording.record import Pair, Record
+from experiments.recording.record import BASELINE, Pair, Record
 from spec.stats import PHASES
 
 DISPROVED = "failed its proof"
@@ -44,20 +45,8 @@ def summarise(
     `drafts_repeat`: whether the first prompts were drafted the same again at the end (None: not asked); `keeps_state` the drafter's own word;
     `proof`: the battery's verdict, without which the summary does not call a run exact; `bets`: what the run's own texts say (`self_test.figures`).
     """
-    result = figures(pairs, config["seed"])
-    result["baseline_repetition"] = repetition([pair.baseline for pair in pairs])
-    result["baseline_loops"] = sum(pair.baseline.loops for pair in pairs)
+    result = figures_of_run(pairs, config)
     proof = proof or without_verdict("nobody has looked for a verdict", exact)
-    result |= greedy_identity(pairs) if config["sampling"].get("temperature") == 0 else {"greedy_identical": None, "divergences": []}
-    result["by_category"] = {
-        category: figures([pair for pair in pairs if pair.method.category == category], config["seed"])
-        for category in sorted({pair.method.category for pair in pairs})
-    }
-    groups = grouping(config["data"])
-    result["by_group"] = {
-        group: figures([pair for pair in pairs if groups.get(pair.method.category) == group], config["seed"])
-        for group in sorted({groups[pair.method.category] for pair in pairs if pair.method.category in groups})
-    }
     result["drafts_repeat"] = drafts_repeat
     errors = impossible(pairs, result) + (unexplained(result["divergences"], provenance["dtype"]) if exact else [])
     if drafts_repeat is False and not keeps_state:
@@ -70,6 +59,24 @@ def summarise(
     return with_proof(result | {"labels": labels(config), "provenance": provenance, "config": config}, proof)
 
 
+def figures_of_run(pairs: Sequence[Pair], config: dict[str, Any]) -> dict[str, Any]:
+    """All that follows from the records alone: the figures of the whole run, of every category and group, and where greedy answers part."""
+    result = figures(pairs)
+    result["baseline_repetition"] = repetition([pair.baseline for pair in pairs])
+    result["baseline_loops"] = sum(pair.baseline.loops for pair in pairs)
+    result |= greedy_identity(pairs) if config["sampling"].get("temperature") == 0 else {"greedy_identical": None, "divergences": []}
+    result["by_category"] = {
+        category: figures([pair for pair in pairs if pair.method.category == category])
+        for category in sorted({pair.method.category for pair in pairs})
+    }
+    groups = grouping(config["data"])
+    result["by_group"] = {
+        group: figures([pair for pair in pairs if groups.get(pair.method.category) == group])
+        for group in sorted({groups[pair.method.category] for pair in pairs if pair.method.category in groups})
+    }
+    return result
+
+
 def with_proof(summary: dict[str, Any], proof: Proof) -> dict[str, Any]:
     """The summary with another proof, and with what follows from it: `exact`, and that a run is invalid whose proof failed."""
     old = [text for text in summary["errors"] if not text.startswith(DISPROVED)]
@@ -79,14 +86,14 @@ def with_proof(summary: dict[str, Any], proof: Proof) -> dict[str, Any]:
     return summary | told | {"valid": not errors, "errors": errors, "warnings": errors[len(old) :] + warnings}
 
 
-def figures(pairs: Sequence[Pair], seed: int) -> dict[str, Any]:
-    """Rates and speedup of some prompts; also used for each category alone."""
+def figures(pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Rates and gains of some prompts; also used for each category alone. What is end to end says `with_prefill`, other times are decode-only."""
     methods, baselines = [pair.method for pair in pairs], [pair.baseline for pair in pairs]
     tokens, steps = sum(len(record.tokens) for record in methods), sum(record.num_steps for record in methods)
     drafted, accepted = sum(record.num_drafted for record in methods), sum(record.num_accepted for record in methods)
-    gain, whole = faster(baselines, methods, seed), faster(baselines, methods, seed, end_to_end=True)
+    gain, whole = faster(baselines, methods), faster(baselines, methods, end_to_end=True)
     return {
-        "num_prompts": len(pairs),
+        "num_prompts": len({record.prompt for record in methods}),
         "num_tokens": tokens,
         "num_steps": steps,
         "tokens_per_step": tokens / steps,
@@ -98,21 +105,33 @@ def figures(pairs: Sequence[Pair], seed: int) -> dict[str, Any]:
         "loops": sum(record.loops for record in methods),
         "tokens_per_second": tokens / sum(record.decode_seconds for record in methods),
         "baseline_tokens_per_second": sum(len(record.tokens) for record in baselines) / sum(record.decode_seconds for record in baselines),
-        "num_units": gain.wins + gain.losses + gain.ties,
+        "tokens_per_second_with_prefill": 1 / per_token(methods),
+        "baseline_tokens_per_second_with_prefill": 1 / per_token(baselines),
+        "num_units": gain.units,
         **figures_of(gain, "speedup"),
         **figures_of(whole, "speedup_with_prefill"),
+        **over_fastest_plain(pairs),
         "process_speedup": process_speedup(baselines, methods),
         "seconds": seconds(methods),
         "baseline_seconds": seconds(baselines),
-        "peers": {name: against_peer(pairs, name, seed) for name in pairs[0].peers},
+        "peers": {name: against_peer(pairs, name) for name in pairs[0].peers},
     }
 
 
-def against_peer(pairs: Sequence[Pair], name: str, seed: int) -> dict[str, Any]:
+def over_fastest_plain(pairs: Sequence[Pair]) -> dict[str, Any]:
+    """What a user gains: the method over the fastest plain decoding of the run, end to end; `fastest_plain` names it, "baseline" or a peer."""
+    ways = {BASELINE: [pair.baseline for pair in pairs]} | {name: [pair.peers[name] for pair in pairs] for name in pairs[0].peers}
+    plain = {name: records for name, records in ways.items() if all(record.num_steps == len(record.tokens) for record in records)}
+    fastest = min(plain, key=lambda name: per_token(plain[name]), default=BASELINE)
+    gain = faster(ways[fastest], [pair.method for pair in pairs], end_to_end=True)
+    return {"fastest_plain": fastest, **figures_of(gain, "over_fastest_plain")}
+
+
+def against_peer(pairs: Sequence[Pair], name: str) -> dict[str, Any]:
     """What a peer did on these prompts, and how much faster the method is. A peer's clock has the prompt in it, so end to end is compared."""
     peers, methods = [pair.peers[name] for pair in pairs], [pair.method for pair in pairs]
     tokens, steps = sum(len(record.tokens) for record in peers), sum(record.num_steps for record in peers)
-    gain = faster(peers, methods, seed, end_to_end=True)
+    gain = faster(peers, methods, end_to_end=True)
     parted = [pair for pair in pairs if pair.peers[name].divergence is not None]
     same = [pair for pair in pairs if pair.peers[name].tokens == pair.baseline.tokens]
     return {
@@ -120,17 +139,12 @@ def against_peer(pairs: Sequence[Pair], name: str, seed: int) -> dict[str, Any]:
         "num_steps": steps,
         "tokens_per_step": tokens / steps,
         "tokens_per_second_with_prefill": tokens / sum(record.end_to_end_seconds for record in peers),
-        "num_units": gain.wins + gain.losses + gain.ties,
+        "num_units": gain.units,
         **figures_of(gain, "speedup_with_prefill"),
         "baseline_speedup_with_prefill": per_token(peers) / per_token([pair.baseline for pair in pairs]),
         "process_speedup": process_speedup(peers, methods),
         "greedy_identical": len(same) / len(pairs) if parted or len(same) == len(pairs) else None,
     }
-
-
-def per_token(records: Sequence[Record]) -> float:
-    """Seconds per token, end to end."""
-    return sum(record.end_to_end_seconds for record in records) / sum(len(record.tokens) for record in records)
 
 
 def process_speedup(reference: Sequence[Record], measured: Sequence[Record]) -> float | None:
@@ -201,7 +215,8 @@ def doubts(result: dict[str, Any], provenance: dict[str, Any]) -> list[str]:
     if result["loops"]:
         found.append(f"{result['loops']} of {result['num_prompts']} answers end in a loop, which flatters every method that copies")
     if result["speedup_interval"] is None:
-        found.append("fewer than two batches of prompts: the speedup has no interval")
+        units = result["num_units"]
+        found.append(f"{units} independent unit{'s' * (units != 1)} (prompts or batches): no interval, which takes {MIN_UNITS}; run more prompts")
         if beyond(result["speedup"], result):
             found.append(f"speedup {result['speedup']:.2f} {too_slow(result)}, or the machine was busy; run more prompts")
     if result["drafts_repeat"] is False and not result["errors"]:

@@ -4,23 +4,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.analysis.interval import MIN_UNITS
 from experiments.analysis.measured import DEFAULTS, extra_columns, head, incomparable, part_labels
-from experiments.analysis.terminal import Row, alarm, number, percent, render
+from experiments.analysis.terminal import Row, alarm, number, percent, ranged, render
 from experiments.recording.folder import failures
 from experiments.recording.identity import VOLATILE
 from experiments.recording.proofs.proof import PEER, mark_of, reason_of
+from experiments.recording.record import BASELINE
 from spec.auto import is_auto
 
 PARTS = ("target", "data", "drafter", "verifier", "sampling")
 KNOBS = ("drafter", "verifier", "sampling")
+LEGEND = (
+    "end-to-end: from the prompt to the last token; decode-only: without the prompt's own forward. Speedup: over our own plain decoding by the same "
+    "runtime; over fastest plain: over the fastest plain decoding in the run, peers included. Brackets: 95 % interval over the units, which are "
+    f"prompts, or batches whose prompts share a clock; below {MIN_UNITS} units there is none."
+)
 
 
 def print_comparison(summaries: list[dict[str, Any]], *, markdown: bool = False) -> None:
     """What was measured, the table, whether its runs can be compared, and what its marks of proof mean, each once."""
     print(head(summaries) + "\n" * markdown)
     render(comparison_rows(summaries), markdown=markdown)
+    print("\n" * markdown + LEGEND)
     if peers := peers_of_all(summaries):
-        print("\npeers in the same runs, prompts included:" + "\n" * markdown)
+        print("\npeers in the same runs, end to end:" + "\n" * markdown)
         render(peers, markdown=markdown)
     if doubt := incomparable(summaries):
         print("\n**Note:** " * markdown + doubt)
@@ -36,36 +44,57 @@ def print_failures(paths: list[Path]) -> None:
 
 def rates(summary: dict[str, Any]) -> Row:
     """The columns that every table has, in their order."""
-    interval = summary["speedup_interval"]
     return {
         "prompts": str(summary["num_prompts"]),
+        "units": str(summary.get("num_units") or "-") + seeds_of(summary),
         "tokens/step": number(summary["tokens_per_step"]),
         "accepted": percent(summary["acceptance_rate"]),
         "repetition": percent(summary["repetition"]),
-        "tokens/s": number(summary["tokens_per_second"], 1),
-        "baseline": number(summary["baseline_tokens_per_second"], 1),
-        "speedup": number(summary["speedup"]) + (f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""),
+        "end-to-end tokens/s": number(summary.get("tokens_per_second_with_prefill"), 1),
+        "plain": number(summary.get("baseline_tokens_per_second_with_prefill"), 1),
+        "end-to-end speedup": gain(summary, "speedup_with_prefill"),
+        "over fastest plain": over_fastest(summary),
+        "decode-only speedup": gain(summary, "speedup"),
     }
+
+
+def gain(figures: dict[str, Any], name: str) -> str:
+    """One of the gains of a summary with its interval, or why there is none."""
+    return ranged(figures.get(name), figures.get(f"{name}_interval"), figures.get(f"{name}_units"))
+
+
+def over_fastest(figures: dict[str, Any]) -> str:
+    """The gain over the fastest plain decoding, and which it was: our own, for which the interval stands beside, or a peer's."""
+    fastest = figures.get("fastest_plain")
+    if fastest in (None, BASELINE):
+        return number(figures.get("over_fastest_plain")) + (" (our own)" if fastest else "")
+    return f"{gain(figures, 'over_fastest_plain')} ({fastest})"
+
+
+def seeds_of(summary: dict[str, Any]) -> str:
+    """How many seeds are pooled in every unit, where there are several."""
+    seeds = summary.get("seeds") or []
+    return f" of {len(seeds)} seeds" if len(seeds) > 1 else ""
 
 
 def run_rows(summary: dict[str, Any]) -> list[Row]:
     """One row for the run and one for each of its categories."""
     rows = [{"category": "all", **rates(summary)}]
-    categories = summary["by_category"]
-    return rows + [{"category": name, **rates(figures)} for name, figures in categories.items() if len(categories) > 1]
+    seeds, categories = {"seeds": summary.get("seeds")}, summary["by_category"]
+    return rows + [{"category": name, **rates(figures | seeds)} for name, figures in categories.items() if len(categories) > 1]
 
 
 def peer_rows(summary: dict[str, Any]) -> list[Row]:
-    """One row for every peer; all of its times have the prompt in them, and so has the method's in the comparison."""
+    """One row for every peer; all of its times are end to end, and so are the method's in the comparison."""
     rows = []
     for name, peer in (summary.get("peers") or {}).items():
-        interval, sure = peer["speedup_with_prefill_interval"], peer["speedup_with_prefill_sign_p"]
+        sure = peer["speedup_with_prefill_sign_p"]
         rows.append(
             {
                 "peer": name,
                 "tokens/step": number(peer["tokens_per_step"]),
-                "tokens/s with prompt": number(peer["tokens_per_second_with_prefill"], 1),
-                "the method is faster by": number(peer["speedup_with_prefill"]) + (f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""),
+                "end-to-end tokens/s": number(peer["tokens_per_second_with_prefill"], 1),
+                "the method is faster by": gain(peer, "speedup_with_prefill"),
                 "in": f"{peer['speedup_with_prefill_wins']} of {peer['num_units']}" + (f" (p = {sure:.2g})" if sure is not None else ""),
                 "same as greedy": percent(peer["greedy_identical"]),
                 "proof": PEER,
@@ -87,11 +116,11 @@ def comparison_rows(summaries: Sequence[dict[str, Any]]) -> list[Row]:
         row |= rates(summary)
         if any(map(chooses, summaries)):
             row["drafted/step"] = number(summary.get("drafted_per_step"))
-        row["time in draft/target/rest"] = " / ".join(
+        row["decode time in draft/target/rest"] = " / ".join(
             percent(share / total) for share in (phases["draft"], phases["target"], total - phases["draft"] - phases["target"])
         )
         for name in dict.fromkeys(name for other in summaries for name in other.get("peers") or {}):
-            row[f"over {name}"] = number((summary.get("peers") or {}).get(name, {}).get("speedup_with_prefill"))
+            row[f"end-to-end over {name}"] = number((summary.get("peers") or {}).get(name, {}).get("speedup_with_prefill"))
         row["same as greedy"] = percent(summary["greedy_identical"])
         row["sound"] = ("yes" if summary["valid"] else "NO") + (" (stopped)" if summary["interrupted"] else "")
         row["proof"] = mark_of(summary)
@@ -124,7 +153,8 @@ def names(summaries: Sequence[dict[str, Any]]) -> list[Row]:
 def print_run(summary: dict[str, Any], folder: Path) -> None:
     """All that is shown of a run when it ends; what makes it invalid stands last, in red on a terminal."""
     render(run_rows(summary), title=describe(summary))
-    render(peer_rows(summary), title="beside it, prompts included:")
+    print(LEGEND)
+    render(peer_rows(summary), title="beside it, end to end:")
     print("\n".join([*footnotes(summary), f"results in {folder}"]), flush=True)
     for text in summary.get("errors", []):
         alarm(f"INVALID: {text}")

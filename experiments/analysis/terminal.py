@@ -19,6 +19,14 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.0f} %"
 
 
+def ranged(value: float | None, ends: Sequence[float] | None, units: int | None) -> str:
+    """A figure with its 95 % interval; where there is none, "-" and the number of units that are too few for one, if it is known."""
+    if value is None:
+        return "-"
+    told = f"{ends[0]:.2f}, {ends[1]:.2f}" if ends else "-" if units is None else f"-, {units} unit{'s' * (units != 1)}"
+    return f"{value:.2f} [{told}]"
+
+
 def render(rows: Sequence[Row], *, title: str = "", markdown: bool = False) -> None:
     """Prints rows of equal columns: a rich table on a terminal, aligned plain lines elsewhere, Markdown if asked."""
     if not rows:

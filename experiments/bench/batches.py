@@ -98,10 +98,10 @@ def line(material: Material, name: str, runtime: str, num_rows: int, num_prompts
     found |= {"rows": num_rows, "prompts": num_prompts}
     for prefix, end_to_end in (("", True), ("decode_", False)):
         here = own.timed(end_to_end=end_to_end)
-        over = compare(plain.timed(end_to_end=end_to_end), here, material.config.seed)
+        over = compare(plain.timed(end_to_end=end_to_end), here)
         found[f"{prefix}seconds"] = here.seconds.tolist()
         found[f"{prefix}tokens_per_second"] = float(here.tokens.sum() / here.seconds.sum())
-        found |= {f"{prefix}speedup": over.ratio, f"{prefix}interval": over.interval}
+        found |= {f"{prefix}speedup": over.ratio, f"{prefix}interval": over.interval, f"{prefix}units": over.units}
     found["tokens"] = sum(own.tokens.values())
     found |= {"tokens_per_step": total.tokens_per_step, "acceptance_rate": total.acceptance_rate}
     return found | {"drafted_per_step": total.num_drafted / max(total.num_steps, 1), "rows_live": total.num_steps / max(len(total.steps), 1)}
@@ -133,22 +133,22 @@ def pays_until(lines: Sequence[dict[str, Any]]) -> int | None:
 
 
 def cell(found: dict[str, Any], prefix: str = "") -> str:
-    """Tokens per second, and in brackets times plain decoding with the interval. Records of earlier versions hold none."""
-    over = {"ratio": found[f"{prefix}speedup"], "interval": found.get(f"{prefix}interval")}
+    """Tokens per second, and in brackets times our own plain decoding by the same runtime, with the interval."""
+    over = {"ratio": found[f"{prefix}speedup"], "interval": found.get(f"{prefix}interval"), "units": found.get(f"{prefix}units")}
     return f"{found[f'{prefix}tokens_per_second']:.0f} ({'1' if found['plain'] else describe(over)})"
 
 
 def table(lines: Sequence[dict[str, Any]], names: dict[str, str] | None = None) -> list[dict[str, str]]:
-    """A line per number of rows; for every way a column with the prompts' own forwards and, where recorded, one without. `names`: other names."""
+    """A line per number of rows; for every way a column end to end and, where recorded, one decode-only. `names`: other names."""
     ways = names or {found["way"]: found["way"] for found in lines}
     rows = []
     for num_rows in dict.fromkeys(found["rows"] for found in lines):
         here = {found["way"]: found for found in lines if found["rows"] == num_rows}
         row = {"rows": str(num_rows)}
         for way, name in ways.items():
-            row[name] = cell(here[way]) if way in here else "-"
+            row[f"{name}, end to end"] = cell(here[way]) if way in here else "-"
             if "decode_seconds" in lines[0]:
-                row[f"{name}, decoding alone"] = cell(here[way], "decode_") if way in here else "-"
+                row[f"{name}, decode-only"] = cell(here[way], "decode_") if way in here else "-"
         rows.append(row)
     return rows
 
@@ -156,7 +156,8 @@ def table(lines: Sequence[dict[str, Any]], names: dict[str, str] | None = None) 
 def show(result: dict[str, Any]) -> None:
     """A line per number of rows, with what each way drafted."""
     lines, sizes = result["lines"], result["config"]["batch"]["sizes"]
-    render(table(lines), title="tokens per second by rows decoded together; times plain decoding in brackets, 95 % intervals over groups of prompts")
+    told = "tokens per second by rows decoded together; times our own plain decoding by the same runtime in brackets, 95 % intervals over groups"
+    render(table(lines), title=f"{told} of prompts, the units")
     drafted = [{"rows": str(size), **{each["way"]: f"{each['drafted_per_step']:.2f}" for each in lines if each["rows"] == size}} for size in sizes]
     render(drafted, title="tokens drafted per step in a row")
     for way, last in result["pays_until"].items():

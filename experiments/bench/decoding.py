@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.analysis.terminal import Row, render
-from experiments.bench.figures import describe, figures, identity, ratios
+from experiments.bench.figures import describe, figures, gains, identity, ratios
 from experiments.bench.interleaved import Rounds, interleave
 from experiments.bench.material import Material
 from experiments.bench.roles import make_roles
 from experiments.bench.traffic import footprint, measure_bandwidth
 from experiments.parts.peers.greedy import GreedyCheck
-from experiments.parts.roles import Loop, Role
+from experiments.parts.roles import Role
 
 
 def decoding(material: Material) -> dict[str, Any]:
@@ -34,29 +34,44 @@ def summed_up(material: Material, rounds: Rounds, roles: Sequence[Role], limit: 
     if material.assistant is not None:
         prints["drafter"] = footprint(material.assistant)
     lengths = [len(prompt) for prompt in material.prompts]
-    peers = [role for role in roles if not isinstance(role, Loop)]
     check = GreedyCheck(material.model, material.prompts, material.limits.max_new_tokens) if material.sampler.greedy and examine else None
     dtype = str(material.target.dtype).removeprefix("torch.")
     found = []
     for role in roles:
-        row = figures(role, rounds, lengths, prints, limit) | {"ratios": ratios(rounds, role, peers, material.config.seed)}
+        row = figures(role, rounds, lengths, prints, limit)
         found.append(row | {"greedy": identity(check, rounds.runs[role.name], dtype) if check is not None else None})
-    return found
+    return [row | {"ratios": ratios(row, found)} | gains(found, row) for row in found]
 
 
 def show(result: dict[str, Any]) -> None:
-    """Three tables: speed, where the time went, ratios to peers."""
+    """Four tables: speed, where the time went, both gains, ratios to peers."""
     ways = result["ways"]
-    render([speed_row(way) for way in ways], title="speed; ms per token with the prompt's own forward, medians over prompts")
+    render([speed_row(way) for way in ways], title="speed; ms per token end to end (with the prompt's own forward), medians over prompts")
     print()
     render([phase_row(way) for way in ways if "phase_ms_per_token" in way], title="ours by phase, ms per token")
+    print()
+    over = f"{len(ways[0]['seconds_by_prompt'])} units (prompts)" if ways else ""
+    render(gain_rows(ways), title=f"gains end to end, 95 % intervals over {over}")
     print()
     peers = [way["way"] for way in ways if not way["ours"]]
     if peers:
         render(
             [{"way": way["way"]} | {peer: describe(way["ratios"][peer]) if peer in way["ratios"] else "1" for peer in peers} for way in ways],
-            title="times as fast as each peer, 95 % intervals over prompts",
+            title=f"times as fast as each peer, end to end, 95 % intervals over {over}",
         )
+
+
+def gain_rows(ways: Sequence[dict[str, Any]]) -> list[Row]:
+    """What speculation gains and what a user gains, a line per way."""
+    fastest = next((way["fastest_plain"] for way in ways), None) or "none was timed"
+    return [
+        {
+            "way": way["way"],
+            "over our own plain decoding, same runtime": describe(way["over_own_plain"]),
+            f"over the fastest plain decoding ({fastest})": describe(way["over_fastest_plain"]),
+        }
+        for way in ways
+    ]
 
 
 def speed_row(way: dict[str, Any]) -> Row:

@@ -8,10 +8,15 @@ import numpy as np
 
 from experiments.analysis.divergence import unexplained
 from experiments.analysis.speedup import Comparison, Timed, compare
+from experiments.analysis.terminal import ranged
 from experiments.bench.interleaved import Rounds, Run
 from experiments.bench.traffic import Footprint, bytes_per_token
 from experiments.parts.peers.greedy import GreedyCheck
 from experiments.parts.roles import Loop, Role
+
+Way = dict[str, Any]  # the figures of one way, as they are recorded
+PLAIN = "none"  # our own plain decoding
+OTHERS_PLAIN = ("bare loop", "generate", "generate, static and compiled", "openvino", "ctranslate2")  # others' decoding without drafts
 
 
 def by_prompt(runs: Sequence[Run], number: Callable[[Run], float]) -> np.ndarray:
@@ -115,16 +120,47 @@ def phases(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def ratios(rounds: Rounds, role: Role, peers: Sequence[Role], seed: int) -> dict[str, dict[str, Any]]:
-    """How many times as fast as each peer the role is: seconds per token of the peer over those of the role, paired by prompt."""
-    measured = whole(rounds.runs[role.name])
-    return {peer.name: asdict(compare(whole(rounds.runs[peer.name]), measured, seed)) for peer in peers if peer.name != role.name}
+def against(way: Way, other: Way) -> Comparison:
+    """How many times as fast as another way a way is, end to end: seconds per token of the other over its own, paired by prompt."""
+    return compare(*(Timed(np.array(each["seconds_by_prompt"]), np.array(each["tokens_by_prompt"])) for each in (other, way)))
 
 
-def describe(ratio: dict[str, Any] | Comparison) -> str:
-    """A ratio and its interval, for tables."""
+def own_plain(ways: Sequence[Way], way: Way) -> Way | None:
+    """Our own plain decoding under the runtime of one of our ways; None for others' ways, and where it was not timed."""
+    runtime = way["way"].split(",")[1:]
+    return next((each for each in ways if each["ours"] and way["ours"] and each["way"].split(",") == [PLAIN, *runtime]), None)
+
+
+def fastest_plain(ways: Sequence[Way]) -> Way | None:
+    """The fastest plain decoding of all, ours under any runtime and others'; None where no plain decoding was timed."""
+    plain = [way for way in ways if (way["way"].split(",")[0] == PLAIN if way["ours"] else way["way"] in OTHERS_PLAIN)]
+    return max(plain, key=lambda way: way["tokens_per_second"], default=None)
+
+
+def gains(ways: Sequence[Way], way: Way) -> dict[str, Any]:
+    """Both gains of a way: what speculation gains, over our own plain decoding by the same runtime, and what a user gains, over the fastest one.
+
+    None over itself.
+    """
+    own, fastest = own_plain(ways, way), fastest_plain(ways)
+    return {
+        "over_own_plain": None if own in (None, way) else asdict(against(way, own)),
+        "over_fastest_plain": None if fastest in (None, way) else asdict(against(way, fastest)),
+        "fastest_plain": None if fastest is None else fastest["way"],
+    }
+
+
+def ratios(way: Way, ways: Sequence[Way]) -> dict[str, dict[str, Any]]:
+    """How many times as fast as each way of others a way is."""
+    return {peer["way"]: asdict(against(way, peer)) for peer in ways if not peer["ours"] and peer["way"] != way["way"]}
+
+
+def describe(ratio: dict[str, Any] | Comparison | None) -> str:
+    """A ratio and its interval, for tables. Intervals of earlier versions, which do not name their units, are left out: they covered too little."""
+    if ratio is None:
+        return "-"
     found = asdict(ratio) if isinstance(ratio, Comparison) else ratio
-    return f"{found['ratio']:.2f}" + (f" [{found['interval'][0]:.2f}, {found['interval'][1]:.2f}]" if found["interval"] else "")
+    return ranged(found["ratio"], found["interval"] if found.get("units") else None, found.get("units"))
 
 
 def identity(check: GreedyCheck, runs: Sequence[Run], dtype: str) -> dict[str, Any]:

@@ -70,15 +70,15 @@ def curves(beds: Sequence[Bed], slots: Sequence[int], *, repeats: int, seed: int
             _, spent = timed(lambda bed=bed, count=count: bed.score(count), watches[bed.name])
             if turn > 1:
                 seconds[bed.name, count].append(spent.seconds)
-    return [{"bed": bed.name, "points": [point(seconds, bed.name, count, seed) for count in slots]} for bed in beds]
+    return [{"bed": bed.name, "points": [point(seconds, bed.name, count) for count in slots]} for bed in beds]
 
 
-def point(seconds: dict[tuple[str, int], list[float]], bed: str, count: int, seed: int) -> dict[str, Any]:
+def point(seconds: dict[tuple[str, int], list[float]], bed: str, count: int) -> dict[str, Any]:
     """One number of slots. The ratio is of medians, the interval that of the totals."""
     ones, own = torch.tensor(seconds[bed, 1]), torch.tensor(seconds[bed, count])
     ratio = statistics.median(own.tolist()) / statistics.median(ones.tolist())
-    found = compare(Timed(own.numpy(), torch.ones(len(own)).numpy()), Timed(ones.numpy(), torch.ones(len(ones)).numpy()), seed)
-    return {"slots": count, "ms": 1000 * statistics.median(own.tolist()), "ratio": ratio, "interval": found.interval}
+    found = compare(Timed(own.numpy(), torch.ones(len(own)).numpy()), Timed(ones.numpy(), torch.ones(len(ones)).numpy()))
+    return {"slots": count, "ms": 1000 * statistics.median(own.tolist()), "ratio": ratio, "interval": found.interval, "units": found.units}
 
 
 def show(result: dict[str, Any]) -> None:

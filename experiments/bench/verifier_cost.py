@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.analysis.speedup import interval
+from experiments.analysis.interval import median_interval
 from experiments.analysis.terminal import render
 from experiments.bench.figures import describe
 from experiments.bench.material import Material
@@ -65,7 +65,8 @@ def ratios(verifiers: dict[str, Verifier], logits: Tensor, draft: Draft, repeats
 
 def row(seconds: np.ndarray, reference: np.ndarray) -> dict[str, Any]:
     found = seconds / reference
-    return {"ratio": float(np.median(found)), "interval": interval(found[None], np.median, seed=0), "ms": 1000 * float(np.median(seconds))}
+    timed = {"ratio": float(np.median(found)), "interval": median_interval(found), "units": len(found)}
+    return timed | {"ms": 1000 * float(np.median(seconds))}
 
 
 @torch.inference_mode()

@@ -1,7 +1,7 @@
 """Tokens per step of every exact verifier on one pair of models. `python -m experiments.bench.verifier_yield`; the grid is in `conf/acceptance.yaml`.
 
 Every method continues the same prompts at the same temperature, all prompts in one batch, without a stop at EOS; each step starts where the method's
-own last step ended. No time is measured. Intervals are 95 %, by bootstrap over prompts; differences to `rejection` are paired by prompt.
+own last step ended. No time is measured. Intervals are 95 %, over prompts (`analysis.interval`); differences to `rejection` are paired by prompt.
 """
 
 import json
@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
-from scipy import stats
 
 from drafters.coupled import CoupledDraft
 from drafters.draft_model import DraftModel
 from drafters.multi_draft import MultiDraft
-from experiments.analysis.terminal import render
+from experiments.analysis.interval import Interval, interval, ratio_interval
+from experiments.analysis.terminal import ranged, render
 from experiments.parts.build import exact_verifiers, make
 from experiments.parts.command import entry
 from experiments.parts.data.prompts import Prompt, choose
@@ -82,26 +82,22 @@ def run(method: Method, target: CausalLM, assistant: CausalLM, prompts: list[lis
     return totals
 
 
-def per_step(tokens: NDArray, steps: NDArray, axis: int = -1) -> NDArray:
-    """Tokens per step of all prompts together."""
-    return tokens.sum(axis) / steps.sum(axis)
+def gain(totals: NDArray) -> NDArray:
+    """Tokens per step beyond those of another method on the same prompts, from tokens and steps of both; [4, ...]."""
+    return totals[0] / totals[1] - totals[2] / totals[3]
 
 
-def gain(tokens: NDArray, steps: NDArray, other_tokens: NDArray, other_steps: NDArray, axis: int = -1) -> NDArray:
-    """Tokens per step beyond those of another method on the same prompts."""
-    return per_step(tokens, steps, axis) - per_step(other_tokens, other_steps, axis)
-
-
-def interval(statistic: Any, *columns: NDArray) -> list[float]:
-    found = stats.bootstrap(columns, statistic, paired=True, vectorized=True, n_resamples=2000, method="percentile", rng=0).confidence_interval
-    return [round(float(found.low), 4), round(float(found.high), 4)]
+def rounded(ends: Interval | None) -> list[float] | None:
+    return None if ends is None else [round(end, 4) for end in ends]
 
 
 def figures(method: Method, totals: NDArray, reference: NDArray) -> dict[str, Any]:
     found: dict[str, Any] = {"method": method.name, "num_tokens": method.num_tokens, "steps": int(totals[1].sum())}
-    found |= {"tokens_per_step": round(float(per_step(*totals)), 4), "interval": interval(per_step, *totals)}
+    tokens, steps = totals.sum(1)
+    found |= {"tokens_per_step": round(float(tokens / steps), 4), "interval": rounded(ratio_interval(totals)), "units": totals.shape[1]}
     if reference is not totals:
-        found |= {"over_rejection": round(float(gain(*totals, *reference)), 4), "over_rejection_interval": interval(gain, *totals, *reference)}
+        both = np.concatenate([totals, reference]).astype(float)
+        found |= {"over_rejection": round(float(gain(both.sum(1))), 4), "over_rejection_interval": rounded(interval(both, gain))}
     return found
 
 
@@ -127,10 +123,10 @@ def execute(config: DictConfig) -> None:
     provenance = circumstances(target.model.device, target.model.dtype) | {"config_hash": config_hash(settings), "load_average_after": load_average()}
     result = {"provenance": provenance, "config": settings, "num_prompts": len(tokens), "methods": found}
     shown = [
-        {"method": row["method"], "drafted": str(row["num_tokens"]), "tokens/step": f"{row['tokens_per_step']:.3f} {row['interval']}"}
+        {"method": row["method"], "drafted": str(row["num_tokens"]), "tokens/step": ranged(row["tokens_per_step"], row["interval"], row["units"])}
         for row in found
     ]
-    render(shown, title=f"temperature {config.temperature:g}, {len(tokens)} prompts")
+    render(shown, title=f"temperature {config.temperature:g}, {len(tokens)} units (prompts)")
     if config.output:
         Path(config.output).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(Path(config.output), json.dumps(result, indent=1) + "\n")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drafters.lookahead import Lookahead
+from experiments.analysis.results import result_of
 from experiments.cost.timing import Shape
 from experiments.parts.build import make
 from experiments.recording.folder import RunFolder, read_summaries, summary_files
@@ -117,6 +118,7 @@ def load_run(folder: Path) -> Forwarded:
         raise ValueError(f"{folder}: records.jsonl or steps.jsonl does not hold what summary.json sums up; run it again, or leave it out")
     if run.unbalanced:
         raise ValueError(f"{folder}: {run.unbalanced}; run it again, or leave it out")
+    summary = result_of(folder, summary).document
     if missing := [name for name in CLOCKS if any(name not in line["seconds"] for line in run.steps)]:
         raise ValueError(f"{folder / 'steps.jsonl'}: a step has no seconds of {missing[0]}; run it again, or leave it out")
     if any(pair.baseline.prompt_ids is None for pair in pairs):

@@ -25,6 +25,8 @@ from experiments.cost.timing import CHAIN
 
 SHOWN_ACCEPTANCES, SHOWN_COSTS = (0.3, 0.5, 0.7, 0.8, 0.9), (0.02, 0.1, 0.3)  # of the theory's table, in print
 
+BRACKETS = ", in brackets the middle 95 % of draws for what is predicted, a 95 % interval for what was measured"
+
 
 def result_of(model: Model, runs: Sequence[Forwarded], provenance: dict[str, Any]) -> dict[str, Any]:
     """Everything that was found, as JSON takes it. Times are seconds."""
@@ -82,11 +84,12 @@ def report(result: dict[str, Any]) -> None:
     print()
     render(
         _run_table(result),
-        title="speedup of the runs, by their own steps; ms per step predicted / recorded; pace: recorded over timed forward of plain decoding",
+        title=f"decode-only speedup of the runs, by their own steps{BRACKETS}; ms per step predicted / recorded; "
+        "pace: recorded over timed forward of plain decoding",
     )
     if result["gamma_curve"]:
         print()
-        render(_gamma_table(result), title="speedup by gamma, from the acceptance of the longest drafts alone")
+        render(_gamma_table(result), title=f"decode-only speedup by gamma, from the acceptance of the longest drafts alone{BRACKETS}")
     print()
     render(_theory_table(result), title="best gamma for equal acceptance at all positions: with free verification / with the measured one")
     print("\n".join(["", *sentences(result)]), flush=True)

@@ -36,7 +36,7 @@ def _total(category: str, members: Sequence[Outcome]) -> Outcome:
 
 
 def table_rows(found: Sequence[Outcome], cost: Price) -> list[Row]:
-    """A row per way of drafting; speedups only where something costs anything."""
+    """A row per way of drafting; speedups, decode-only as the cost model's are, where something costs anything."""
     rows = []
     for outcome in found:
         counts, ceiling = outcome.counts, outcome.ceiling or Counts()
@@ -45,7 +45,7 @@ def table_rows(found: Sequence[Outcome], cost: Price) -> list[Row]:
         row |= {"tokens/step": number(counts.tokens_per_step), "accepted": percent(counts.acceptance_rate)}
         row |= {"drafted/step": number(counts.drafted / counts.steps), "always right": number(ceiling.tokens_per_step)}
         if not cost.is_free:
-            row |= {"predicted speedup": number(counts.speedup), "if always right": number(ceiling.speedup)}
+            row |= {"predicted decode-only speedup": number(counts.speedup), "if always right": number(ceiling.speedup)}
         rows.append(row)
     return rows
 

@@ -56,7 +56,8 @@ def _headline(record: dict[str, Any]) -> str:
 
 def lines_of(record: dict[str, Any], steps: pd.DataFrame) -> list[dict[str, Any]]:
     """The lines of `steps.jsonl` of the method's answer in a record."""
-    own = pd.DataFrame(steps[(steps["method"] == record["method"]) & (steps["role"] == "method") & (steps["prompt"] == record["prompt"])])
+    same = (steps[["folder", "role", "prompt"]] == [record["folder"], "method", record["prompt"]]).all(axis=1)
+    own = pd.DataFrame(steps[same])
     return [{**step, "proposed": step["proposed"] if isinstance(step.get("proposed"), list) else []} for step in own.to_dict("records")]
 
 

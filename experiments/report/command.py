@@ -124,7 +124,7 @@ def show(report: Report) -> None:
             print("\n".join(f"- {item}" for item in block.items))
         elif isinstance(block, Rows) and "sound" in next(iter(block.rows), {}):
             render(block.rows)
-        elif isinstance(block, Rows) and "speedup" in next(iter(block.rows), {}):
+        elif isinstance(block, Rows) and "end-to-end speedup" in next(iter(block.rows), {}):
             print()
             render(block.rows)
 

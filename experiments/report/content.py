@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from experiments.analysis import curves
 from experiments.analysis.frames import OURS, Runs
-from experiments.analysis.tables import comparison_rows, peer_rows
-from experiments.analysis.terminal import Row, number, percent
+from experiments.analysis.interval import MIN_UNITS
+from experiments.analysis.tables import LEGEND, comparison_rows, peer_rows
+from experiments.analysis.terminal import Row, number, percent, ranged
+from experiments.recording.record import BASELINE
 from experiments.report import plots
 from experiments.report.answers import answers
 from experiments.report.blocks import Block, Heading, Items, Picture, Report, Rows, Text
@@ -21,17 +22,33 @@ TERMS = (
     ("step", "one forward of the target over a draft; plain decoding takes one step per token"),
     ("acceptance rate", "accepted / drafted tokens"),
     ("accepted per step", "accepted draft tokens / steps; the bonus token, which the target adds to every step, is not counted"),
-    ("tokens per step", "emitted tokens / steps, so accepted per step + 1; no speedup can be larger"),
+    ("tokens per step", "emitted tokens / steps, so accepted per step + 1; no decode-only speedup can be larger"),
     ("acceptance by position", "of the steps that judged the draft token at a depth, having accepted all before it, the share that accepted it too"),
     ("repetition", "emitted 8-grams that stood in the same answer before; text that repeats itself flatters every method that copies"),
     (
-        "speedup",
-        "seconds per token of plain decoding / those of the method; same prompts, same run, prefill left out; interval: 95 %, bootstrap over prompts",
+        "end-to-end speedup",
+        "what speculation gains: seconds per token of our own plain decoding by the same runtime / those of the method; same prompts, same run, from "
+        "the prompt to the last token; ratio of the totals",
+    ),
+    (
+        "over fastest plain",
+        "what a user gains: the same over the fastest plain decoding in the run, peers included; in brackets which that was",
+    ),
+    ("decode-only speedup", "over our own plain decoding, the prompt's own forward left out on both sides; tokens per step bound it"),
+    (
+        "units",
+        "what the intervals are over: prompts, or batches whose prompts share a clock; several seeds of one setting are one row, in which what they "
+        "made of a prompt is added up",
+    ),
+    (
+        "interval",
+        f"95 %: a studentised jackknife of the log ratio of totals, wider where few units gain most; below {MIN_UNITS} units there is none, and a "
+        "dash stands there with the number of units",
     ),
     ("same as greedy", "answers equal to plain greedy decoding, token by token; only at temperature 0"),
     (
         "sound",
-        "no check failed: the books balance, nothing after an EOS, speedup not above tokens per step, no divergence that rounding cannot explain",
+        "no check failed: the books balance, nothing after an EOS, decode-only speedup not above tokens per step, no divergence beyond rounding",
     ),
     (
         "proof",
@@ -96,10 +113,10 @@ def results(runs: Runs) -> list[Block]:
     """The tables of our runs, of the peers in them, and of results from elsewhere."""
     blocks: list[Block] = [Heading("Results")]
     if runs.documents:
-        blocks.append(Rows([own_row(row) for row in comparison_rows(runs.documents)], "Every run. Intervals: 95 %, over prompts."))
+        blocks.append(Rows([own_row(row) for row in comparison_rows(runs.documents)], f"Every run. {LEGEND}"))
     peers = [{"method": name} | row for name, document in zip(runs.methods, runs.documents, strict=False) for row in peer_rows(document)]
     if peers:
-        blocks.append(Rows(peers, "Peers in the same runs; all times from prompt to last token."))
+        blocks.append(Rows(peers, "Peers in the same runs, end to end."))
     imported = pd.DataFrame(runs.summaries[runs.summaries["source"] != OURS])
     if len(imported):
         blocks.append(
@@ -113,22 +130,33 @@ def results(runs: Runs) -> list[Block]:
 
 def own_row(row: Row) -> Row:
     """A row of the comparison with its verdict where a narrow screen still shows it, without the times by phase: they have a figure."""
-    shown = {name: value for name, value in row.items() if not name.startswith("time in")}
+    shown = {name: value for name, value in row.items() if not name.startswith("decode time in")}
     before = dict(list(shown.items())[: list(shown).index("prompts")])
     return before | {"sound": row["sound"], "proof": row["proof"]} | shown
 
 
 def imported_row(row: dict[str, Any]) -> Row:
     known = {key: None if pd.isna(value) else value for key, value in row.items()}
-    interval = f" [{known['speedup_low']:.2f}, {known['speedup_high']:.2f}]" if known["speedup_low"] is not None else ""
+    units = known.get("num_units")
+    fastest = known.get("fastest_plain")
     return {
         "method": row["method"],
         "prompts": str(row["num_prompts"]),
+        "units": "-" if units is None else f"{units:g}",
         "tokens/step": number(known["tokens_per_step"]),
         "accepted": percent(known["acceptance_rate"]),
-        "tokens/s": number(known["tokens_per_second"], 1),
-        "speedup": number(known["speedup"]) + interval,
+        "end-to-end tokens/s": number(known.get("tokens_per_second_with_prefill"), 1),
+        "decode-only tokens/s": number(known.get("tokens_per_second"), 1),
+        "end-to-end speedup": gain(known, "speedup_with_prefill"),
+        "over fastest plain": gain(known, "over_fastest_plain") + (f" ({'our own' if fastest == BASELINE else fastest})" if fastest else ""),
+        "decode-only speedup": gain(known, "speedup"),
     }
+
+
+def gain(known: dict[str, Any], name: str) -> str:
+    """A gain of a row of a frame with its interval, or how many units were too few for one."""
+    ends = (known[f"{name}_low"], known[f"{name}_high"]) if known.get(f"{name}_low") is not None else None
+    return ranged(known.get(name), ends, None if known.get("num_units") is None else int(known["num_units"]))
 
 
 def figures(runs: Runs, beside: Beside) -> list[Block]:
@@ -136,14 +164,14 @@ def figures(runs: Runs, beside: Beside) -> list[Block]:
     categories, crowded = runs.categories, len(runs.summaries) > MOST_METHODS
     if crowded:
         categories = pd.DataFrame(categories[categories["category"] == "all"])
-    timed = categories.dropna(subset=["speedup"])
+    timed = categories.dropna(subset=["speedup_with_prefill"])
     found: list[Picture] = []
     if len(timed):
         found.append(
             Picture(
                 "speedup",
                 plots.speedup(timed, runs.head),
-                "Right of the line is faster than plain decoding. An interval that crosses it proves nothing.",
+                "Right of the line is faster than our own plain decoding. An interval that crosses it proves nothing, nor does a bare dot.",
             )
         )
     found.append(
@@ -182,7 +210,7 @@ def figures(runs: Runs, beside: Beside) -> list[Block]:
     positions, lengths = curves.acceptance_by_position(runs.records), curves.accepted_lengths(runs.steps)
     if len(positions) and not crowded:
         found.append(
-            Picture("positions", plots.acceptance_by_position(positions, runs.head), "Intervals (95 %, Wilson) widen where few drafts reach.")
+            Picture("positions", plots.acceptance_by_position(positions, runs.head), "Intervals (95 %, over prompts) widen where few drafts reach.")
         )
     if len(lengths) and not crowded:
         found.append(
@@ -226,7 +254,7 @@ def circumstances(runs: Runs) -> list[Block]:
         differ = [{"run": name, **row} for name, row in zip(runs.methods, settings.to_dict("records"), strict=False)]
         blocks.append(Rows(differ, "Settings in which the runs differ."))
     blocks.append(
-        Items([f"{Path(row['folder'])}: {row['method']}" for row in runs.summaries.to_dict("records") if row["source"] == OURS], folded="Folders")
+        Items([f"{row['folders']}: {row['method']}" for row in runs.summaries.to_dict("records") if row["source"] == OURS], folded="Folders")
     )
     return blocks
 

@@ -1,4 +1,4 @@
-"""The speedups of a sweep as one drawing: a dot with its 95 % interval for every run, plain decoding marked at 1."""
+"""The end-to-end speedups of a sweep as one drawing: a dot with its 95 % interval for every run, plain decoding marked at 1."""
 
 import math
 from dataclasses import dataclass
@@ -6,6 +6,8 @@ from itertools import groupby
 
 from experiments.analysis.frames import Runs
 from experiments.analysis.tables import names
+from experiments.analysis.terminal import ranged
+from experiments.recording.record import BASELINE
 from experiments.report.svg import LETTER, WIDTH, Drawing, wrapped
 
 EDGE, TITLE, HEAD, LABEL, VALUE = 8, 20, 13.5, 16, 15  # units: the margin, and sizes of letters
@@ -13,6 +15,7 @@ ROW, GROUP, HEAD_LINE = 27, 27, 18  # units: heights of a row, of the line that 
 VALUES = 138  # units: width of the column of numbers
 STEPS = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 25.0)  # between two ticks
 MOST_TICKS = 7
+NAME = "End-to-end speedup over plain decoding"
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,12 @@ class Bar:
     label: str
     speedup: float
     interval: tuple[float, float] | None
+    units: int | None
 
     @property
     def said(self) -> str:
         """The speedup as every table writes it."""
-        return f"{self.speedup:.2f}" + (f" [{self.interval[0]:.2f}, {self.interval[1]:.2f}]" if self.interval else "")
+        return ranged(self.speedup, self.interval, self.units)
 
     @property
     def colour(self) -> str:
@@ -45,17 +49,29 @@ def speedup_picture(runs: Runs) -> Drawing:
     left = EDGE + 14 + max(len(bar.label) for bar in bars) * LETTER * LABEL
     across = (left, (WIDTH - EDGE - VALUES - left) / ticks[-1])
     said = "; ".join(f"{bar.drafter} {bar.label}: {bar.said}" for bar in bars)
-    drawing = Drawing("Speedup over plain decoding", f"{runs.head}. {said}.")
-    drawing.text(EDGE, 26, "Speedup over plain decoding", TITLE, bold=True)
+    drawing = Drawing(NAME, f"{runs.head}. {said}.")
+    drawing.text(EDGE, 26, NAME, TITLE, bold=True)
     y = 26.0
     for line in wrapped(f"{runs.head}.", HEAD, WIDTH - 2 * EDGE):
         y += HEAD_LINE
         drawing.text(EDGE, y, line, HEAD, colour="soft")
     bottom = draw(drawing, bars, across, y + 34, ticks)
     axis(drawing, across, y + 34, bottom, ticks)
-    drawing.text(EDGE, bottom + 44, "Dots: speedup on the same prompts; lines: its 95 % interval over prompts.", HEAD, colour="soft")
-    drawing.height = bottom + 56
+    y = bottom + 44
+    for line in wrapped(notes(runs), HEAD, WIDTH - 2 * EDGE):
+        drawing.text(EDGE, y, line, HEAD, colour="soft")
+        y += HEAD_LINE
+    drawing.height = y - 6
     return drawing
+
+
+def notes(runs: Runs) -> str:
+    """What the marks mean, and how many units the intervals are over."""
+    counts = sorted({document["num_units"] for document in runs.documents if document.get("num_units")})
+    units = f"{counts[0]} units" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} units" if counts else "units"
+    beside = f"Dots: end-to-end speedup over our own plain decoding of the same prompts; lines: its 95 % interval over {units} (prompts, or batches)."
+    rivals = sorted({document["fastest_plain"] for document in runs.documents if document.get("fastest_plain") not in (None, BASELINE)})
+    return beside + (f" Faster than our own plain decoding was that of {', '.join(rivals)}: see the table." if rivals else "")
 
 
 def bars_of(runs: Runs) -> list[Bar]:
@@ -70,7 +86,10 @@ def bars_of(runs: Runs) -> list[Bar]:
     for row, document in zip(names(runs.documents), runs.documents, strict=True):
         others = [value for name, value in row.items() if name not in ("drafter", "sampling")]
         label = " · ".join([document["labels"]["sampling"], *others])
-        bars.append(Bar(row["drafter"], label, document["speedup"], tuple(document["speedup_interval"] or ()) or None))
+        name = "speedup_with_prefill"
+        if document.get(name) is None:
+            raise ValueError(f"{document['labels']['drafter']}: its summary holds no end-to-end speedup; give the folder with its records.jsonl")
+        bars.append(Bar(row["drafter"], label, document[name], tuple(document[f"{name}_interval"] or ()) or None, document.get(f"{name}_units")))
     drafters = list(dict.fromkeys(bar.drafter for bar in bars))
     return sorted(bars, key=lambda bar: drafters.index(bar.drafter))
 

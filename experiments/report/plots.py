@@ -46,8 +46,9 @@ STYLE: dict[Any, Any] = {  # matplotlib's type has every key there is, and not i
 
 
 def speedup(categories: pd.DataFrame, head: str) -> Figure:
-    """Speedup over plain decoding with its 95 % interval, by kind of prompt and method; `categories` as in `Runs`."""
-    return _intervals(categories, "speedup", "Speedup over plain decoding, by kind of prompt", "speedup, with its 95 % interval over prompts", head)
+    """End-to-end speedup over plain decoding with its 95 % interval, by kind of prompt and method; `categories` as in `Runs`."""
+    title = "End-to-end speedup over plain decoding, by kind of prompt"
+    return _intervals(categories, "speedup_with_prefill", title, "end-to-end speedup, 95 % interval over prompts", head)
 
 
 def tokens_per_step(categories: pd.DataFrame, head: str) -> Figure:
@@ -58,7 +59,8 @@ def tokens_per_step(categories: pd.DataFrame, head: str) -> Figure:
 
 def speedup_over_peers(peers: pd.DataFrame, head: str) -> Figure:
     """How much faster each method is than each peer on the same prompts, from `curves.against_peers`."""
-    return _intervals(peers, "speedup", "Speedup over peers, from prompt to last token", "speedup, with its 95 % interval over prompts", head)
+    title = "End-to-end speedup over peers"
+    return _intervals(peers, "speedup", title, "end-to-end speedup, 95 % interval over prompts", head)
 
 
 def acceptance_by_position(rates: pd.DataFrame, head: str) -> Figure:
@@ -101,10 +103,10 @@ def accepted_lengths(counts: pd.DataFrame, head: str) -> Figure:
 
 
 def time_per_phase(times: pd.DataFrame, head: str) -> Figure:
-    """Where the time of a token goes, plain decoding of the same run being 1, from `curves.phase_times`."""
+    """Where the decode time of a token goes, plain decoding of the same run being 1, from `curves.phase_times`."""
     with rc_context(STYLE):
         methods = list(dict.fromkeys(times["method"]))
-        figure, axes = _single(1.1 + 0.34 * len(methods), "Time per token by phase")
+        figure, axes = _single(1.1 + 0.34 * len(methods), "Time per token by phase, decode-only")
         table = times.pivot(index="method", columns="phase", values=["relative", "milliseconds"]).reindex(methods)
         left = np.zeros(len(methods))
         for phase, colour in PHASE_COLOURS.items():
@@ -124,7 +126,7 @@ def time_per_phase(times: pd.DataFrame, head: str) -> Figure:
 
 
 def gamma_curves(curves: pd.DataFrame, head: str, oracle: pd.DataFrame | None = None) -> Figure:
-    """Tokens per step and speedup against the number of drafted tokens, from `curves.gamma_curves`; dashed: theory.
+    """Tokens per step and decode-only speedup against the number of drafted tokens, from `curves.gamma_curves`; dashed: theory.
 
     `oracle`, if given, has the columns label, draft_tokens, tokens_per_step: ceilings, drawn as dotted lines.
     """
@@ -144,7 +146,7 @@ def gamma_curves(curves: pd.DataFrame, head: str, oracle: pd.DataFrame | None = 
         panels[0].set(ylabel="tokens per step", ylim=(0, None))
         _title(figure, "Gain against draft length")
         panels[1].axhline(1.0, color=INK, linewidth=1)
-        panels[1].set(ylabel="speedup over plain decoding", xlabel="drafted tokens per step (num_tokens)", ylim=(0, None))
+        panels[1].set(ylabel="decode-only speedup", xlabel="drafted tokens per step (num_tokens)", ylim=(0, None))
         panels[1].xaxis.set_major_locator(MaxNLocator(integer=True))
         _legend(figure, panels[0])
     return _headed(figure, head)
@@ -153,7 +155,7 @@ def gamma_curves(curves: pd.DataFrame, head: str, oracle: pd.DataFrame | None = 
 def throughput(rates: pd.DataFrame, head: str) -> Figure:
     """Tokens per second of the whole batch against its size, from `curves.throughput`; dashed: plain decoding of the same runs."""
     with rc_context(STYLE):
-        figure, axes = _single(3.0, "Throughput against batch size")
+        figure, axes = _single(3.0, "Throughput against batch size, decode-only")
         for place, (name, held) in enumerate(rates.groupby("curve", sort=False)):
             for role, line, label in (("method", "-", str(name)), ("baseline", "--", f"{name}: plain decoding")):
                 own = held[held["role"] == role]
@@ -178,7 +180,7 @@ def predicted_against_measured(predictions: pd.DataFrame) -> Figure:
         top = 1.1 * float(predictions[["predicted", "measured"]].to_numpy(float).max())
         axes.plot([0, top], [0, top], color=INK, linewidth=1)
         axes.fill_between([0, top], [0, 0.9 * top], [0, 1.1 * top], color=GRID, alpha=0.4, linewidth=0, label="within 10 %")
-        axes.set(xlabel="predicted speedup", ylabel="measured speedup", xlim=(0, top), ylim=(0, None))
+        axes.set(xlabel="predicted speedup, decode-only", ylabel="measured speedup, decode-only", xlim=(0, top), ylim=(0, None))
         _legend(figure, axes)
     return _headed(figure, " / ".join(filter(None, dict.fromkeys(predictions["head"]))))
 
@@ -202,12 +204,12 @@ def exactness(rules: pd.DataFrame) -> Figure:
 def expected_gain(gains: pd.DataFrame) -> Figure:
     """Speedup by theory against draft length, a line per acceptance, from `curves.expected_gain`."""
     with rc_context(STYLE):
-        figure, axes = _single(3.2, "Expected speedup, one acceptance for all positions")
+        figure, axes = _single(3.2, "Expected decode-only speedup, one acceptance for all positions")
         for place, (acceptance, held) in enumerate(gains.groupby("acceptance")):
             style = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)], "markersize": 4}
             axes.plot(held["draft_tokens"], held["speedup"], label=f"acceptance {acceptance:.0%}", **style)
         axes.axhline(1.0, color=INK, linewidth=1)
-        axes.set(xlabel="drafted tokens per step", ylabel="speedup", ylim=(0, None))
+        axes.set(xlabel="drafted tokens per step", ylabel="decode-only speedup", ylim=(0, None))
         _legend(figure, axes)
     return figure
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from experiments.analysis.results import read_results
 from experiments.analysis.tables import print_comparison, print_failures
 from experiments.parts.build import check_parts
 from experiments.parts.command import entry
-from experiments.recording.folder import read_summaries
 from experiments.recording.proofs.proof import unproved
 from experiments.run.job import execute
 
@@ -32,7 +32,7 @@ def compare(sweeps: list[Path]) -> int:
         if any(folder.rglob("summary.json")):
             print(f"\nresults in {folder}")
             try:
-                summaries = read_summaries([folder])
+                summaries = [result.document for result in read_results([folder])]
             except ValueError as error:
                 print(f"error: {error}", file=sys.stderr)
                 failed = True

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from experiments.analysis.tables import gain
 from experiments.analysis.terminal import number, render
 from experiments.parts.door.plain import plain
 from experiments.parts.settings import Settings
@@ -54,8 +55,7 @@ def report(best: dict[str, Any], test: dict[str, Any]) -> None:
     objective = Settings.of(best["config"]).objective
     rows = []
     for side, run in (("dev, chosen on", best), ("test, held out", test)):
-        interval = run.get(f"{objective}_interval")
-        value = number(run[objective]) + (f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "")
+        value = gain(run, objective) if f"{objective}_units" in run else number(run[objective])
         rows.append({"prompts": f"{side} ({run['num_prompts']})", objective: value, "tokens/step": number(run["tokens_per_step"])})
     render(rows, title=f"\nbest: {settings(best)}")
 

@@ -22,7 +22,7 @@ def progress(total: int, done: int) -> Iterator[Any]:
             nonlocal count
             for row in rows:
                 count += 1
-                log.info("%d/%d %s: %.2f tokens per step, speedup %.2f", count, total, row["prompt"], row["tokens_per_step"], row["speedup"])
+                log.info("%d/%d %s: %s", count, total, row["prompt"], told(row))
 
         yield tell
         return
@@ -31,6 +31,11 @@ def progress(total: int, done: int) -> Iterator[Any]:
         task = bar.add_task("prompts", total=total, completed=done)
 
         def show(rows: Sequence[dict[str, Any]]) -> None:
-            bar.update(task, advance=len(rows), description=f"{rows[-1]['tokens_per_step']:.2f} tokens per step, speedup {rows[-1]['speedup']:.2f}")
+            bar.update(task, advance=len(rows), description=told(rows[-1]))
 
         yield show
+
+
+def told(row: dict[str, Any]) -> str:
+    """The figures of one prompt in a few words."""
+    return f"{row['tokens_per_step']:.2f} tokens per step, end-to-end speedup {row['speedup_with_prefill']:.2f}"

@@ -6,18 +6,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from experiments.analysis.coloured import LEGEND, STYLE, coloured
+from experiments.analysis.speedup import per_token
 from experiments.recording.record import METHOD, Pair
 
+SPEEDUPS = ("speedup", "speedup_with_prefill")  # over plain decoding: decode-only, and end to end
 COLUMNS = (
-    *("prompt", "category", "turn", "tokens", "steps", "tokens_per_step", "acceptance_rate", "speedup", "repetition", "loops", "ended"),
+    *("prompt", "category", "turn", "tokens", "steps", "tokens_per_step", "acceptance_rate", *SPEEDUPS, "repetition", "loops", "ended"),
     *("text", "baseline_text", "coloured"),
 )
-CURVES = ("tokens", "steps", "tokens_per_step", "acceptance_rate", "speedup", "repetition")
-HEADLINE = ("tokens_per_step", "accepted_per_step", "acceptance_rate", "speedup")  # also rows of the history, where sweeps look for their metric
+CURVES = ("tokens", "steps", "tokens_per_step", "acceptance_rate", *SPEEDUPS, "repetition")
+GAINS = (*SPEEDUPS, "over_fastest_plain")
+HEADLINE = ("tokens_per_step", "accepted_per_step", "acceptance_rate", *GAINS)  # also rows of the history, where sweeps look for their metric
 AGGREGATES = {  # what W&B keeps of a curve besides summary.json
     **{f"step/{name}": "mean,max" for name in ("drafted", "accepted")},
     **{f"step/{phase}_ms": "mean" for phase in ("draft", "target", "verify", "commit")},
-    **{f"prompt/{name}": "mean,min,max" for name in ("tokens_per_step", "speedup", "repetition")},
+    **{f"prompt/{name}": "mean,min,max" for name in ("tokens_per_step", *SPEEDUPS, "repetition")},
 }
 
 
@@ -88,6 +91,7 @@ def prompt_figures(pair: Pair) -> dict[str, Any]:
         "tokens_per_step": len(method.tokens) / max(method.num_steps, 1),
         "acceptance_rate": method.num_accepted / method.num_drafted if method.num_drafted else None,
         "speedup": (baseline.decode_seconds / max(len(baseline.tokens), 1)) / (method.decode_seconds / max(len(method.tokens), 1)),
+        "speedup_with_prefill": per_token([baseline]) / per_token([method]),
         "repetition": method.repetition,
         "loops": method.loops,
         "ended": method.ended,

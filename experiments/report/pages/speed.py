@@ -8,14 +8,12 @@ from typing import Any
 
 from experiments.analysis.terminal import as_markdown
 from experiments.bench.batches import table as table_of_batches
-from experiments.bench.figures import describe
+from experiments.bench.figures import OTHERS_PLAIN, PLAIN, against, describe, fastest_plain, gains
 from experiments.recording.files import json_lines
 from experiments.recording.published import RECORDS, ROOT, newest_of_each, read_record, refuse_dirty, updated
 
 PAGE, README = ROOT / "docs" / "speed.md", ROOT / "README.md"
 MARK = "bench"
-PLAIN = ("bare loop", "generate", "generate, static and compiled", "openvino", "ctranslate2")  # others' decoding without drafts
-WITH_INTERVALS = " with 95 % intervals over groups of the same prompts, and beside them without the prompts' own forwards"
 RIVALS = {"draft_model": "generate, assisted", "prompt_lookup": "generate, prompt lookup"}  # ours -> others' version of the same method
 ENGINE = {"none": "openvino", "draft_model": "openvino, draft model", "prompt_lookup": "openvino, prompt lookup"}  # ours -> OpenVINO's
 
@@ -56,24 +54,42 @@ def work(record: dict[str, Any]) -> str:
 
 def decode_table(record: dict[str, Any]) -> str:
     """A row per way: time, ratios, and where the time went."""
-    names = {way["way"] for way in record["ways"]}
-    return as_markdown([decode_row(way, names) for way in record["ways"]])
+    rows = as_markdown([decode_row(way, record["ways"]) for way in record["ways"]])
+    return f"{rows}\n\nEnd to end, the prompts' own forwards included; 95 % intervals over {units(record)}, which are the prompts. {both(record)}"
 
 
-def decode_row(way: dict[str, Any], names: set[str]) -> dict[str, str]:
+def units(record: dict[str, Any]) -> str:
+    """Over how many units the intervals of a decoding record are."""
+    count = record["prompts"]["count"]
+    return f"{count} unit{'s' * (count != 1)}"
+
+
+def both(record: dict[str, Any]) -> str:
+    """What the two gains are over."""
+    fastest = fastest_plain(record["ways"])
+    named_fastest = "none was timed" if fastest is None else f"here `{fastest['way']}`"
+    return f"Own plain: `none` under the same runtime, what speculation gains; fastest plain: of all ways, {named_fastest}, what a user gains."
+
+
+def decode_row(way: dict[str, Any], ways: list[dict[str, Any]]) -> dict[str, str]:
+    named_ways = {each["way"]: each for each in ways}
+    names = set(named_ways)
+
     def share(key: str) -> str:
         return "-" if way[key] is None else f"{100 * way[key]:.1f} %"
 
     def times(peer: str) -> str:
-        return "1" if way["way"] == peer else describe(way["ratios"][peer]) if peer in way["ratios"] else "-"
+        return "1" if way["way"] == peer else describe(against(way, named_ways[peer])) if peer in named_ways else "-"
 
     name = way["way"] + (f" ({way['note']})" if way["note"] else "")
     row = {
         "way": f"**{name}**" if way["ours"] else name,
-        "ms/token": f"{way['ms_per_token']:.2f}",
+        "ms/token, end to end": f"{way['ms_per_token']:.2f}",
         "tokens/forward": f"{way['tokens_per_forward']:.2f}",
     }
-    row |= {f"speed, `{peer}` = 1": times(peer) for peer in PLAIN if peer in names}
+    found = gains(ways, way)
+    row |= {"over own plain": describe(found["over_own_plain"]), "over fastest plain": describe(found["over_fastest_plain"])}
+    row |= {f"speed, `{peer}` = 1": times(peer) for peer in OTHERS_PLAIN if peer in names}
     method = way["way"].split(",")[0] if way["ours"] else ""
     row["speed, the same method there = 1"] = times(RIVALS.get(method, ""))
     if names & {*ENGINE.values()}:
@@ -92,7 +108,9 @@ def batch_table(record: dict[str, Any]) -> str:
     """Tokens per second by batch size, a column per way, and the size beyond which each stops paying."""
     lines = record["lines"]
     rows = as_markdown(table_of_batches(lines, {line["way"]: named(line) for line in lines}))
-    return f"{rows}\n\nTokens per second, times plain decoding in brackets{WITH_INTERVALS if 'interval' in lines[0] else ''}; {pays(record)}"
+    groups = lines[0].get("units") or len(lines[0].get("seconds") or ())
+    over = f" with 95 % intervals over {groups} units (groups of the same prompts)" if groups else ""
+    return f"{rows}\n\nTokens per second, times our own plain decoding by the same runtime in brackets{over}; {pays(record)}"
 
 
 def pays(record: dict[str, Any]) -> str:
@@ -135,8 +153,8 @@ def gpu_row(line: dict[str, Any]) -> dict[str, str]:
         "target": line["stage"].split()[-1],
         "way": f"**{named(line)}**" if line["ours"] else named(line),
         "prompt": f"{line['prompt_tokens']} tokens",
-        "ms/token behind the prompt": "-" if line["decode_ms_per_token"] is None else f"{line['decode_ms_per_token']:.2f}",
-        "times plain": f"{line['speedup']:.2f}" if "speedup" in line else "-",
+        "ms/token, decode-only": "-" if line["decode_ms_per_token"] is None else f"{line['decode_ms_per_token']:.2f}",
+        "times own plain, decode-only": f"{line['speedup']:.2f}" if "speedup" in line else "-",
         "of bandwidth": "-" if line["of_bandwidth"] is None else f"{100 * line['of_bandwidth']:.0f} %",
     }
 
@@ -160,26 +178,29 @@ def highlights(folder: Path = RECORDS) -> str:
     """README's lines: our ways over `generate` on a real model, and how far batches pay."""
     held = [record for _, record in records_of(folder) if not record["prompts"]["random"] and not record["under_load"]]
     decoded, batches = ([record for record in held if record["mode"] == mode] for mode in ("decode", "batch"))
-    lines = [f"- {work(record)}, times `generate` (95 %): {over_generate(record)}." for record in decoded]
+    lines = [f"- {work(record)}, end to end, 95 % over {units(record)}: {both_gains(record)}." for record in decoded]
     over = [(work(record), over_engine(record)) for record in decoded]
-    lines += [f"- {worked}, times OpenVINO's own plain decoding, draft model or lookup (95 %): {found}." for worked, found in over if found]
+    lines += [f"- {worked}, end to end, times OpenVINO's own plain decoding, draft model or lookup: {found}." for worked, found in over if found]
     lines += [f"- {work(record)}, in batches of 1 to {max(line['rows'] for line in record['lines'])}: {pays(record)}" for record in batches]
     told = " and ".join(dict.fromkeys(f"`{record['config']['target']['name']}` on {machine(record)}" for record in (*decoded, *batches)))
     return "\n".join([f"{told}:", "", *lines]) if lines else "No benchmark has been recorded yet."
 
 
-def over_generate(record: dict[str, Any]) -> str:
-    """Our ways, plain decoding aside, and how many times as fast as `generate` they are."""
-    found = [
-        (named(way), way["ratios"]["generate"]) for way in record["ways"] if way["ours"] and way["way"] != "none" and "generate" in way["ratios"]
-    ]
-    return "; ".join(f"{way} {describe(ratio)}" for way, ratio in found)
+def both_gains(record: dict[str, Any]) -> str:
+    """Our ways that draft, over our own plain decoding by the same runtime, and over the fastest plain decoding of all that were timed."""
+    ways, fastest = record["ways"], fastest_plain(record["ways"])
+    drafting = [(named(way), gains(ways, way)) for way in ways if way["ours"] and way["way"].split(",")[0] != PLAIN]
+    own = "; ".join(f"{way} {describe(found['over_own_plain'])}" for way, found in drafting)
+    best = "; ".join(f"{way} {describe(found['over_fastest_plain'])}" for way, found in drafting)
+    told = f"over our own plain decoding by the same runtime (what speculation gains) {own}"
+    return told if fastest is None else f"{told}. Over the fastest plain decoding, {fastest['way']} (what a user gains): {best}"
 
 
 def over_engine(record: dict[str, Any]) -> str:
     """Our ways and how many times as fast as OpenVINO's version of the same method they are; empty where OpenVINO was not timed."""
-    found = [(way, way["ratios"].get(ENGINE.get(way["way"].split(",")[0], ""))) for way in record["ways"] if way["ours"]]
-    return "; ".join(f"{named(way)} {describe(ratio)}" for way, ratio in found if ratio)
+    ways = {way["way"]: way for way in record["ways"]}
+    found = [(way, ways.get(ENGINE.get(way["way"].split(",")[0], ""))) for way in record["ways"] if way["ours"]]
+    return "; ".join(f"{named(way)} {describe(against(way, peer))}" for way, peer in found if peer)
 
 
 def pages() -> dict[Path, str]:

@@ -19,19 +19,19 @@ def drafting(num_tokens: int) -> dict[str, dict[str, object]]:
 
 
 def test_a_run_is_loaded_by_folder_sweep_or_file(tmp_path: Path) -> None:
-    one = write_run(tmp_path / "sweep" / "0")
-    write_run(tmp_path / "sweep" / "1", **drafting(4))
+    one = write_run(tmp_path / "sweep" / "0", num_prompts=12)
+    write_run(tmp_path / "sweep" / "1", num_prompts=12, **drafting(4))
     assert load_runs([one]).methods == ["prompt_lookup"]
     assert load_runs(one / "summary.json").methods == ["prompt_lookup"]  # pyright: ignore[reportArgumentType]
     runs = load_runs([tmp_path / "sweep"])
     assert runs.methods == ["prompt_lookup (num_tokens=2)", "prompt_lookup (num_tokens=4)"]
     assert runs.summaries["draft_tokens"].tolist() == [2, 4]
-    assert len(runs.records) == 2 * 4 * 2
-    assert len(runs.steps) == 2 * 4 * (2 + 5)
-    assert runs.steps["target_seconds"].sum() == pytest.approx(2 * 4 * (2 * 0.25 + 5 * 0.3))
-    assert runs.categories[["category", "num_prompts"]].values.tolist() == [["all", 4], ["a", 2], ["b", 2]] * 2
+    assert len(runs.records) == 2 * 12 * 2
+    assert len(runs.steps) == 2 * 12 * (2 + 5)
+    assert runs.steps["target_seconds"].sum() == pytest.approx(2 * 12 * (2 * 0.25 + 5 * 0.3))
+    assert runs.categories[["category", "num_prompts"]].values.tolist() == [["all", 12], ["a", 6], ["b", 6]] * 2
     assert runs.categories["tokens_per_step"].tolist() == [2.5] * 6
-    assert runs.categories["tokens_per_step_low"].tolist() == [2.5] * 6
+    assert runs.categories["tokens_per_step_low"].tolist() == pytest.approx([2.5] * 6)
 
 
 def test_equal_runs_are_told_apart_by_their_folders(tmp_path: Path) -> None:
@@ -65,12 +65,12 @@ def test_a_run_without_records_has_its_summary_still(tmp_path: Path) -> None:
 
 
 def test_acceptance_lengths_and_times_by_hand(tmp_path: Path) -> None:
-    runs = load_runs([write_run(tmp_path / "run", seconds=0.5)])
+    runs = load_runs([write_run(tmp_path / "run", num_prompts=6, seconds=0.5)])
     rates = curves.acceptance_by_position(runs.records)
-    assert rates[["position", "judged", "accepted", "rate"]].values.tolist() == [[1, 8, 8, 1.0], [2, 8, 4, 0.5]]
+    assert rates[["position", "judged", "accepted", "rate"]].values.tolist() == [[1, 12, 12, 1.0], [2, 12, 6, 0.5]]
     assert (rates["low"] < rates["rate"]).all()
     counts = curves.accepted_lengths(runs.steps)
-    assert counts[["accepted", "steps", "share"]].values.tolist() == [[2, 4, 0.5], [1, 4, 0.5]]
+    assert counts[["accepted", "steps", "share"]].values.tolist() == [[2, 6, 0.5], [1, 6, 0.5]]
     times = curves.phase_times(runs.summaries).set_index("phase")
     assert times["milliseconds"].sum() == pytest.approx(100)
     assert times["relative"].sum() == pytest.approx(0.5 / 1.5)

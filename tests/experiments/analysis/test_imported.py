@@ -34,14 +34,19 @@ def plain(tmp_path: Path) -> Path:
     return written(tmp_path / "plain.jsonl", rows)
 
 
+def of_many(tmp_path: Path, name: str, seconds: list[float]) -> Path:
+    """Answers to as many questions as there are seconds."""
+    return written(tmp_path / name, [answer(500 + place, "qa", [4], wall) for place, wall in enumerate(seconds)])
+
+
 def test_spec_bench_counts_the_bonus_and_we_do_not(answers: Path) -> None:
     runs = spec_bench(answers)
     row = runs.summaries.iloc[0]
     assert row["method"] == "a-model [Spec-Bench]"
     assert row["tokens_per_step"] == pytest.approx(16 / 7)
     assert row["accepted_per_step"] == pytest.approx(9 / 7)
-    assert row["tokens_per_second"] == pytest.approx(16 / 3)
-    assert row["speedup"] is None
+    assert row["tokens_per_second_with_prefill"] == pytest.approx(16 / 3)
+    assert row["speedup_with_prefill"] is None
     assert runs.categories[["category", "num_prompts"]].values.tolist() == [["all", 3], ["multi-turn conversation", 2], ["rag", 1]]
     assert runs.steps["accepted"].tolist() == [0, 2, 1, 0, 0, 3, 3]
     assert "bonus" in runs.notes[0]
@@ -49,9 +54,17 @@ def test_spec_bench_counts_the_bonus_and_we_do_not(answers: Path) -> None:
 
 def test_its_speedup_is_paired_by_question_and_counts_tokens_by_ids(answers: Path, plain: Path) -> None:
     found = spec_bench(answers, plain).categories.set_index("category")
-    assert found.loc["all", "speedup"] == pytest.approx((6 / 12) / (3 / 16))
-    assert found.loc["rag", "speedup"] == pytest.approx((2 / 4) / (1 / 8))
-    assert found.loc["all", "speedup_low"] < found.loc["all", "speedup"] < found.loc["all", "speedup_high"]
+    assert found.loc["all", "speedup_with_prefill"] == pytest.approx((6 / 12) / (3 / 16))
+    assert found.loc["rag", "speedup_with_prefill"] == pytest.approx((2 / 4) / (1 / 8))
+    assert found["speedup"].isna().all()  # its clock has the prompt in it
+    assert (found.loc["all", "num_units"], found.loc["all", "speedup_with_prefill_low"]) == (3, None)
+
+
+def test_its_speedup_has_an_interval_from_six_questions_on(tmp_path: Path) -> None:
+    method, beside = of_many(tmp_path, "m.jsonl", [1.0, 1.1, 0.9, 1.2, 1.0, 0.8]), of_many(tmp_path, "b.jsonl", [2.0] * 6)
+    row = spec_bench(method, beside).summaries.iloc[0]
+    assert row["speedup_with_prefill"] == pytest.approx(2.0)
+    assert 1.5 < row["speedup_with_prefill_low"] < 2 < row["speedup_with_prefill_high"] < 2.6
 
 
 def test_answers_that_failed_there_are_left_out_and_a_second_try_counts(answers: Path) -> None:

@@ -55,17 +55,18 @@ def test_sampling_is_timed_without_a_comparison_of_texts(tmp_path):
 
 
 def test_batch_says_up_to_which_size_drafting_pays(tmp_path, capsys):
-    sizes = ["batch.sizes=[1,2]", "batch.waves=2", "batch.repeats=1", "ours=[none,prompt_lookup,oracle]", "against=[]"]
+    sizes = ["batch.sizes=[1,2]", "batch.waves=6", "batch.repeats=1", "ours=[none,prompt_lookup,oracle]", "against=[]"]
     found = bench.execute(composed(*SMALL, "mode=batch", *sizes), tmp_path)
     assert [(line["way"], line["rows"], line["prompts"]) for line in found["lines"] if line["rows"] == 2] == [
-        ("none", 2, 4),
-        ("prompt_lookup", 2, 4),
-        ("oracle", 2, 4),
+        ("none", 2, 12),
+        ("prompt_lookup", 2, 12),
+        ("oracle", 2, 12),
     ]
     assert all(line["tokens"] == 5 * line["prompts"] for line in found["lines"])
-    assert {line["prompts"] for line in found["lines"]} == {4}, "every number of rows decodes the same prompts"
+    assert {line["prompts"] for line in found["lines"]} == {12}, "every number of rows decodes the same prompts"
     assert [line["speedup"] for line in found["lines"] if line["plain"]] == [1, 1]
     assert all(line["interval"][0] <= line["speedup"] <= line["interval"][1] for line in found["lines"])
+    assert {line["units"] for line in found["lines"]} == {6}
     assert all(sum(line["decode_seconds"]) < sum(line["seconds"]) for line in found["lines"])
     assert [line["drafted_per_step"] for line in found["lines"] if line["plain"]] == [0, 0]
     assert {line["rows"]: line["rows_live"] for line in found["lines"] if line["plain"]} == {1: 1, 2: 2}

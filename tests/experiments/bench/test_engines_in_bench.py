@@ -3,6 +3,7 @@
 import pytest
 from hydra import compose, initialize_config_module
 
+from experiments.bench import figures
 from experiments.bench import job as bench
 from experiments.parts.peers.engines import engine
 from experiments.report.pages import speed
@@ -42,22 +43,56 @@ def test_engines_are_timed_beside_ours(tmp_path, monkeypatch):
     assert "the same method by OpenVINO" in speed.decode_table(found)
 
 
-def way(name: str, ours: bool, **ratios: float) -> dict:
+def way(name: str, ours: bool, seconds: float) -> dict:
+    """A way that takes as many seconds for every prompt."""
     empty = dict.fromkeys(("outside_forwards", "outside_forwards_of_steps", "of_bandwidth", "greedy"))
     figures = {"way": name, "ours": ours, "note": "", "ms_per_token": 5.0, "tokens_per_forward": 1.0, "warmup_seconds": []}
-    return figures | empty | {"ratios": {peer.replace("_", " "): {"ratio": ratio, "interval": None} for peer, ratio in ratios.items()}}
+    timed = {"seconds_by_prompt": [seconds] * 6, "tokens_by_prompt": [10] * 6, "tokens_per_second": 10 / seconds}
+    return figures | empty | timed
+
+
+def record_of(*ways: dict) -> dict:
+    return {"ways": list(ways), "prompts": {"count": 6}}
+
+
+def column(table: str, head: str) -> list[str]:
+    """The cells below a head of a Markdown table."""
+    lines = [line.split("|") for line in table.splitlines() if line.startswith("|")]
+    place = [cell.strip() for cell in lines[0]].index(head)
+    return [line[place].strip() for line in lines[2:]]
 
 
 def test_tables_show_engines_where_they_were_timed():
-    ours = [way("none", True, generate=1.2, openvino=0.8) | {"ratios": {"openvino": {"ratio": 0.8, "interval": None}}}]
-    ours.append(way("draft_model, lean", True) | {"ratios": {"openvino, draft model": {"ratio": 1.1, "interval": [1.0, 1.2]}}})
-    record = {"ways": [way("openvino", False), way("openvino, draft model", False, openvino=1.4), *ours]}
-    lines = speed.decode_table(record).splitlines()
-    heads = [cell.strip() for cell in lines[0].split("|")]
-    place = heads.index("speed, the same method by OpenVINO = 1")
-    assert [line.split("|")[place].strip() for line in lines[2:]] == ["-", "-", "0.80", "1.10 [1.00, 1.20]"]
-    assert [line.split("|")[heads.index("speed, `openvino` = 1")].strip() for line in lines[2:]] == ["1", "1.40", "0.80", "-"]
-    assert speed.over_engine(record) == "none 0.80; draft_model, lean 1.10 [1.00, 1.20]"
-    without = {"ways": [way("generate", False), way("none", True, generate=1.2)]}
+    engines = way("openvino", False, 0.8), way("openvino, draft model", False, 0.5)
+    record = record_of(*engines, way("none", True, 1.0), way("none, lean", True, 0.9), way("draft_model, lean", True, 0.4))
+    table = speed.decode_table(record)
+    same = column(table, "speed, the same method by OpenVINO = 1")
+    assert same == ["-", "-", "0.80 [0.80, 0.80]", "0.89 [0.89, 0.89]", "1.25 [1.25, 1.25]"]
+    assert column(table, "speed, `openvino` = 1")[:3] == ["1", "1.60 [1.60, 1.60]", "0.80 [0.80, 0.80]"]
+    assert speed.over_engine(record) == "none 0.80 [0.80, 0.80]; none, lean 0.89 [0.89, 0.89]; draft_model, lean 1.25 [1.25, 1.25]"
+    without = record_of(way("generate", False, 1.2), way("none", True, 1.0))
     assert "OpenVINO" not in speed.decode_table(without)
     assert speed.over_engine(without) == ""
+
+
+def test_two_gains_are_named_over_our_own_runtime_and_over_the_fastest_plain_decoding_of_all():
+    """The fastest plain decoding is another engine's here; its drafting is faster still, and does not count."""
+    engines = way("openvino", False, 0.8), way("openvino, draft model", False, 0.5)
+    record = record_of(*engines, way("none", True, 1.0), way("none, lean", True, 0.9), way("draft_model, lean", True, 0.4))
+    table = speed.decode_table(record)
+    assert column(table, "over own plain") == ["-", "-", "-", "-", "2.25 [2.25, 2.25]"]
+    assert column(table, "over fastest plain")[0] == "-"
+    assert column(table, "over fastest plain")[2:] == ["0.80 [0.80, 0.80]", "0.89 [0.89, 0.89]", "2.00 [2.00, 2.00]"]
+    assert "End to end" in table
+    assert "over 6 units" in table
+    assert "`openvino`, what a user gains" in table
+    told = speed.both_gains(record)
+    assert "(what speculation gains) draft_model, lean 2.25 [2.25, 2.25]" in told
+    assert "openvino (what a user gains): draft_model, lean 2.00 [2.00, 2.00]" in told
+
+
+def test_intervals_of_earlier_records_are_not_shown_and_few_units_have_none():
+    assert figures.describe({"ratio": 1.5, "interval": [1.4, 1.6]}) == "1.50 [-]"
+    assert figures.describe({"ratio": 1.5, "interval": None, "units": 3}) == "1.50 [-, 3 units]"
+    assert figures.describe({"ratio": 1.5, "interval": [1.4, 1.6], "units": 9}) == "1.50 [1.40, 1.60]"
+    assert figures.describe(None) == "-"

@@ -29,7 +29,7 @@ def test_every_exact_verifier_is_timed_and_the_record_is_the_one_that_the_page_t
     monkeypatch.setattr(bench, "RECORDS", tmp_path)
     monkeypatch.setattr(machine, "git_commit", lambda: "0123456789ab")
     target = ["target=random", "target.name=tiny", "target.device=cpu", "target.dtype=bfloat16", "ours=[none]", "against=[]", "num_prompts=1"]
-    sizes = ["verifiers.vocabularies=[40]", "verifiers.rows=[1]", "verifiers.repeats=3", "verifiers.tree_slots=7"]
+    sizes = ["verifiers.vocabularies=[40]", "verifiers.rows=[1]", "verifiers.repeats=6", "verifiers.tree_slots=7"]
     with initialize_config_module("conf", version_base=None):
         bench.execute(compose("bench", ["mode=verifiers", "record=true", *target, *sizes]), tmp_path)
     record = newest("verification-cost", "", tmp_path)

@@ -18,7 +18,7 @@ def composed(name: str, *overrides: str):
 
 def test_acceptance_runs_and_pairs_its_methods(tmp_path: Path) -> None:
     output = tmp_path / "acceptance.json"
-    sizes = ["num_prompts=4", "max_new_tokens=6", "num_tokens=[2]", "num_chains=[2]", "samples=1", "multi_samples=1"]
+    sizes = ["num_prompts=12", "max_new_tokens=8", "num_tokens=[2]", "num_chains=[2]", "samples=1", "multi_samples=1"]
     verifier_yield.execute(composed("acceptance", *sizes, f"output={output}"))
     found = json.loads(output.read_text())
     by_name = {row["method"]: row for row in found["methods"]}
@@ -31,9 +31,11 @@ def test_acceptance_runs_and_pairs_its_methods(tmp_path: Path) -> None:
 
 
 def test_tokens_per_step_weigh_every_step_the_same() -> None:
-    tokens, steps = np.array([10, 30]), np.array([5, 10])
-    assert verifier_yield.per_step(tokens, steps) == pytest.approx(40 / 15)
-    assert verifier_yield.gain(tokens, steps, tokens, steps) == 0
+    method, reference = np.array([[10, 30], [5, 10]]), np.array([[10, 20], [5, 5]])
+    row = verifier_yield.figures(next(verifier_yield.methods(composed("acceptance"))), method, reference)
+    assert row["tokens_per_step"] == pytest.approx(40 / 15, abs=1e-4)
+    assert row["over_rejection"] == pytest.approx(40 / 15 - 30 / 10, abs=1e-4)
+    assert (row["interval"], row["over_rejection_interval"], row["units"]) == (None, None, 2)
 
 
 def test_the_page_says_what_the_records_say() -> None:

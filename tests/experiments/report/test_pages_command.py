@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.bench.figures import describe
+from experiments.bench.figures import against, describe
 from experiments.recording.published import marks, newest_of_each, updated
 from experiments.report.pages import exactness, slots, speed
 from experiments.report.pages.__main__ import main
@@ -63,8 +63,13 @@ def test_the_lines_say_what_the_records_say(tmp_path: Path) -> None:
     path = next(path for path in newest_of_each("bench-embedded-greedy-*.json"))
     record = json.loads(path.read_text(encoding="utf-8"))
     (tmp_path / path.name).write_text(json.dumps(record))
-    (way,) = (way for way in record["ways"] if way["way"] == "prompt_lookup, compile")
-    assert f"prompt_lookup, compile {describe(way['ratios']['generate'])}" in speed.highlights(tmp_path)
+    ways = {way["way"]: way for way in record["ways"]}
+    way, told = ways["prompt_lookup, compile"], speed.highlights(tmp_path)
+    assert f"prompt_lookup, compile {describe(against(way, ways['none, compile']))}" in told
+    best = max((each for each in ways.values() if each["tokens_per_forward"] == 1), key=lambda each: each["tokens_per_second"])
+    assert f"{best['way']} (what a user gains)" in told
+    assert f"prompt_lookup {describe(against(ways['prompt_lookup'], best))}" in told
+    assert "end to end, 95 % over 12 units" in told
     assert "48 new tokens" in speed.highlights(tmp_path)
     assert record["provenance"]["cpu"] in speed.highlights(tmp_path)
     (tmp_path / path.name).write_text(json.dumps(record | {"under_load": ["load average 9"]}))

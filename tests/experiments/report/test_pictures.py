@@ -27,7 +27,7 @@ def sweep(tmp_path: Path) -> Path:
         for temperature in (0.0, 0.8):
             sampling = config()["sampling"] | {"temperature": temperature}
             folder = tmp_path / "sweep" / f"{place}-{temperature}"
-            write_run(folder, seconds=1 + 0.3 * place + temperature, drafter={"_target_": path}, sampling=sampling, max_new_tokens=24)
+            write_run(folder, num_prompts=6, seconds=1 + 0.3 * place + temperature, drafter={"_target_": path}, sampling=sampling, max_new_tokens=24)
     return tmp_path / "sweep"
 
 
@@ -52,13 +52,13 @@ def test_the_picture_says_what_the_summaries_say(sweep: Path, tmp_path: Path, ca
     numbers = []
     for file in sorted(sweep.rglob("summary.json")):
         summary = json.loads(file.read_text())
-        low, high = summary["speedup_interval"]
-        numbers.append(f"{summary['speedup']:.2f} [{low:.2f}, {high:.2f}]")
+        low, high = summary["speedup_with_prefill_interval"]
+        numbers.append(f"{summary['speedup_with_prefill']:.2f} [{low:.2f}, {high:.2f}]")
     assert [word for word in told if "[" in word] == numbers
     head = " ".join(told)
-    for part in ("target embedded", "4 prompts", "max_new_tokens 24", "a processor", "float32", "plain decoding", "95 % interval"):
+    for part in ("target embedded", "6 prompts", "max_new_tokens 24", "a processor", "float32", "plain decoding", "95 % interval", "6 units"):
         assert part in head
-    assert ElementTree.fromstring(light).findtext(f"{SVG}title") == "Speedup over plain decoding"
+    assert ElementTree.fromstring(light).findtext(f"{SVG}title") == "End-to-end speedup over plain decoding"
     assert all(number in (ElementTree.fromstring(light).findtext(f"{SVG}desc") or "") for number in numbers)
 
 
@@ -67,7 +67,7 @@ def test_dots_stand_where_the_numbers_are(sweep: Path) -> None:
     texts = {element.text or "": element for element in root.iter(f"{SVG}text")}
     zero, one = (float(texts[tick].get("x", "nan")) for tick in ("0", "1"))
     dots = [(float(dot.get("cx", "nan")) - zero) / (one - zero) for dot in root.iter(f"{SVG}circle")]
-    assert dots == pytest.approx([json.loads(file.read_text())["speedup"] for file in sorted(sweep.rglob("summary.json"))], abs=1e-3)
+    assert dots == pytest.approx([json.loads(file.read_text())["speedup_with_prefill"] for file in sorted(sweep.rglob("summary.json"))], abs=1e-3)
     colours = {THEMES["light"][name] for name in ("faster", "slower")}
     assert {dot.get("fill") for dot in root.iter(f"{SVG}circle")} == colours
 
@@ -92,7 +92,7 @@ def test_a_picture_is_small_fetches_nothing_and_is_the_same_when_made_twice(opti
 
 
 def test_what_a_picture_cannot_show_honestly_is_refused(sweep: Path, tmp_path: Path) -> None:
-    write_run(tmp_path / "longer", max_new_tokens=48)
+    write_run(tmp_path / "longer", num_prompts=6, max_new_tokens=48)
     with pytest.raises(ValueError, match=r"runs differ in max_new_tokens \(24, 48\): their speedups are not comparable, so one picture"):
         speedup_picture(load_runs([sweep, tmp_path / "longer"]))
     path = sweep / "1-0.8" / "summary.json"
@@ -114,7 +114,7 @@ def test_an_answer_has_its_tokens_in_three_colours_and_a_legend(sweep: Path, tmp
 
 def test_a_prompt_that_is_not_there_is_named(sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(sweep), "--answer-picture", str(tmp_path / "a"), "--answer", "p9"]) == 2
-    assert capsys.readouterr().err == "error: no valid run has an answer to p9; there are p0, p1, p2, p3, ...\n"
+    assert capsys.readouterr().err == "error: no valid run has an answer to p9; there are p0, p1, p2, p3, p4, p5, ...\n"
 
 
 def test_an_answer_of_an_invalid_run_is_not_shown(sweep: Path) -> None:

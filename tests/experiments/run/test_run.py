@@ -161,7 +161,7 @@ def test_a_sweep_ends_with_one_table(command: Callable[..., int], tmp_path: Path
     assert "none" in table
     assert "prompt_lookup" in table
     assert report.main([str(tmp_path / "sweep"), "--table", "markdown", "--categories"]) == 0
-    assert "| drafter | prompts | tokens/step |" in capsys.readouterr().out
+    assert "| drafter | prompts | units | tokens/step |" in capsys.readouterr().out
 
 
 def test_a_failing_job_fails_the_sweep_but_not_the_other_jobs(
