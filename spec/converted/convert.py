@@ -49,7 +49,7 @@ def _architectures() -> set[str]:
     """Those that transformers reads, as GGUF files spell them; later versions have two readers."""
     newer = import_module("transformers.integrations.gguf").GGUF_ARCHS if find_spec("transformers.integrations.gguf") else ()
     spelled = {name.replace("_", sign) for name in GGUF_SUPPORTED_ARCHITECTURES for sign in ("", "-", "_")}
-    return spelled | set(newer) - {"general", "tokenizer"}
+    return (spelled | set(newer)) - {"general", "tokenizer"}
 
 
 def _check_tensors(header: Header, file: Path) -> None:
@@ -100,8 +100,13 @@ def convert(file: Path, folder: Path, prompt: str = "", says: str = "") -> dict[
     plain = plain_model(model, dtype_of(header))
     if wrong := [name for name, weight in plain.state_dict().items() if not weight.isfinite().all()]:
         raise ValueError(f"{file} has weights that are no numbers in {plain.dtype} ({wrong[0]}); {OTHER}")
-    plain.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    try:
+        plain.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    except OSError:
+        raise
+    except Exception as error:  # what safetensors and tokenizers raise for a full disk
+        raise OSError(" ".join(str(error).split())) from error
     for file_made in folder.glob("*config.json"):
         _without_origin(file_made)
     return {"architecture": header.fields["general.architecture"], "dtype": str(plain.dtype).removeprefix("torch.")}

@@ -1,4 +1,7 @@
-"""The head of a GGUF file: what is said of the model, and which tensors there are. Source: the GGUF specification in ggml-org/ggml, versions 2 and 3."""
+"""The head of a GGUF file: what is said of the model, and which tensors there are.
+
+Source: the GGUF specification in ggml-org/ggml, versions 2 and 3.
+"""
 
 import math
 import struct

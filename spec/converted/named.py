@@ -45,15 +45,19 @@ def folder_of(name: str) -> Path | None:
     """
     if name in PUBLISHED:
         return fetched(name)
-    return _of_file(Path(name)) if name.lower().endswith(".gguf") else None
+    return _of_file(Path(name)) if _is_file(name) else None
 
 
 def check_name(name: str) -> None:
     """Raises ValueError for what can be known of a name before anything is fetched or converted."""
     if name in PUBLISHED and not place_of(name).exists():
         _check_ready(PUBLISHED[name])
-    elif name.lower().endswith(".gguf") and not (place := _place_of_file(Path(name))).exists():
+    elif _is_file(name) and not (place := _place_of_file(Path(name))).exists():
         _check_room(place, size_of(_header(Path(name))))
+
+
+def _is_file(name: str) -> bool:
+    return name.lower().endswith(".gguf") and not Path(name).is_dir()
 
 
 def fetched(name: str, accepted: frozenset[str] = frozenset(), wheels: Path | None = None) -> Path:

@@ -16,10 +16,7 @@ from spec.converted.header import read_header
 from spec.loading import load_model, load_tokenizer
 from tests.spec.converted.made import HEADS, VOCABULARY, weights, write_gguf
 
-pytestmark = [
-    pytest.mark.skipif(any(find_spec(name) is None for name in module.PACKAGES), reason="gguf and accelerate are not installed"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:gguf"),
-]
+pytestmark = pytest.mark.skipif(any(find_spec(name) is None for name in module.PACKAGES), reason="gguf and accelerate are not installed")
 
 
 def permuted(value: np.ndarray, heads: int) -> np.ndarray:
@@ -146,3 +143,12 @@ def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(module, "PACKAGES", ("torch", "no_such_reader"))
     with pytest.raises(ValueError, match="needs no_such_reader: pip install no_such_reader"):
         check_file(tmp_path / "tiny.gguf")
+
+
+def test_a_full_disk_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any, **options: Any) -> None:
+        raise RuntimeError("Error while serializing: I/O error:\nNo space left on device (os error 28)")  # as safetensors says it
+
+    monkeypatch.setattr(module.transformers.PreTrainedModel, "save_pretrained", full)
+    with pytest.raises(OSError, match=r"^Error while serializing: I/O error: No space left on device \(os error 28\)$"):
+        convert(write_gguf(tmp_path / "tiny.gguf"), tmp_path / "model")

@@ -233,3 +233,11 @@ def test_wrong_gguf_files_are_said_early_and_leave_nothing(tmp_path: Path, home:
         with pytest.raises(ValueError, match=r"text\.gguf is no GGUF file"):
             use(str(tmp_path / "text.gguf"))
     assert there(home) == []
+
+
+def test_a_folder_may_be_called_like_a_gguf_file(tmp_path: Path) -> None:
+    folder = tmp_path / "mine.gguf"
+    save_model(folder, seed=1, layers=1)
+    check_name(str(folder))
+    assert resolve_name(str(folder)) == str(folder)
+    assert load_model(str(folder), "float32").config.num_hidden_layers == 1
