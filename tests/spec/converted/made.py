@@ -29,7 +29,7 @@ MODEL = Published(
     accept="made",
 )
 LAYERS, WIDTH, HEADS, GROUPS, INNER = 2, 64, 4, 2, 96
-VOCABULARY = [chr(code) for code in range(ord("!"), ord("~") + 1)] + ["Ġ", "Ċ", "He", "<end>"]
+VOCABULARY = [chr(code) for code in range(ord("!"), ord("~") + 1)] + ["Ġ", "Ċ", "He", "lo", "<start>", "<end>"]
 
 
 def write_wheel(folder: Path, part: Part, piece: bytes) -> Path:
@@ -91,9 +91,9 @@ def write_gguf(
     if tokenizer:
         writer.add_tokenizer_model("gpt2")
         writer.add_token_list(VOCABULARY)
-        writer.add_token_types([1] * (len(VOCABULARY) - 1) + [3])
-        writer.add_token_merges(["H e"])
-        writer.add_bos_token_id(len(VOCABULARY) - 1)
+        writer.add_token_types([1] * (len(VOCABULARY) - 2) + [3, 3])
+        writer.add_token_merges(["H e", "l o"])
+        writer.add_bos_token_id(len(VOCABULARY) - 2)
         writer.add_eos_token_id(len(VOCABULARY) - 1)
         writer.add_chat_template("{{ messages[0].content }}")
     for name, value in (weights() if tensors is None else tensors).items():

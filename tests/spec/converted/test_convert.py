@@ -41,9 +41,10 @@ def test_the_tokenizer_has_the_files_special_tokens_and_template(tmp_path: Path)
     convert(write_gguf(tmp_path / "tiny.gguf"), tmp_path / "model")
     tokenizer = load_tokenizer(str(tmp_path / "model"))
     ids = tokenizer("Hello, world<end>").input_ids
-    assert [VOCABULARY[number] for number in ids] == ["He", *"llo,", "Ġ", *"world", "<end>"]
+    assert [VOCABULARY[number] for number in ids] == ["He", "l", "lo", ",", "Ġ", *"world", "<end>"]
     assert tokenizer.decode(ids) == "Hello, world<end>"
-    assert tokenizer.eos_token_id == tokenizer.bos_token_id == len(VOCABULARY) - 1
+    assert (tokenizer.bos_token, tokenizer.eos_token) == ("<start>", "<end>")
+    assert tokenizer.eos_token_id == len(VOCABULARY) - 1
     assert tokenizer.pad_token is None
     assert tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False) == "Hi"
 
