@@ -14,8 +14,9 @@ export OMP_NUM_THREADS ?= $(shell echo $$(( $(CORES) < 4 ? $(CORES) : 4 )))
 export TOKENIZERS_PARALLELISM ?= false
 
 # make test-peers: others' test suites over our code, transformers' own among them where they can be fetched. make wheel, make hub: what is given away.
-# make test-wheel: the quick tests against the installed wheel.
-.PHONY: run test test-peers test-wheel lint docs wheel hub setup clean
+# make test-wheel: the quick tests against the installed wheel. make test-real: tests of SmolLM2, which it fetches, and of Gemma 3 where that was fetched
+# (draftproof models --fetch gemma3_270m --accept gemma, for those who accept its terms).
+.PHONY: run test test-peers test-real test-wheel lint docs wheel hub setup clean
 
 run: $(STAMP)
 	$(BIN)/draftproof run experiment=default_sweep $(RUN_ARGS)
@@ -26,6 +27,10 @@ test: lint
 test-peers: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m peers tests/peers $(TEST_ARGS)
 	$(BIN)/python -m tests.peers.suite
+
+test-real: $(STAMP)
+	$(BIN)/draftproof models --fetch smollm2
+	$(BIN)/python -m pytest -m real tests/real $(TEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,4 +1,5 @@
-"""Models and tokenizers by name: a hub id, a local folder, or one of the embedded pair. What is wrong with one is said in one line (ValueError).
+"""Models and tokenizers by name: a hub id, a local folder, a GGUF file, one of the embedded pair, or a published model that is
+fetched at its first use (`spec.converted`). What is wrong with one is said in one line (ValueError).
 
 No code that comes with a model is ever run (`trust_remote_code=False`), and weights are read from safetensors files only. A checkpoint must have
 every weight of its model and no other: a missing one would be random. A model object that a caller passes is not checked for this.
@@ -25,6 +26,7 @@ from transformers.utils.hub import cached_file
 
 from spec.arguments import shown
 from spec.checkpoint import AGAIN, INDEX, PICKLED, WEIGHTS, check_model_folder, json_object, shards, weights_name
+from spec.converted import PUBLISHED, folder_of
 
 EMBEDDED = Path(__file__).resolve().parent / "embedded"
 DTYPES = ("float32", "float64", "bfloat16", "float16")
@@ -32,7 +34,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "special_tokens_map.json", "added_tokens.json", "config.json")
 TOKENIZER_DATA = ("tokenizer.json", "tokenizer*.model", "vocab*", "*.model", "*.tiktoken", "tekken.json")
 UNREACHABLE = "no such folder, no safetensors weights of it were downloaded before, and the hub cannot be reached; give a folder or connect"
-NAMES = "give a hub id, a local folder or embedded/target"
+NAMES = f"give a hub id, a local folder, a GGUF file, {', '.join(PUBLISHED)} or embedded/target"
 OWN_CODE = "it needs code of its own, and code that comes with a model is never run; take a model that transformers itself knows"
 OLD_BUFFERS = re.compile(r"(^|\.)inv_freq$")  # computed from the configuration; old checkpoints hold them
 PROBE = 5.0  # seconds to wait for an answer of the hub
@@ -52,9 +54,12 @@ class Source:
 
 
 def resolve_name(name: str) -> str:
-    """The folder of `embedded/target` or `embedded/drafter`; other names are returned as they are. Raises ValueError for an unknown embedded name."""
+    """The folder of `embedded/target`, `embedded/drafter`, `smollm2`, `gemma3_270m` or a GGUF file; other names are returned as they are.
+
+    A published model is fetched and a GGUF file converted at the first use. Raises ValueError for an unknown embedded name, and where that fails.
+    """
     if not name.startswith("embedded/"):
-        return name
+        return str(folder_of(name) or name)
     folder = EMBEDDED / name.removeprefix("embedded/")
     if not (folder / "config.json").exists():
         known = sorted(f"embedded/{path.parent.name}" for path in EMBEDDED.glob("*/config.json"))

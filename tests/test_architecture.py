@@ -21,7 +21,7 @@ MAY_IMPORT = {  # what of ours each part may import
 }
 SPEC_ORDER = [  # a file imports files of earlier lines only
     {"tree", "arguments", "mass", "checkpoint", "named", "reach", "once", "native", "attention", "costs"},
-    {"store"},
+    {"store", "converted"},
     {"types", "loading", "auto", "windows"},
     {"noise", "residual", "checks", "tokenizer_files"},
     {"chains", "probe", "vocabulary"},

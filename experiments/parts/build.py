@@ -20,8 +20,10 @@ from experiments.parts.peers.engines.engine import Engine
 from experiments.parts.settings import Settings, resolved
 from experiments.parts.target import Target
 from experiments.parts.tracking.interface import Tracker
+from experiments.parts.versions import named_models
 from experiments.recording.moved import OURS, importable, place_of
 from experiments.recording.naming import method_name
+from spec.converted import check_name
 from spec.interfaces import Drafter, Verifier, check_pair
 from spec.loading import load_tokenizer
 from spec.sampling import Sampler
@@ -51,6 +53,9 @@ def prompts_of(config: Mapping[str, Any], settings: Settings) -> list[Prompt]:
 def check_parts(config: Mapping[str, Any]) -> None:
     """Raises ValueError for what is wrong with a configuration and can be known without its models and data."""
     cheap_parts(config, Settings.of(config))
+    for part in ("target", "drafter", "peers"):
+        for _, name in named_models(config.get(part), part):
+            check_name(name)
 
 
 def cheap_parts(config: Mapping[str, Any], settings: Settings) -> tuple[dict[str, Any], dict[str, Wanted]]:

@@ -11,6 +11,7 @@ import torch
 from experiments.recording.code import decoding_packages
 from experiments.recording.proofs.code_hash import code_hash
 from experiments.recording.proofs.settings import Case, settings_of
+from spec.converted import MADE
 from spec.loading import load_config, resolve_name
 
 WHOLE, SAMPLES, PIECE = 1 << 26, 64, 1 << 16  # files up to 64 MiB are read whole, of larger ones 64 pieces of 64 KiB
@@ -70,7 +71,8 @@ def model_version(name: str) -> str | None:
 def folder_version(folder: Path) -> str:
     """Hash over the files that make a model: configuration, tokenizer and weights; 12 hex digits."""
     digest = hashlib.sha256()
-    for file in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors"), *folder.glob("*.bin"), *folder.glob("*.model")]):
+    files = [path for path in folder.glob("*.json") if path.name != MADE]  # which says how and by what a model was converted
+    for file in sorted([*files, *folder.glob("*.safetensors"), *folder.glob("*.bin"), *folder.glob("*.model")]):
         digest.update(f"{file.name}:{file.stat().st_size}:".encode())
         for piece in _pieces(file):
             digest.update(piece)

@@ -31,6 +31,7 @@ SMALL = {  # job -> settings that make it small
     "experiments.replay.distributions": ("num_texts=1",),
     "report": (),
     "proofs": ("--into", "kept"),
+    "models": (),
 }
 CONFIGS = {"experiments.replay.distributions": "replay_distributions"}  # of modules that are no job of the console command
 PROGRAMS = {  # programs that are not ours, by name
@@ -39,8 +40,7 @@ PROGRAMS = {  # programs that are not ours, by name
     "wandb": "needs an account and a server",
 }
 MODULES = {  # ours, which fetch something
-    "experiments.parts.real_models": "fetches weights from the package index",
-    "experiments.parts.real_models.assistant": "reads what experiments.parts.real_models has fetched",
+    "experiments.parts.real_models.assistant": "reads what draftproof models has fetched",
 }
 
 
@@ -80,6 +80,10 @@ def beyond(job: str, arguments: list[str], desk: Path) -> str:
     named = [item.partition("=")[2] for item in arguments if item.startswith(("target.name=", "drafter.name=", "tokenizer="))]
     if any("/" in name and not name.startswith("embedded/") and not (desk / name).exists() for name in named):
         return "names a model of the hub"
+    if "--fetch" in arguments or {"target=smollm2", "target=gemma3_270m"} & set(arguments):
+        return "fetches weights from the package index"
+    if any(item.endswith(".gguf") for item in arguments):
+        return "reads a file of the reader's"
     if "data=gsm8k" in arguments:
         return "names a data set of the hub"
     if "+experiment=gpu" in arguments:

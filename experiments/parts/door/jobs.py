@@ -133,4 +133,11 @@ JOBS = {
         "experiments.training.command:main",
         "train_pair",
     ),
+    "models": Job(
+        "experiments.parts.real_models",
+        "lists the small real models that have a name and what was converted, or fetches some",
+        ("draftproof models", "draftproof models --fetch smollm2", "draftproof models --fetch gemma3_270m --accept gemma"),
+        "experiments.parts.real_models.command:execute",
+        parser="experiments.parts.real_models.arguments:parser",
+    ),
 }

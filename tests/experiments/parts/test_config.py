@@ -113,7 +113,7 @@ def problem_with(*arguments: str) -> str:
         ("drafter=promt_lookup", 'unknown drafter "promt_lookup"; did you mean "prompt_lookup"? Known: '),
         ("verifier=recursiv", 'unknown verifier "recursiv"; did you mean "recursive"? Known: '),
         ("data=jsnol", 'unknown data "jsnol"; did you mean "jsonl"? Known: arena_hard, blazedit, cnn_dailymail, '),
-        ("target=embeded", 'unknown target "embeded"; did you mean "embedded"? Known: embedded, hub'),
+        ("target=embeded", 'unknown target "embeded"; did you mean "embedded"? Known: embedded, gemma3_270m, hub'),
         ("sampling=zzz", 'unknown sampling "zzz"; Known: greedy, sample'),
         ("drafter/stopping=entorpy", 'unknown drafter/stopping "entorpy"; did you mean "entropy"? Known: bandit, confidence, constant, '),
         ("drafter=none,lookahaed", 'unknown drafter "lookahaed"; did you mean "lookahead"? Known: '),

