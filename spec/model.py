@@ -147,7 +147,8 @@ class CausalLM:
     def _states_of_prompts(self, tokens: Tensor, cache: KVCache, hidden: bool) -> Tensor | None:
         """Runs tokens [B, N] into an empty cache, and gives the last hidden states [B, N, H] if `hidden`."""
         places = numbers(tokens.shape[1], self.device).expand_as(tokens)
-        if self.lean is not None and self.lean.is_compiled_for(tokens):
+        sees_all = self.windows.beyond(tokens.shape[1]).smallest is None
+        if sees_all and self.lean is not None and self.lean.is_compiled_for(tokens):
             states = self.lean.run(tokens, self._chain_mask(tokens.shape[1], cache, tokens.shape[1]), places, cache, True)[1]
             return states if hidden else None
         keep: dict[str, Any] = {"logits_to_keep": 1} if self._keeps_logits else {}

@@ -103,7 +103,7 @@ def test_every_drafter_decodes_as_plain_decoding_does():
 
     wanted = texts(NoDraft(), 1)
     ids = [torch.tensor([prompt]) for prompt in PROMPTS]
-    own = [model.generate(row, do_sample=False, max_new_tokens=30, pad_token_id=0)[0].tolist() for row in ids]
+    own = [model.generate(row, attention_mask=torch.ones_like(row), do_sample=False, max_new_tokens=30, pad_token_id=0)[0].tolist() for row in ids]
     assert wanted == own
     for drafter in drafters:
         assert texts(drafter, 1) == texts(drafter, 3) == wanted
