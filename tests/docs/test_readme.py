@@ -45,7 +45,7 @@ def test_figures_in_the_advice_stand_in_a_table() -> None:
     tables = re.findall(r"<!-- \w+:begin -->(.*?)<!-- \w+:end -->", README + (ROOT / "docs" / "speed.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len(tables) == 3
     figures = set(FIGURE.findall(advice))
-    assert len(figures) >= 8
+    assert len(figures) >= 10
     assert sorted(figures - set(FIGURE.findall("".join(tables)))) == []
 
 

@@ -10,8 +10,6 @@ from experiments.report.pages import speed
 
 STILL_DIRTY = (  # made again before the release
     "acceptance-2026-11-21.json",
-    "bench-embedded-sampling-2026-11-21.json",
-    "bench-memory-2026-11-21.json",
     "peers-2026-11-21.json",
     "power-2026-11-21.json",  # names no commit
 )

@@ -16,6 +16,10 @@ PAGE, README = ROOT / "docs" / "speed.md", ROOT / "README.md"
 MARK = "bench"
 RIVALS = {"draft_model": "generate, assisted", "prompt_lookup": "generate, prompt lookup"}  # ours -> others' version of the same method
 ENGINE = {"none": "openvino", "draft_model": "openvino, draft model", "prompt_lookup": "openvino, prompt lookup"}  # ours -> OpenVINO's
+PEERS = {
+    "transformers' plain decoding, assisted decoding and lookup": {"none": "generate", **RIVALS},
+    "OpenVINO's plain decoding, draft model and lookup": ENGINE,
+}
 
 
 def named(figures: dict[str, Any]) -> str:
@@ -49,7 +53,9 @@ def work(record: dict[str, Any]) -> str:
     kind = "prompts of random ids" if prompts["random"] else "prompts"
     temperature = config["sampling"]["temperature"]
     distribution = f"T={temperature:g}" if temperature else "greedy"
-    return f"{dtype}, {distribution}, {prompts['count']} {kind} of {' to '.join(map(str, lengths))} tokens, {config['max_new_tokens']} new tokens"
+    wide = ", weights in float32" if config["target"].get("store") == "float32" else ""
+    asked = f"{prompts['count']} {kind} of {' to '.join(map(str, lengths))} tokens"
+    return f"{dtype}{wide}, {distribution}, {asked}, {config['max_new_tokens']} new tokens"
 
 
 def decode_table(record: dict[str, Any]) -> str:
@@ -135,7 +141,23 @@ def memory_table(record: dict[str, Any]) -> str:
     return f"{later}: the peak grew by {found['grew'] / 2**20:.1f} MiB, {found['per_prompt'] / 1024:.2f} KiB per prompt."
 
 
-TABLES = {"decode": decode_table, "batch": batch_table, "verify": verify_table, "memory": memory_table}
+def store_table(record: dict[str, Any]) -> str:
+    """Products by rows in three forms of the same weights, and a random model in each: plain decoding, memory, a forward over N slots."""
+    products = [{"rows": str(line["rows"])} | {name: f"{ms:.2f} ms" for name, ms in line["ms"].items()} for line in record["products"]]
+    forwards = {curve["bed"]: {f"{point['slots']} slots": f"{point['ms']:.1f} ms" for point in curve["points"]} for curve in record["curves"]}
+    models = [
+        {"weights": line["store"], "tokens/s": f"{line['tokens_per_second']:.1f}", "memory": f"{line['must_hold'] / 2**20:.0f} MiB"}
+        | forwards[line["store"]]
+        for line in record["decoding"]
+    ]
+    size = record["config"]["store"]["size"]
+    return (
+        f"Products of the target's linear layers, {record['kernel']['instructions']}:\n\n{as_markdown(products)}\n\n"
+        f"A random model of size `{size}`, plain decoding and a forward over N slots:\n\n{as_markdown(models)}"
+    )
+
+
+TABLES = {"decode": decode_table, "batch": batch_table, "verify": verify_table, "memory": memory_table, "store": store_table}
 
 
 def gpu_table(lines: list[dict[str, Any]]) -> str:
@@ -177,29 +199,30 @@ def table(folder: Path = RECORDS) -> str:
 def highlights(folder: Path = RECORDS) -> str:
     """README's lines: our ways over `generate` on a real model, and how far batches pay."""
     held = [record for _, record in records_of(folder) if not record["prompts"]["random"] and not record["under_load"]]
+    held = [record for record in held if record["config"]["target"].get("store") != "float32"]  # what a user gets by default
     decoded, batches = ([record for record in held if record["mode"] == mode] for mode in ("decode", "batch"))
-    lines = [f"- {work(record)}, end to end, 95 % over {units(record)}: {both_gains(record)}." for record in decoded]
-    over = [(work(record), over_engine(record)) for record in decoded]
-    lines += [f"- {worked}, end to end, times OpenVINO's own plain decoding, draft model or lookup: {found}." for worked, found in over if found]
+    lines = [f"- {work(record)}, end to end, 95 % over {units(record)}: {'. '.join(compared(record))}." for record in decoded]
     lines += [f"- {work(record)}, in batches of 1 to {max(line['rows'] for line in record['lines'])}: {pays(record)}" for record in batches]
     told = " and ".join(dict.fromkeys(f"`{record['config']['target']['name']}` on {machine(record)}" for record in (*decoded, *batches)))
     return "\n".join([f"{told}:", "", *lines]) if lines else "No benchmark has been recorded yet."
 
 
-def both_gains(record: dict[str, Any]) -> str:
-    """Our ways that draft, over our own plain decoding by the same runtime, and over the fastest plain decoding of all that were timed."""
+def compared(record: dict[str, Any]) -> list[str]:
+    """Our ways over others' versions of the same method, and those that draft over both plain decodings; a sentence each."""
     ways, fastest = record["ways"], fastest_plain(record["ways"])
+    told = [(f"Times {name}", over_same(record, peers)) for name, peers in PEERS.items()]
     drafting = [(named(way), gains(ways, way)) for way in ways if way["ours"] and way["way"].split(",")[0] != PLAIN]
-    own = "; ".join(f"{way} {describe(found['over_own_plain'])}" for way, found in drafting)
-    best = "; ".join(f"{way} {describe(found['over_fastest_plain'])}" for way, found in drafting)
-    told = f"over our own plain decoding by the same runtime (what speculation gains) {own}"
-    return told if fastest is None else f"{told}. Over the fastest plain decoding, {fastest['way']} (what a user gains): {best}"
+    over = {"Times our own plain decoding by the same runtime (what speculation gains)": "over_own_plain"}
+    if fastest is not None:
+        over[f"Times the fastest plain decoding, {fastest['way']} (what a user gains)"] = "over_fastest_plain"
+    told += [(name, "; ".join(f"{way} {describe(found[key])}" for way, found in drafting)) for name, key in over.items()]
+    return [f"{name}: {found}" for name, found in told if found]
 
 
-def over_engine(record: dict[str, Any]) -> str:
-    """Our ways and how many times as fast as OpenVINO's version of the same method they are; empty where OpenVINO was not timed."""
+def over_same(record: dict[str, Any], peers: dict[str, str]) -> str:
+    """Our ways and how many times as fast as somebody's version of the same method they are; empty where that was not timed."""
     ways = {way["way"]: way for way in record["ways"]}
-    found = [(way, ways.get(ENGINE.get(way["way"].split(",")[0], ""))) for way in record["ways"] if way["ours"]]
+    found = [(way, ways.get(peers.get(way["way"].split(",")[0], ""))) for way in record["ways"] if way["ours"]]
     return "; ".join(f"{named(way)} {describe(against(way, peer))}" for way, peer in found if peer)
 
 
