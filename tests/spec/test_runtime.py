@@ -114,8 +114,7 @@ def test_compiled_forwards_change_no_token_and_are_compiled_once(llama, monkeypa
     target = CausalLM(llama, runtime="compile")
     plain = [texts(CausalLM(llama), PromptLookup(num_tokens=3), temperature, 1) for temperature in (0.0, 0.8)]
     assert [texts(target, PromptLookup(num_tokens=3), temperature, 1) for temperature in (0.0, 0.8)] == plain
-    with monkeypatch.context() as patch:
-        patch.setattr(torch._dynamo.config, "error_on_recompile", True)
+    with torch._dynamo.config.patch(error_on_recompile=True):  # setting it by hand would leave it hidden afterwards
         assert texts(target, PromptLookup(num_tokens=3), 0.0, 1) == plain[0]
     assert target.runtime_kind == "compile"
     assert target.runtime is not None

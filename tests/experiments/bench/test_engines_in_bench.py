@@ -69,10 +69,10 @@ def test_tables_show_engines_where_they_were_timed():
     same = column(table, "speed, the same method by OpenVINO = 1")
     assert same == ["-", "-", "0.80 [0.80, 0.80]", "0.89 [0.89, 0.89]", "1.25 [1.25, 1.25]"]
     assert column(table, "speed, `openvino` = 1")[:3] == ["1", "1.60 [1.60, 1.60]", "0.80 [0.80, 0.80]"]
-    assert speed.over_engine(record) == "none 0.80 [0.80, 0.80]; none, lean 0.89 [0.89, 0.89]; draft_model, lean 1.25 [1.25, 1.25]"
+    assert speed.over_same(record, speed.ENGINE) == "none 0.80 [0.80, 0.80]; none, lean 0.89 [0.89, 0.89]; draft_model, lean 1.25 [1.25, 1.25]"
     without = record_of(way("generate", False, 1.2), way("none", True, 1.0))
     assert "OpenVINO" not in speed.decode_table(without)
-    assert speed.over_engine(without) == ""
+    assert speed.over_same(without, speed.ENGINE) == ""
 
 
 def test_two_gains_are_named_over_our_own_runtime_and_over_the_fastest_plain_decoding_of_all():
@@ -86,8 +86,8 @@ def test_two_gains_are_named_over_our_own_runtime_and_over_the_fastest_plain_dec
     assert "End to end" in table
     assert "over 6 units" in table
     assert "`openvino`, what a user gains" in table
-    told = speed.both_gains(record)
-    assert "(what speculation gains) draft_model, lean 2.25 [2.25, 2.25]" in told
+    told = ". ".join(speed.compared(record))
+    assert "(what speculation gains): draft_model, lean 2.25 [2.25, 2.25]" in told
     assert "openvino (what a user gains): draft_model, lean 2.00 [2.00, 2.00]" in told
 
 
